@@ -1,0 +1,188 @@
+"""DeepSEA Beluga: 2,000 bp in, 2,002 chromatin tracks out.
+
+References
+----------
+Zhou et al., "Deep learning sequence-based ab initio prediction of variant effects on expression and disease
+risk", Nature Genetics 50, 1171 (2018), doi 10.1038/s41588-018-0160-6. Weights:
+https://zenodo.org/record/3402406 (non-commercial licence, therefore not part of this package).
+"""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tism_scan.errors import WeightsError
+
+INPUT_BP = 2000
+TRUNK_POSITIONS = 106
+KERNEL = 8
+CHANNELS = (320, 320, 480, 480, 640, 640)
+
+# Beluga's own names of its parameters, in the order of its layers.
+CONV_KEYS = tuple(f"model.0.{layer}" for layer in (0, 2, 6, 8, 12, 14))
+LINEAR_KEYS = ("model.1.2.1", "model.1.4.1")
+
+
+class Beluga(nn.Module):
+    """Beluga's network, of any width, without the sigmoid that the published one ends in.
+
+    Six unpadded convolutions in pairs, max-pooling by 4 after the first and the second pair (the trunk: one
+    position sees 310 bp and stands 16 bp from the next), then two linear layers on its 106 positions (the
+    head).
+
+    Parameters
+    ----------
+    channels : tuple of six int
+        Output channels of each convolution.
+    n_hidden, n_outputs : int
+        Widths of the head's two layers.
+
+    Attributes
+    ----------
+    input_bp : int
+        Length of a window, 2,000 bp.
+    alphabet : str
+        Order of the input channels, ``"AGCT"``.
+    n_outputs : int
+    """
+
+    input_bp = INPUT_BP
+    alphabet = "AGCT"
+
+    def __init__(
+        self, channels: tuple[int, ...] = CHANNELS, n_hidden: int = 2003, n_outputs: int = 2002
+    ) -> None:
+        super().__init__()
+        if len(channels) != len(CONV_KEYS):
+            raise ValueError(f"Beluga has {len(CONV_KEYS)} convolutions, not {len(channels)}")
+        self.n_outputs = n_outputs
+        layers: list[nn.Module] = []
+        for i, (n_in, n_out) in enumerate(zip((4, *channels), channels, strict=False)):
+            if i in (2, 4):
+                layers += [nn.Dropout(0.2), nn.MaxPool1d(4)]
+            layers += [nn.Conv1d(n_in, n_out, KERNEL), nn.ReLU()]
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(channels[-1] * TRUNK_POSITIONS, n_hidden),
+            nn.ReLU(),
+            nn.Linear(n_hidden, n_outputs),
+        )
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the logits, float (N, n_outputs), of one-hot windows, float (N, 4, 2000)."""
+        logits: Tensor = self.head(self.trunk(X))
+        return logits
+
+    def published_state_dict(self) -> dict[str, Tensor]:
+        """Return the parameters under Beluga's published keys; convolution weights are 4-D there."""
+        published = {}
+        for key, layer in _layers_by_key(self).items():
+            weight, bias = layer.weight.detach(), layer.bias
+            published[f"{key}.weight"] = weight.unsqueeze(2) if weight.dim() == 3 else weight
+            published[f"{key}.bias"] = bias.detach() if bias is not None else torch.zeros(len(weight))
+        return published
+
+
+def load_beluga(path: str | Path) -> Beluga:
+    """Return Beluga with the weights of a file, in evaluation mode, on the CPU, in float32.
+
+    Parameters
+    ----------
+    path : str or Path
+        A state dict under Beluga's published keys, as `torch.save` wrote it. The widths of the layers are
+        read off the file.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, is not a state dict, would run code when it is loaded, or has missing, extra
+        or mis-shaped keys; all of these are named.
+    """
+    state = _read_state_dict(Path(path))
+    problems = _problems_of(state)
+    if problems:
+        raise WeightsError(f"{path} does not hold Beluga's weights: {'; '.join(problems)}")
+    channels = tuple(len(state[f"{key}.weight"]) for key in CONV_KEYS)
+    n_hidden, n_outputs = (len(state[f"{key}.weight"]) for key in LINEAR_KEYS)
+    with torch.device("meta"):
+        model = Beluga(channels, n_hidden, n_outputs)
+    for key, layer in _layers_by_key(model).items():
+        weight, bias = (state[f"{key}.{part}"].to(torch.float32) for part in ("weight", "bias"))
+        layer.weight = nn.Parameter(weight.squeeze(2) if weight.dim() == 4 else weight, requires_grad=False)
+        layer.bias = nn.Parameter(bias, requires_grad=False)
+    return model.eval()
+
+
+def weights_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a weights file, in hexadecimal.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(Path(path), error) from None
+
+
+def _layers_by_key(model: Beluga) -> dict[str, nn.Conv1d | nn.Linear]:
+    """Return the layers that have parameters, by their published names."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv1d | nn.Linear)]
+    return dict(zip(CONV_KEYS + LINEAR_KEYS, layers, strict=True))
+
+
+def _unreadable(path: Path, error: OSError) -> WeightsError:
+    return WeightsError(
+        f"cannot read the weights {path}: {error.strerror}; expected a file such as deepsea.beluga.pth"
+    )
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Return what a weights file holds, without ever running code from it."""
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except pickle.UnpicklingError:
+        raise WeightsError(
+            f"{path} was refused: it is not a plain state dict of tensors (a pickle can run code when it is "
+            "loaded); save it again with torch.save(model.state_dict(), ...)"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(f"{path} is not a file that torch.save wrote, or is damaged: {reason}") from None
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise WeightsError(
+            f"{path} holds a {type(loaded).__name__}, not a state dict (a mapping from key to tensor); "
+            "save it with torch.save(model.state_dict(), ...)"
+        )
+    return dict(loaded)
+
+
+def _problems_of(state: Mapping[str, Tensor]) -> list[str]:
+    """Return what keeps a state dict from being Beluga's, one phrase for each fault."""
+    expected = {f"{key}.{part}" for key in CONV_KEYS + LINEAR_KEYS for part in ("weight", "bias")}
+    problems = [f"missing key {key}" for key in sorted(expected - state.keys())]
+    problems += [f"extra key {key}" for key in sorted(state.keys() - expected)]
+    n_in = 4
+    for key in CONV_KEYS + LINEAR_KEYS:
+        weight, bias = state.get(f"{key}.weight"), state.get(f"{key}.bias")
+        if weight is None:
+            return problems  # the shapes above a missing layer are not known
+        wanted = (len(weight), n_in, 1, KERNEL) if key in CONV_KEYS else (len(weight), n_in)
+        if tuple(weight.shape) != wanted:
+            shown = ", ".join(["any width", *map(str, wanted[1:])])
+            problems.append(f"{key}.weight has shape {tuple(weight.shape)}, expected ({shown})")
+        if bias is not None and tuple(bias.shape) != (len(weight),):
+            problems.append(f"{key}.bias has shape {tuple(bias.shape)}, expected ({len(weight)},)")
+        n_in = len(weight) * (TRUNK_POSITIONS if key == CONV_KEYS[-1] else 1)
+    return problems

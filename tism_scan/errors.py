@@ -1,0 +1,77 @@
+"""The errors that a user may see, each with one clear line.
+
+TismScanError
+├── InputError            what the user gave cannot be used (exit code 2)
+│   ├── GenomeError       the FASTA file or its index
+│   ├── WeightsError      the model's weights
+│   ├── TrackError        a selection of tracks
+│   ├── RegionError       a region, a BED file, a chrom
+│   ├── PlanError         settings that contradict each other
+│   ├── StoreError        a store that is absent, foreign, or made under another plan
+│   └── ExportError       an export that cannot be written
+├── LeaseError            another process is scanning into the store (exit code 2)
+├── StorageFullError      no room left; the scan stopped and can be resumed (exit code 1)
+└── ScanError             the scan could not go on (exit code 1)
+
+A message says what was wrong, what was expected and what to do, with the user's own value quoted.
+"""
+
+
+class TismScanError(Exception):
+    """Any failure that is explained to the user in one line.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line exits with.
+    """
+
+    exit_code = 1
+
+
+class InputError(TismScanError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class GenomeError(InputError):
+    """The FASTA file or its index cannot be used."""
+
+
+class WeightsError(InputError):
+    """The model's weights cannot be used."""
+
+
+class TrackError(InputError):
+    """A selection of tracks cannot be used."""
+
+
+class RegionError(InputError):
+    """A region, a BED file or a chrom cannot be used."""
+
+
+class PlanError(InputError):
+    """The settings of a scan contradict each other."""
+
+
+class StoreError(InputError):
+    """A store is absent, is not one of ours, or was made under another plan."""
+
+
+class ExportError(InputError):
+    """An export cannot be written."""
+
+
+class LeaseError(TismScanError):
+    """Another process holds the store."""
+
+    exit_code = 2
+
+
+class StorageFullError(TismScanError):
+    """The disk is full; what is published stays, and the scan can be resumed."""
+
+
+class ScanError(TismScanError):
+    """The scan could not go on."""
