@@ -144,7 +144,9 @@ class Lattice:
         if stitch == "mean":
             first = max(0, (block.start - self.flank - self.stride) // self.stride + 1)
             end = min(self.n_cores(chrom_bp), -(-(block.end + self.flank) // self.stride))
-        return Stretch(block, first, end, self.window_start(first), self.window_start(end - 1) + self.input_bp)
+        return Stretch(
+            block, first, end, self.window_start(first), self.window_start(end - 1) + self.input_bp
+        )
 
     def window_start(self, i_window: int) -> int:
         """Return where a window starts; negative before the chrom's start."""

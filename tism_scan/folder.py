@@ -1,0 +1,152 @@
+"""A folder whose files survive a power cut, and the four verbs that the store needs of it."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from tism_scan.errors import StorageFullError
+
+_PARTIAL = ".partial"
+
+
+class Folder(Protocol):
+    """Objects under keys such as ``chr1/c/0/5``, on a file system or in an object store."""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Publish an object, whole or not at all; what was under the key is replaced."""
+        ...
+
+    def put_new(self, key: str, content: bytes) -> bool:
+        """Publish an object unless the key is taken, and return whether it was published."""
+        ...
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object, or None where there is none."""
+        ...
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the size of every object below a prefix, by key."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        ...
+
+
+class LocalFolder:
+    """A `Folder` on a local or shared file system.
+
+    An object is written to a temporary file, synced, and renamed, and then its folder is synced: after a
+    power cut it is there whole or not at all.
+
+    Parameters
+    ----------
+    root : Path
+        Made when the first object is published.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))
+
+    def put(self, key: str, content: bytes) -> None:
+        """Publish an object, whole or not at all; what was under the key is replaced.
+
+        Raises
+        ------
+        StorageFullError
+            If there is no room left.
+        OSError
+            If it cannot be written for another reason.
+        """
+        path = self.root / key
+        with _full_disk_explained(path):
+            partial = self._write_partial(path, content)
+            os.replace(partial, path)
+            _sync_folder(path.parent)
+
+    def put_new(self, key: str, content: bytes) -> bool:
+        """Publish an object unless the key is taken, and return whether it was published.
+
+        Of several callers at once, on one machine or many, exactly one is told yes.
+        """
+        path = self.root / key
+        with _full_disk_explained(path):
+            partial = self._write_partial(path, content)
+            try:
+                os.link(partial, path)
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(partial)
+            _sync_folder(path.parent)
+        return True
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object, or None where there is none."""
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the size of every object below a prefix, by key; unfinished ones are left out."""
+        found: dict[str, int] = {}
+        waiting = [prefix.strip("/")]
+        while waiting:
+            here = waiting.pop()
+            with contextlib.suppress(FileNotFoundError), os.scandir(self.root / here) as entries:
+                for entry in entries:
+                    key = f"{here}/{entry.name}" if here else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(key)
+                    elif not entry.name.endswith(_PARTIAL):
+                        found[key] = entry.stat().st_size
+        return found
+
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.root / key).unlink()
+
+    def _write_partial(self, path: Path, content: bytes) -> Path:
+        """Write and sync a temporary file beside a path, and return where it is."""
+        missing = [folder for folder in (path.parent, *path.parents) if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in dict.fromkeys(missing):
+            _sync_folder(folder.parent)
+        partial = path.with_name(f".{os.getpid()}.{os.urandom(4).hex()}{_PARTIAL}")
+        try:
+            with open(partial, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return partial
+
+
+@contextlib.contextmanager
+def _full_disk_explained(path: Path) -> Iterator[None]:
+    """Turn a full disk or an exhausted quota into an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(
+                f"no room left to write {path}; what is finished is kept: make room and run the same command "
+                "again"
+            ) from None
+        raise
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
