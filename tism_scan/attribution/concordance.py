@@ -1,0 +1,176 @@
+"""How well TISM agrees with exact ISM for one's own model, and what each costs."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tism_scan.attribution.gradients import mean_tism, tism
+from tism_scan.attribution.model import Tracks, check_input, track_list
+from tism_scan.attribution.mutagenesis import predict_substitutions
+from tism_scan.attribution.transforms import ArrayLike, check_one_hot
+from tism_scan.tracks import Track
+
+Values = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Correlations between the Taylor approximation and exact ISM.
+
+    Attributes
+    ----------
+    track : str
+        The index of an output, the name of a `Track`, or ``"all"``.
+    n_substitutions, n_positions : int
+        Values compared. The reference base, where both are 0 by definition, and N are left out.
+    tism_pearson, tism_spearman : float
+        Over single substitutions. NaN where fewer than two values, or values that are all alike, are left.
+    mean_tism_pearson, mean_tism_spearman : float
+        Over positions, of mean TISM with the mean effect of ISM.
+    """
+
+    track: str
+    n_substitutions: int
+    n_positions: int
+    tism_pearson: float
+    tism_spearman: float
+    mean_tism_pearson: float
+    mean_tism_spearman: float
+
+
+@dataclass(frozen=True)
+class Concordance:
+    """What `concordance` found.
+
+    Attributes
+    ----------
+    per_track : tuple of Agreement
+        In the order of the tracks.
+    overall : Agreement
+        Over the values of all tracks together, so tracks with large effects weigh most.
+    tism_seconds : float
+        Wall time of TISM, for every position of X.
+    ism_seconds : float
+        Wall time of exact ISM, for the compared positions only.
+    """
+
+    per_track: tuple[Agreement, ...]
+    overall: Agreement
+    tism_seconds: float
+    ism_seconds: float
+
+
+def concordance(
+    model: nn.Module,
+    X: ArrayLike,
+    tracks: Tracks,
+    positions: Sequence[int] | slice | NDArray[np.integer[Any]],
+    *,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+) -> Concordance:
+    """Return how well TISM and mean TISM agree with exact ISM at some positions, and the times of both.
+
+    Parameters
+    ----------
+    model, X, tracks, batch_size, device
+        As for `tism_scan.attribution.gradient`; X must be one-hot. One pass is run before the clocks start.
+    positions : sequence of int, or slice
+        Positions of X to mutate, 0-based, in bp; a range or an array will do. The cost of exact ISM is
+        three forward passes for each position of each sequence.
+
+    Raises
+    ------
+    ValueError
+        If X is not one-hot (N, 4, L), or a position is outside it.
+    TrackError
+        If a track is no output of the model.
+    InputError
+        If the device is not there.
+    """
+    x = check_input(X)
+    check_one_hot(x)
+    chosen = _indices(positions, x.shape[2]).to(x.device)
+    mean_tism(model, x[:1], tracks, batch_size=batch_size, device=device)  # warms up, and checks the tracks
+    begin = time.perf_counter()
+    approximate = tism(model, x, tracks, batch_size=batch_size, device=device)[..., chosen]
+    between = time.perf_counter()
+    predictions, at_reference = predict_substitutions(
+        model, x, tracks, chosen, batch_size=batch_size, device=device
+    )
+    end = time.perf_counter()
+    exact = predictions - at_reference[:, :, None, None]
+    names = _track_names(tracks, exact.shape[1])
+    is_substitution = ((x == 0) & x.any(1, keepdim=True))[..., chosen]
+    return Concordance(
+        tuple(
+            _agreement(name, approximate[:, [i]], exact[:, [i]], is_substitution)
+            for i, name in enumerate(names)
+        ),
+        _agreement("all", approximate, exact, is_substitution),
+        tism_seconds=between - begin,
+        ism_seconds=end - between,
+    )
+
+
+def pearson(a: Values, b: Values) -> float:
+    """Return Pearson's correlation of two arrays (n,); NaN if n < 2 or either is constant."""
+    if len(a) < 2:
+        return float("nan")
+    da, db = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (a, b))
+    scale = float(np.sqrt((da @ da) * (db @ db)))
+    return float(da @ db) / scale if scale > 0 else float("nan")
+
+
+def spearman(a: Values, b: Values) -> float:
+    """Return Spearman's correlation of two arrays (n,): Pearson's of their ranks, ties sharing a rank."""
+    return pearson(_ranks(a), _ranks(b))
+
+
+def _ranks(values: Values) -> NDArray[np.float64]:
+    """Return the rank of each value, the mean rank for ties."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    mean_ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
+    return mean_ranks[inverse]
+
+
+def _agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> Agreement:
+    """Return the agreement of two (N, T, 4, P), where is_substitution (N, 4, P)."""
+    mask = is_substitution.unsqueeze(1).expand(exact.shape)
+    singles = [values[mask].cpu().numpy() for values in (approximate, exact)]
+    is_base = mask.any(2)  # (N, T, P)
+    means = [-(values.sum(2) / 3)[is_base].cpu().numpy() for values in (approximate, exact)]
+    return Agreement(
+        track,
+        len(singles[0]),
+        len(means[0]),
+        pearson(*singles),
+        spearman(*singles),
+        pearson(*means),
+        spearman(*means),
+    )
+
+
+def _indices(positions: Sequence[int] | slice | NDArray[np.integer[Any]], length: int) -> Tensor:
+    """Return positions as int64 (P,), or raise ValueError."""
+    if isinstance(positions, slice):
+        positions = range(*positions.indices(length))
+    indices = np.asarray(positions)
+    if indices.ndim != 1 or indices.size == 0 or indices.dtype.kind not in "iu":
+        raise ValueError(f"positions {positions!r} are no list of integers; expected at least one position")
+    wrong = indices[(indices < 0) | (indices >= length)]
+    if wrong.size:
+        raise ValueError(f"position {wrong[0]} is outside X; expected 0-{length - 1}")
+    return torch.from_numpy(indices.astype(np.int64))
+
+
+def _track_names(tracks: Tracks, n_tracks: int) -> list[str]:
+    if tracks is None:
+        return [str(i) for i in range(n_tracks)]
+    return [track.name if isinstance(track, Track) else str(int(track)) for track in track_list(tracks)]

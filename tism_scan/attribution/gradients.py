@@ -1,0 +1,167 @@
+"""Gradients of a model's outputs with respect to its input, and what is read off them at once."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from tism_scan.attribution.model import (
+    Tracks,
+    check_batch_size,
+    check_input,
+    dtype_of,
+    frozen,
+    track_outputs,
+)
+from tism_scan.attribution.transforms import (
+    Array,
+    check_one_hot,
+    like,
+    mean_tism_from_gradient,
+    tism_from_gradient,
+)
+
+
+def gradient(
+    model: nn.Module,
+    X: Array,
+    tracks: Tracks = None,
+    *,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+) -> Array:
+    """Return the gradient of each track with respect to the input: the local attribution.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        From float (N, 4, L) to (N, n_outputs). It runs in evaluation mode with frozen parameters; its mode,
+        device and requires_grad flags are put back afterwards, whatever happens.
+    X : float (N, 4, L), NumPy or torch
+        One-hot in the model's channel order, all zeros at N.
+    tracks : int, Track, or sequence of these, optional
+        Outputs of the model; a `Track` of several outputs is their weighted sum. By default all outputs.
+    batch_size : int
+        Sequences in one pass. The result does not depend on it, to float rounding.
+    device : str or torch.device, optional
+        Where to compute; by default where the model is. On CUDA, convolutions run in full float32, not in
+        PyTorch's default of TF32.
+
+    Returns
+    -------
+    float32 (N, T, 4, L), NumPy or torch like `X` and on its device
+        In units of the output; finite at N too.
+
+    Raises
+    ------
+    ValueError
+        If X has another shape or no sequence, the batch size is below 1, or the output does not depend on X
+        in a way that PyTorch can differentiate.
+    TrackError
+        If a track is no output of the model.
+    InputError
+        If the device is not there.
+    """
+    return _in_batches(model, X, tracks, batch_size, device, lambda gradient, _: gradient)
+
+
+def tism(
+    model: nn.Module,
+    X: Array,
+    tracks: Tracks = None,
+    *,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+) -> Array:
+    """Return TISM: the approximate change of each track if a base replaced the reference base.
+
+    Parameters are those of `gradient`; X must be one-hot.
+
+    Returns
+    -------
+    float32 (N, T, 4, L), NumPy or torch like `X`
+        Negative where the substitution lowers the output; 0 at the reference base; NaN at N.
+
+    Raises
+    ------
+    ValueError, TrackError, InputError
+        As `gradient`, and ValueError if X is not one-hot.
+
+    References
+    ----------
+    Sasse, Chikina, Mostafavi, bioRxiv 2023.11.10.566588.
+    """
+    check_one_hot(check_input(X))
+    return _in_batches(
+        model, X, tracks, batch_size, device, lambda gradient, x: tism_from_gradient(gradient, x)
+    )
+
+
+def mean_tism(
+    model: nn.Module,
+    X: Array,
+    tracks: Tracks = None,
+    *,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+) -> Array:
+    """Return mean TISM: minus the mean of the three substitutions' TISM, one value a base.
+
+    Parameters are those of `gradient`; X must be one-hot.
+
+    Returns
+    -------
+    float32 (N, T, L), NumPy or torch like `X`
+        Positive where the reference base supports the output; NaN at N.
+
+    Raises
+    ------
+    ValueError, TrackError, InputError
+        As `gradient`, and ValueError if X is not one-hot.
+
+    References
+    ----------
+    Sasse, Chikina, Mostafavi, bioRxiv 2023.11.10.566588.
+    """
+    check_one_hot(check_input(X))
+    return _in_batches(
+        model, X, tracks, batch_size, device, lambda gradient, x: mean_tism_from_gradient(gradient, x)
+    )
+
+
+def _in_batches(
+    model: nn.Module,
+    X: Array,
+    tracks: Tracks,
+    batch_size: int,
+    device: str | torch.device | None,
+    finish: Callable[[Tensor, Tensor], Tensor],
+) -> Array:
+    """Return ``finish(gradient, x)`` of every batch, where x is (N, 1, 4, L), put together."""
+    x = check_input(X)
+    check_batch_size(batch_size)
+    parts = []
+    # inference_mode(False): the caller may be in inference mode, where nothing can be differentiated
+    with frozen(model, device) as place, torch.inference_mode(False):
+        for chunk in torch.split(x, batch_size):
+            batch = chunk.to(place, dtype_of(model), copy=True)
+            result = finish(_gradient_of(model, batch, tracks), batch.detach().unsqueeze(1))
+            parts.append(result.to(x.device, torch.float32))
+    return like(torch.cat(parts), X)
+
+
+def _gradient_of(model: nn.Module, X: Tensor, tracks: Tracks) -> Tensor:
+    """Return (N, T, 4, L): one forward pass, and one backward pass for each track."""
+    with torch.enable_grad():
+        outputs = track_outputs(model, X.requires_grad_(True), tracks)
+        if not outputs.requires_grad:
+            raise ValueError(
+                f"the output of {type(model).__name__} cannot be differentiated; expected one that depends "
+                "on X; look for detach, no_grad or argmax in its forward, or use ism, which needs no gradient"
+            )
+        totals = outputs.sum(0)
+        gradients = [
+            torch.autograd.grad(total, X, retain_graph=i + 1 < len(totals), materialize_grads=True)[0]
+            for i, total in enumerate(totals)
+        ]
+    return torch.stack(gradients, dim=1)

@@ -1,0 +1,68 @@
+"""The command line: ``tism-scan COMMAND``. Each command parses, calls the library, and prints."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from tism_scan import __version__
+from tism_scan.cli.console import log_to_console, say_error
+from tism_scan.errors import TismScanError
+
+# In the order of the work, which is the order of the help.
+_COMMANDS = {
+    "demo": "Scan a small genome with a small model, and show what was found.",
+    "tracks": "List a model's outputs by index and name.",
+    "run": "Scan a genome into a store of scores; run it again to resume.",
+    "status": "Show what a store holds and what is still to be done.",
+    "export": "Write a store's tracks as bigWig files.",
+}
+
+
+class _Commands(click.Group):
+    """Commands that are imported when they are asked for: help stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"tism_scan.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, prog_name="tism-scan")
+@click.option("-v", "--verbose", is_flag=True, help="Log every block.")
+def cli(*, verbose: bool) -> None:
+    """Score every base of a genome with a sequence-to-function model.
+
+    Exit codes: 0 done, 1 something is missing (run the same command again), 2 the input cannot be used, 130
+    stopped by a signal.
+    """
+    log_to_console(verbose=verbose)
+
+
+def main() -> None:
+    """Run the command line; every error that a user can mend is one line."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except TismScanError as error:
+        say_error(str(error))
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        say_error("stopped; what is finished is kept")
+        code = 130
+    except BrokenPipeError:
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,105 @@
+"""Where everything that a user reads is printed."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+PLAIN_LINE_EVERY_S = 10.0
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Update = Callable[[float, str], None]
+
+
+def say(text: str = "") -> None:
+    """Print a line to the standard output."""
+    out.print(text, markup=False)
+
+
+def say_error(text: str) -> None:
+    """Print one line to the standard error."""
+    err.print(f"Error: {' '.join(text.split())}", markup=False)
+
+
+def say_table(title: str, headers: list[str], rows: list[list[str]]) -> None:
+    """Print a table, its first column to the left and the others to the right."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def log_to_console(*, verbose: bool) -> None:
+    """Send this package's log to the standard error; warnings only, unless verbose."""
+    handler = RichHandler(console=err, show_path=False, show_time=verbose, show_level=False, markup=False)
+    logger = logging.getLogger("tism_scan")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+@contextmanager
+def progress_bar(label: str, total: float) -> Iterator[Update]:
+    """Yield ``update(done, words)``: a bar on a terminal, else a plain line every ten seconds.
+
+    Parameters
+    ----------
+    label : str
+    total : float
+        The value of `done` at the end.
+    """
+    if not err.is_terminal:
+        yield _plain_lines(label, total)
+        return
+    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn()]
+    columns += [TextColumn("{task.percentage:>5.1f} %"), TextColumn("{task.fields[words]}")]
+    columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task(label, total=total, words="")
+
+        def update(done: float, words: str) -> None:
+            bar.update(task, completed=done, words=words)
+
+        yield update
+
+
+def _plain_lines(label: str, total: float) -> Update:
+    began = last = time.monotonic()
+
+    def update(done: float, words: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PLAIN_LINE_EVERY_S:
+            last = now
+            left = (now - began) * (total - done) / done if done else None
+            remaining = f", {duration(left)} left" if left is not None else ""
+            err.print(f"{label}: {100 * done / max(total, 1):.1f} %, {words}{remaining}", markup=False)
+
+    return update
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: ``3 h 20 min``, ``4 min 10 s``, ``12.3 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"

@@ -1,0 +1,102 @@
+"""``tism-scan demo``: the whole way on a small genome, offline."""
+
+import os
+import shutil
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from tism_scan.cli.console import duration, progress_bar, say, say_table
+
+WEIGHTS = "demo_beluga.pth"
+BLOCK_BP = 1 << 15
+MOST_ACTORS = 4
+
+
+@click.command(name="demo")
+@click.option(
+    "--out",
+    default="tism-scan-demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for everything that the demo makes.",
+)
+def command(out: Path) -> int:
+    """Scan a 1 Mb genome with planted motifs, export bigWigs, and show which bases the model uses.
+
+    Needs no network and no GPU.
+    """
+    from tism_scan.cli.run import Request, scan_and_report
+    from tism_scan.demo.benchmark import motif_auroc
+    from tism_scan.demo.genome import make_genome, write_fasta, write_sites
+    from tism_scan.errors import ExportError
+    from tism_scan.export import export_bigwigs
+
+    began = time.monotonic()
+    genome = make_genome()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        fasta, weights = out / "genome.fa", out / WEIGHTS
+        if not fasta.exists():
+            write_fasta(fasta, genome)
+        write_sites(out / "motifs.bed", genome)
+        names = out / "track_names.txt"
+        _write_inputs(weights, names)
+    except OSError as error:
+        raise ExportError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
+    say(f"genome  {fasta}, {sum(len(made.codes) for made in genome.values()):,} bp in {len(genome)} chroms")
+    say(f"motifs  {out / 'motifs.bed'}, {sum(len(made.sites) for made in genome.values()):,} planted sites")
+    request = Request(
+        fasta,
+        weights,
+        out / "scores.zarr",
+        tracks="all",
+        track_names=names,
+        block_bp=BLOCK_BP,
+        actors=min(MOST_ACTORS, os.cpu_count() or 1),
+    )
+    store = request.create_store(request.plan())
+    code = scan_and_report(store, request)
+    if code:
+        return code
+    with progress_bar("export", 1.0) as update:
+        summaries = export_bigwigs(
+            store,
+            out / "bigwig",
+            on_progress=lambda p: update(
+                (p.i_track + p.n_bases / p.n_bases_total) / p.n_tracks, p.track.name
+            ),
+        )
+    rows = [
+        [name, f"{n_sites:,}", f"{area:.3f}", summary.path.name]
+        for (name, (n_sites, area)), summary in zip(
+            motif_auroc(store, genome).items(), summaries, strict=True
+        )
+    ]
+    say()
+    say_table(
+        "|mean TISM| on planted motif bases against all others", ["track", "sites", "AUROC", "bigWig"], rows
+    )
+    say(f"done in {duration(time.monotonic() - began)}; everything is in {out}")
+    _say_what_to_do_next(out)
+    return 0
+
+
+def _write_inputs(weights: Path, names: Path) -> None:
+    """Copy the demo's model out of the package, and write the names of its outputs."""
+    from tism_scan.demo.synthesis import OUTPUT_NAMES
+
+    with (files("tism_scan.demo") / WEIGHTS).open("rb") as source, open(weights, "wb") as target:
+        shutil.copyfileobj(source, target)
+    names.write_text("".join(f"{name}\n" for name in OUTPUT_NAMES))
+
+
+def _say_what_to_do_next(out: Path) -> None:
+    say("next:")
+    say(f"  see the tracks    load {out / 'genome.fa'} and {out / 'bigwig'}/*.bw in IGV")
+    say(f"  see the store     tism-scan status {out / 'scores.zarr'}")
+    say(
+        "  your own genome   tism-scan run --genome hg38.fa --weights deepsea.beluga.pth --tracks 267 --out s"
+    )

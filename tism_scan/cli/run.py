@@ -1,0 +1,276 @@
+"""``tism-scan run``: scan a genome into a store."""
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tism_scan.cli.console import duration, progress_bar, say, say_error
+from tism_scan.errors import InputError, PlanError, StoreError
+
+if TYPE_CHECKING:
+    from tism_scan.plan import ScanPlan
+    from tism_scan.ray_scan import Progress, RayOptions
+    from tism_scan.store import ScoreStore
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(name="run")
+@click.option(
+    "--genome", required=True, type=_PATH, help="FASTA, plain or bgzip; its index is made if missing."
+)
+@click.option("--weights", required=True, type=_PATH, help="Beluga's state dict, such as deepsea.beluga.pth.")
+@click.option("--out", required=True, type=_PATH, help="The store, a folder such as scores.zarr.")
+@click.option(
+    "--tracks", metavar="SPEC", help="Indices, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'."
+)
+@click.option("--track-names", type=_PATH, help="Names of the outputs, one a line.")
+@click.option("--group", multiple=True, metavar="NAME=SPEC", help="Add a track: the mean of these outputs.")
+@click.option(
+    "--region", multiple=True, metavar="chr1:1,000-2,000", help="Only these bases; 1-based, inclusive."
+)
+@click.option("--bed", multiple=True, type=_PATH, help="Only the bases of this BED file.")
+@click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
+@click.option("--exclude-chroms", multiple=True, metavar="GLOBS", help="Not these, such as '*_alt,chrUn_*'.")
+@click.option("--exclude-bed", multiple=True, type=_PATH, help="Not the bases of this BED file.")
+@click.option("--stride", default=256, show_default=True, help="Bases between windows.")
+@click.option(
+    "--stitch",
+    type=click.Choice(["center", "mean"]),
+    default="center",
+    show_default=True,
+    help="Score a base from the window that it is central in, or as the mean over all that hold it.",
+)
+@click.option(
+    "--strands",
+    type=click.Choice(["forward", "both"]),
+    default="forward",
+    show_default=True,
+    help="'both' averages each window with its reverse complement: better, and twice the time.",
+)
+@click.option(
+    "--output-space",
+    type=click.Choice(["logit", "probability"]),
+    default="logit",
+    show_default=True,
+    help="What is differentiated: the model's output, or its sigmoid.",
+)
+@click.option(
+    "--values",
+    type=click.Choice(["mean", "tism"]),
+    default="mean",
+    show_default=True,
+    help="Store mean TISM, or TISM of all four bases.",
+)
+@click.option(
+    "--block-bp", default=0, metavar="BP", help="Bases per block, the unit of resume. [default: auto]"
+)
+@click.option(
+    "--keep-bits", type=int, help="Keep this many bits of mantissa (10: half the size). [default: all]"
+)
+@click.option("--batch-size", type=click.IntRange(1), help="Windows per model call. [default: auto]")
+@click.option("--actors", type=click.IntRange(1), help="Ray actors. [default: as many as fit]")
+@click.option(
+    "--gpus-per-actor",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="GPUs each.",
+)
+@click.option(
+    "--address",
+    default="local",
+    show_default=True,
+    help="local, auto (the cluster that runs here) or ray://...",
+)
+@click.option("--retry-failed", is_flag=True, help="Try blocks again that were given up.")
+@click.option("--break-lock", is_flag=True, help="Take the store from a run that is known to be dead.")
+@click.option("--overwrite", is_flag=True, help="Delete the store first; asks.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(**options: Any) -> int:
+    """Compute mean TISM of every base of a genome with DeepSEA Beluga, on Ray.
+
+    The same command again resumes: only blocks that are not finished are computed.
+    """
+    request = Request(**options)
+    plan = request.plan()
+    if request.overwrite:
+        _delete(request)
+    return scan_and_report(request.create_store(plan), request)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line; see the options' help."""
+
+    genome: Path
+    weights: Path
+    out: Path
+    tracks: str | None = None
+    track_names: Path | None = None
+    group: tuple[str, ...] = ()
+    region: tuple[str, ...] = ()
+    bed: tuple[Path, ...] = ()
+    chroms: tuple[str, ...] = ()
+    exclude_chroms: tuple[str, ...] = ()
+    exclude_bed: tuple[Path, ...] = ()
+    stride: int = 256
+    stitch: str = "center"
+    strands: str = "forward"
+    output_space: str = "logit"
+    values: str = "mean"
+    block_bp: int = 0
+    keep_bits: int | None = None
+    batch_size: int | None = None
+    actors: int | None = None
+    gpus_per_actor: float = 1.0
+    address: str = "local"
+    retry_failed: bool = False
+    break_lock: bool = False
+    overwrite: bool = False
+    yes: bool = False
+
+    def plan(self) -> "ScanPlan":
+        """Return the plan, or raise with every fault of the input at once."""
+        from tism_scan.beluga import load_beluga, weights_digest
+        from tism_scan.genome import Genome
+        from tism_scan.intervals import wanted_spans
+        from tism_scan.plan import ScanPlan, Scoring
+        from tism_scan.tracks import read_track_names, select_tracks
+
+        with Genome(self.genome) as genome:
+            chroms = {chrom: length for chrom, length in genome.chroms.items() if length}
+            wanted = wanted_spans(
+                chroms,
+                regions=self.region,
+                beds=self.bed,
+                include=self.chroms,
+                exclude=self.exclude_chroms,
+                exclude_beds=self.exclude_bed,
+            )
+            model = load_beluga(self.weights)
+            names = read_track_names(self.track_names) if self.track_names else None
+            if self.tracks is None and not self.group:
+                raise PlanError(
+                    "no track was chosen; give --tracks (such as 267, or 'all') or --group NAME=SPEC"
+                )
+            scoring = Scoring(
+                select_tracks(self.tracks, model.n_outputs, names, self.group),
+                model.input_bp,
+                self.stride,
+                self.stitch,  # type: ignore[arg-type]
+                self.strands,  # type: ignore[arg-type]
+                self.output_space,  # type: ignore[arg-type]
+                self.values,  # type: ignore[arg-type]
+            )
+            digests = (genome.digest(), weights_digest(self.weights))
+            return ScanPlan(scoring, *digests, chroms, wanted, self.block_bp, keep_bits=self.keep_bits)
+
+    def create_store(self, plan: "ScanPlan") -> "ScoreStore":
+        """Return the store, new or resumed."""
+        from tism_scan.store import ScoreStore
+
+        return ScoreStore.create(self.out, plan, provenance())
+
+    def ray_options(self) -> "RayOptions":
+        """Return where to compute."""
+        from tism_scan.ray_scan import RayOptions
+
+        return RayOptions(self.address, self.actors, self.gpus_per_actor)
+
+
+def provenance() -> dict[str, str]:
+    """Return the versions that a run was made with."""
+    from importlib.metadata import version
+
+    packages = ("tism-scan", "torch", "numpy", "zarr", "ray", "pyfaidx")
+    return {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
+
+
+def scan_and_report(store: "ScoreStore", request: Request) -> int:
+    """Scan what is pending, say how it went, and return the exit code."""
+    from tism_scan.ray_scan import scan_on_ray
+
+    began = time.monotonic()
+    n_done_before = len(store.done_blocks())
+    with progress_bar("scan", 1.0) as update:
+
+        def show(progress: "Progress") -> None:
+            rate = progress.n_bp / (time.monotonic() - began)
+            update(
+                progress.n_bp / max(progress.n_bp_total, 1),
+                f"{progress.n_bp:,} of {progress.n_bp_total:,} bases, {rate:,.0f} bases/s, "
+                f"{progress.n_actors} actors, {len(progress.failed)} failed",
+            )
+
+        progress = scan_on_ray(
+            store,
+            request.genome,
+            request.weights,
+            options=request.ray_options(),
+            batch_size=request.batch_size,
+            retry_failed=request.retry_failed,
+            break_lock=request.break_lock,
+            on_progress=show,
+        )
+    seconds = time.monotonic() - began
+    _say_what_was_done(store, progress, seconds, n_done_before)
+    return _say_what_is_next(store, progress)
+
+
+def _say_what_was_done(store: "ScoreStore", progress: "Progress", seconds: float, n_done_before: int) -> None:
+    plan = store.plan
+    if n_done_before:
+        say(f"resumed: {n_done_before:,} blocks were already done")
+    say(
+        f"scanned {progress.n_blocks:,} blocks, {progress.n_bp:,} bases, in {duration(seconds)} "
+        f"({progress.n_bp / seconds:,.0f} bases/s): {progress.n_scored:,} bases got a score, "
+        f"{progress.n_bp - progress.n_scored:,} did not (N, ambiguous, or not wanted)"
+    )
+    left_out = [chrom for chrom in plan.chroms if chrom not in plan.wanted]
+    if left_out:
+        shown = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
+        say(f"skipped {len(left_out):,} chroms that hold no wanted base: {shown}")
+
+
+def _say_what_is_next(store: "ScoreStore", progress: "Progress") -> int:
+    """Say what is missing and what to type, and return the exit code."""
+    for interval, reason in progress.failed.items():
+        say_error(f"{interval} was given up: {reason}")
+    if progress.was_stopped:
+        left = progress.n_blocks_total - progress.n_blocks
+        say(f"stopped with {left:,} blocks to go; the same command resumes")
+        return 130
+    failures = store.ledger.failures()
+    if failures:
+        say(f"{len(failures):,} blocks are missing; try them again with the same command and --retry-failed")
+        return 1
+    say(f"next: tism-scan export {store.path} --out {store.path.parent / 'bigwig'}")
+    return 0
+
+
+def _delete(request: Request) -> None:
+    """Delete a store, and nothing else, once the user agrees and nobody writes it."""
+    from tism_scan.lease import Lease
+    from tism_scan.store import ScoreStore
+
+    path = request.out
+    if not path.exists():
+        return
+    store = ScoreStore.open(path)
+    if not request.yes:
+        if not sys.stdin.isatty():
+            raise InputError(f"--overwrite would delete {path}; add --yes to agree, or choose another --out")
+        n_done = len(store.done_blocks())
+        click.confirm(f"Delete {path} with its {n_done:,} finished blocks?", abort=True)
+    with Lease(store.folder).acquire(break_lock=request.break_lock):
+        pass
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise StoreError(f"cannot delete {path}: {error.strerror}; delete it by hand") from None

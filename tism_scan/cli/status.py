@@ -1,0 +1,52 @@
+"""``tism-scan status``: what a store holds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tism_scan.cli.console import say, say_table
+
+
+@click.command(name="status")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(store: Path, *, as_json: bool) -> int:
+    """Show what STORE was made with, what is done, pending and failed, and who is writing it."""
+    from tism_scan.status import store_status
+
+    status = store_status(store)
+    if as_json:
+        click.echo(json.dumps(status, indent=2))
+        return 0
+    plan = status["plan"]
+    scoring = plan["scoring"]
+    tracks = [track["name"] for track in scoring["tracks"]]
+    say(f"{status['path']}")
+    say(f"tracks      {len(tracks):,}: {', '.join(tracks[:6])}{', ...' if len(tracks) > 6 else ''}")
+    say(
+        f"scores      {scoring['values']} of the {scoring['output_space']}, stride {scoring['stride']}, "
+        f"stitch {scoring['stitch']}, strands {scoring['strands']}, {scoring['precision']}"
+    )
+    say(f"genome      sha256 {plan['genome_digest'][:12]}   weights sha256 {plan['weights_digest'][:12]}")
+    say(f"blocks      of {plan['block_bp']:,} bp")
+    say(f"written by  {status['lease'] or 'nobody now'}")
+    rows = [_row(chrom) for chrom in status["chroms"]]
+    if len(rows) > 1:
+        rows.append(_row({"chrom": "all", **status["total"]}))
+    say_table(
+        "", ["chrom", "blocks done", "pending", "failed", "bases done", "bases pending", "bases failed"], rows
+    )
+    for failure in status["failures"]:
+        say(f"failed      {failure['interval']} after {failure['n_attempts']} attempts: {failure['error']}")
+    return 0
+
+
+def _row(counts: dict[str, Any]) -> list[str]:
+    names = ("done", "pending", "failed")
+    return [
+        counts["chrom"],
+        *(f"{counts[f'blocks_{name}']:,}" for name in names),
+        *(f"{counts[f'bases_{name}']:,}" for name in names),
+    ]

@@ -1,0 +1,24 @@
+"""``tism-scan tracks``: a model's outputs by index and name."""
+
+from pathlib import Path
+
+import click
+
+from tism_scan.cli.console import say
+from tism_scan.errors import TrackError
+
+
+@click.command(name="tracks")
+@click.argument("pattern", required=False)
+@click.option("--track-names", type=click.Path(path_type=Path), required=True, help="Names, one a line.")
+def command(pattern: str | None, track_names: Path) -> int:
+    """List outputs whose name contains PATTERN, or fits it as a glob; all without one."""
+    from tism_scan.tracks import read_track_names, track_table
+
+    names = read_track_names(track_names)
+    rows = track_table(pattern or "*", names)
+    if not rows:
+        raise TrackError(f"{pattern!r} fits none of the {len(names):,} names in {track_names}; try '*CTCF*'")
+    for i_output, name in rows:
+        say(f"{i_output}\t{name}")
+    return 0
