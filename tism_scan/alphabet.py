@@ -43,7 +43,8 @@ def decode(codes: Codes) -> str:
 
 def is_acgt(codes: Codes) -> NDArray[np.bool_]:
     """Return where the codes stand for A, C, G or T."""
-    return codes != N_CODE
+    is_known: NDArray[np.bool_] = codes != N_CODE
+    return is_known
 
 
 def reverse_complement(codes: Codes) -> Codes:

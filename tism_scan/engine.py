@@ -5,6 +5,7 @@ backward pass.
 """
 
 import logging
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tism_scan.alphabet import BASES, Codes, channel_of_base, is_acgt, one_hot_table
+from tism_scan.attribution.model import check_batch_size, frozen
 from tism_scan.attribution.transforms import mean_tism_from_gradient, tism_from_gradient
+from tism_scan.errors import ScanError
 from tism_scan.plan import Scoring
 from tism_scan.tiling import Stretch
 from tism_scan.tracks import Track
@@ -50,8 +53,8 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
 
 
-class WindowEngine:
-    """Scores blocks window by window.
+class BlockEngine(ABC):
+    """What the engines have in common: from windows' scores to those of a block.
 
     Parameters
     ----------
@@ -60,8 +63,8 @@ class WindowEngine:
         engine takes it over: it is moved to `device`, frozen and put in evaluation mode.
     scoring : Scoring
         Which number is computed.
-    batch_size : int, optional
-        Windows that go through the model together. It changes the time, not the scores.
+    batch_size : int
+        Windows that are computed together. It changes the time, not the scores.
     device : str, optional
         Where to compute; a GPU if there is one.
 
@@ -69,7 +72,7 @@ class WindowEngine:
     ------
     ValueError
         If the scoring is for windows of another length than the model's, or names an output that the model
-        does not have.
+        does not have, or the batch size is less than 1.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class WindowEngine:
         model: nn.Module,
         scoring: Scoring,
         *,
-        batch_size: int | None = None,
+        batch_size: int,
         device: str | None = None,
     ) -> None:
         if scoring.input_bp != model.input_bp:
@@ -85,11 +88,12 @@ class WindowEngine:
         largest = max(max(track.outputs) for track in scoring.tracks)
         if largest >= int(model.n_outputs):  # type: ignore[arg-type]
             raise ValueError(f"output {largest} of {model.n_outputs} is asked for")
+        check_batch_size(batch_size)
         self.device = torch.device(device or default_device())
         self.model = model.to(self.device).requires_grad_(False).eval()
         self.scoring = scoring
         self.lattice = scoring.lattice
-        self.batch_size = batch_size or (BATCH_ON_GPU if self.device.type == "cuda" else BATCH_ON_CPU)
+        self.batch_size = batch_size
         alphabet = str(model.alphabet)
         self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)
         self._to_acgt = torch.from_numpy(channel_of_base(alphabet)).to(self.device)
@@ -112,6 +116,11 @@ class WindowEngine:
         float32 (T, len(block)), or (T, 4, len(block)) for ``values="tism"``
             Positive mean TISM where the reference base supports the output; NaN where a base is not wanted or
             is not A, C, G or T.
+
+        Raises
+        ------
+        ScanError
+            If a single window is too much for the device's memory.
         """
         block = slice(stretch.block.start - stretch.start, stretch.block.end - stretch.start)
         target = np.zeros(len(codes), dtype=np.bool_)
@@ -120,25 +129,53 @@ class WindowEngine:
         total = torch.zeros(shape, device=self.device)
         n_windows = torch.zeros(len(codes), device=self.device)
         where = _needed_windows(target, self._reach(), self.lattice.stride, stretch.n_windows)
-        all_codes = torch.from_numpy(np.ascontiguousarray(codes)).to(self.device)
-        windows = all_codes.unfold(0, self.lattice.input_bp, self.lattice.stride)
-        start = 0
-        while start < len(where):
-            batch = where[start : start + self.batch_size]
-            try:
-                scores = self._score_windows(windows[torch.from_numpy(batch).to(self.device)])
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
-                    raise
-                self.batch_size //= 2
-                torch.cuda.empty_cache()
-                log.warning("the device is out of memory; going on with batches of %d", self.batch_size)
-                continue
-            self._add(scores, batch, total, n_windows)
-            start += len(batch)
-        stitched = (total / n_windows)[:, :, block].cpu().numpy()
+        all_codes = torch.from_numpy(np.array(codes)).to(self.device)  # torch wants a writable array
+        n_done = 0
+        with frozen(self.model):
+            while n_done < len(where):
+                n_more = self._add_if_it_fits(all_codes, where[n_done:], total, n_windows)
+                if n_more == 0:
+                    self._halve_batches()
+                n_done += n_more
+        stitched = (total[:, :, block] / n_windows[block]).cpu().numpy()
         stitched[:, :, ~target[block]] = np.nan
         return stitched if self.scoring.values == "tism" else stitched[:, 0]
+
+    @abstractmethod
+    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor, n_windows: Tensor) -> int:
+        """Add the scores of the first windows to the sums over a stretch, and return how many it were.
+
+        Parameters
+        ----------
+        codes : uint8 (L,)
+            Of the whole stretch.
+        where : int64 (n,)
+            The windows that are still to be computed, in order.
+        total : float32 (T, channels, L)
+            Sums of scores; left alone if memory runs out.
+        n_windows : float32 (L,)
+            How many windows were summed at each base.
+        """
+
+    def _add_if_it_fits(
+        self, codes: Tensor, where: NDArray[np.int64], total: Tensor, n_windows: Tensor
+    ) -> int:
+        """Do as `_add_first`, or return 0 if the device's memory does not hold what it takes."""
+        try:
+            return self._add_first(codes, where, total, n_windows)
+        except torch.OutOfMemoryError:
+            return 0
+
+    def _halve_batches(self) -> None:
+        if self.batch_size == 1:
+            raise ScanError(
+                f"one window of {len(self.scoring.tracks):,} tracks does not fit the memory of "
+                f"{device_name(str(self.device))}; scan fewer tracks at once, or use a larger device"
+            )
+        self.batch_size //= 2
+        # The error is gone by now, and with it the frames that held the batch's tensors.
+        torch.cuda.empty_cache()
+        log.warning("the device is out of memory; going on with batches of %d", self.batch_size)
 
     def _reach(self) -> slice:
         """Return the part of a window whose scores are used."""
@@ -146,27 +183,64 @@ class WindowEngine:
             return slice(0, self.lattice.input_bp)
         return slice(self.lattice.flank, self.lattice.flank + self.lattice.stride)
 
-    def _add(self, scores: Tensor, batch: NDArray[np.int64], total: Tensor, n_windows: Tensor) -> None:
-        """Add windows' scores, in their order, to the sums over the stretch."""
+    def _encode(self, codes: Tensor) -> Tensor:
+        """Return codes, uint8 (N, L), as the model reads them, float32 (N, 4, L)."""
+        return self._one_hot[codes.long()].transpose(1, 2).contiguous()
+
+    def _to_scores(self, gradient: Tensor, X: Tensor) -> Tensor:
+        """Return scores, (N, T, channels, L), of gradients, (N, T, 4, L), in the model's channel order."""
+        gradient, reference = gradient[:, :, self._to_acgt], X[:, None, self._to_acgt]
+        if self.scoring.values == "tism":
+            return tism_from_gradient(gradient, reference)
+        return mean_tism_from_gradient(gradient, reference).unsqueeze(2)
+
+
+class WindowEngine(BlockEngine):
+    """Scores blocks window by window, with any model.
+
+    Parameters
+    ----------
+    model, scoring, device
+        As for `BlockEngine`.
+    batch_size : int, optional
+        Windows that go through the model together. It changes the time, not the scores.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scoring: Scoring,
+        *,
+        batch_size: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        device = device or default_device()
+        default = BATCH_ON_GPU if device.startswith("cuda") else BATCH_ON_CPU
+        super().__init__(
+            model, scoring, batch_size=default if batch_size is None else batch_size, device=device
+        )
+
+    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor, n_windows: Tensor) -> int:
+        batch = where[: self.batch_size]
+        windows = codes.unfold(0, self.lattice.input_bp, self.lattice.stride)
+        scores = self._score_windows(windows[torch.from_numpy(batch).to(self.device)])
         reach = self._reach()
         for i_window, window_scores in zip(batch.tolist(), scores, strict=True):
             start = i_window * self.lattice.stride
             here = slice(start + reach.start, start + reach.stop)
             total[:, :, here] += window_scores
             n_windows[here] += 1
+        return len(batch)
 
     def _score_windows(self, codes: Tensor) -> Tensor:
         """Return the scores, float32 (N, T, channels, reach), of windows' codes, uint8 (N, input_bp)."""
-        X = self._one_hot[codes.long()].transpose(1, 2).contiguous()
+        X = self._encode(codes)
         gradient = self._gradient(X)
         if self.scoring.strands == "both":
             other = self._gradient(X.flip(2)[:, self._complement])
             gradient = (gradient + other.flip(3)[:, :, self._complement]) / 2
-        gradient = gradient[..., self._reach()][:, :, self._to_acgt]
-        reference = X[..., self._reach()][:, None, self._to_acgt]
-        if self.scoring.values == "tism":
-            return tism_from_gradient(gradient, reference)
-        return mean_tism_from_gradient(gradient, reference).unsqueeze(2)
+        reach = self._reach()
+        return self._to_scores(gradient[..., reach], X[..., reach])
 
     def _gradient(self, X: Tensor) -> Tensor:
         """Return df/dX, float32 (N, T, 4, input_bp), of each track."""
@@ -177,13 +251,13 @@ class WindowEngine:
                 outputs = outputs.sigmoid()
             n_tracks = len(self.scoring.tracks)
             gradients = [
-                torch.autograd.grad(_track_output(outputs, track), X, retain_graph=i_track + 1 < n_tracks)[0]
+                torch.autograd.grad(track_output(outputs, track), X, retain_graph=i_track + 1 < n_tracks)[0]
                 for i_track, track in enumerate(self.scoring.tracks)
             ]
         return torch.stack(gradients, dim=1)
 
 
-def _track_output(outputs: Tensor, track: Track) -> Tensor:
+def track_output(outputs: Tensor, track: Track) -> Tensor:
     """Return a track's weighted sum of outputs, summed over the batch: its gradient is each window's own."""
     if len(track.outputs) == 1 and track.weights[0] == 1:
         return outputs[:, track.outputs[0]].sum()

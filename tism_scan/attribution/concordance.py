@@ -110,12 +110,39 @@ def concordance(
     is_substitution = ((x == 0) & x.any(1, keepdim=True))[..., chosen]
     return Concordance(
         tuple(
-            _agreement(name, approximate[:, [i]], exact[:, [i]], is_substitution)
+            agreement(name, approximate[:, [i]], exact[:, [i]], is_substitution)
             for i, name in enumerate(names)
         ),
-        _agreement("all", approximate, exact, is_substitution),
+        agreement("all", approximate, exact, is_substitution),
         tism_seconds=between - begin,
         ism_seconds=end - between,
+    )
+
+
+def agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> Agreement:
+    """Return the agreement of two arrays of substitutions' effects.
+
+    Parameters
+    ----------
+    track : str
+        What the agreement is named.
+    approximate, exact : float (N, T, 4, P)
+        TISM and the effect of exact ISM, both 0 at the reference base.
+    is_substitution : bool (N, 4, P)
+        The values to compare: False at the reference base and at N.
+    """
+    mask = is_substitution.unsqueeze(1).expand(exact.shape)
+    singles = [values[mask].cpu().numpy() for values in (approximate, exact)]
+    is_base = mask.any(2)  # (N, T, P)
+    means = [-(values.sum(2) / 3)[is_base].cpu().numpy() for values in (approximate, exact)]
+    return Agreement(
+        track,
+        len(singles[0]),
+        len(means[0]),
+        pearson(*singles),
+        spearman(*singles),
+        pearson(*means),
+        spearman(*means),
     )
 
 
@@ -138,23 +165,6 @@ def _ranks(values: Values) -> NDArray[np.float64]:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     mean_ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
     return mean_ranks[inverse]
-
-
-def _agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> Agreement:
-    """Return the agreement of two (N, T, 4, P), where is_substitution (N, 4, P)."""
-    mask = is_substitution.unsqueeze(1).expand(exact.shape)
-    singles = [values[mask].cpu().numpy() for values in (approximate, exact)]
-    is_base = mask.any(2)  # (N, T, P)
-    means = [-(values.sum(2) / 3)[is_base].cpu().numpy() for values in (approximate, exact)]
-    return Agreement(
-        track,
-        len(singles[0]),
-        len(means[0]),
-        pearson(*singles),
-        spearman(*singles),
-        pearson(*means),
-        spearman(*means),
-    )
 
 
 def _indices(positions: Sequence[int] | slice | NDArray[np.integer[Any]], length: int) -> Tensor:

@@ -4,6 +4,7 @@ The model is any `torch.nn.Module` from float (N, 4, L) to (N, n_outputs). If it
 heads they are concatenated, and axes after the first are flattened into outputs.
 """
 
+import math
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -76,11 +77,7 @@ def track_outputs(model: nn.Module, X: Tensor, tracks: Tracks = None) -> Tensor:
     TrackError
         If a track is no output of the model, or none is selected.
     """
-    heads = model(X)
-    if isinstance(heads, list | tuple):
-        outputs = torch.cat([head.reshape(len(X), -1) for head in heads], dim=1)
-    else:
-        outputs = heads.reshape(len(X), -1)
+    outputs = flat_outputs(model(X))
     if tracks is None:
         return outputs
     columns = []
@@ -88,6 +85,13 @@ def track_outputs(model: nn.Module, X: Tensor, tracks: Tracks = None) -> Tensor:
         chosen, weights = _outputs_of_track(track, outputs.shape[1])
         columns.append((outputs[:, chosen] * outputs.new_tensor(weights)).sum(1))
     return torch.stack(columns, dim=1)
+
+
+def flat_outputs(heads: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return what a model returned as (N, n_outputs): heads side by side, further axes flattened."""
+    each = [heads] if isinstance(heads, Tensor) else heads
+    # spelled out, since PyTorch does not infer -1 for a batch of none
+    return torch.cat([head.reshape(len(head), math.prod(head.shape[1:])) for head in each], dim=1)
 
 
 def track_list(tracks: int | Track | Sequence[int | Track]) -> list[int | Track]:

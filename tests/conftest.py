@@ -1,0 +1,73 @@
+"""What several test modules share."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from scan_models import ScanModel, smooth_model
+from stand_in_weights import load_narrow_beluga
+from torch import nn
+
+# For every Ray that a test starts, in this process or a child: no calls home, no tokens on loopback.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_AUTH_MODE"] = "disabled"
+# The models here are small, and threads that wait for a busy core cost more than they bring.
+torch.set_num_threads(1)
+
+
+def random_sequence(length, seed):
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
+
+
+@pytest.fixture(scope="session")
+def tiny_genome(tmp_path_factory):
+    """Return a FASTA file: lower case, N runs, IUPAC codes, a chrom shorter than any window, an empty one."""
+    records = {
+        "chr1": random_sequence(150, 1) + "N" * 130 + random_sequence(90, 2).lower() + "RYKMnacgt",
+        "chr2": "NNN" + random_sequence(97, 3),
+        "short": "GATTACA",
+        "empty": "",
+    }
+    path = tmp_path_factory.mktemp("genome") / "tiny.fa"
+    path.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in records.items() if sequence))
+    with path.open("a") as file:
+        file.write(">empty\n")
+    return path
+
+
+@pytest.fixture
+def tiny_model():
+    """Return a smooth model of 24 bp windows and three outputs, channels in Beluga's order."""
+    return smooth_model()
+
+
+@pytest.fixture
+def linear_model():
+    """Return a model of 24 bp windows whose TISM equals ISM exactly."""
+    layer = nn.Linear(96, 3)
+    generator = torch.Generator().manual_seed(3)
+    layer.weight.data = torch.randn(3, 96, generator=generator)
+    return ScanModel(nn.Sequential(nn.Flatten(), layer))
+
+
+@pytest.fixture(scope="session")
+def narrow_beluga_weights(tmp_path_factory):
+    """Return the weights file of Beluga's shape with few channels, seed 7."""
+    folder = tmp_path_factory.mktemp("weights")
+    load_narrow_beluga(7, folder)
+    return folder / "narrow_seed7.pth"
+
+
+@pytest.fixture
+def narrow_beluga(tmp_path):
+    """Return Beluga's shape of network with few channels."""
+    return load_narrow_beluga(7, tmp_path)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """Return each device in turn; a GPU that is not there is skipped."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    return request.param
