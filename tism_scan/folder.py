@@ -1,4 +1,4 @@
-"""A folder whose files survive a power cut, and the four verbs that the store needs of it."""
+"""A folder whose files survive a power cut, and the few verbs that the store needs of it."""
 
 import contextlib
 import errno
@@ -10,6 +10,7 @@ from typing import Protocol
 from tism_scan.errors import StorageFullError
 
 _PARTIAL = ".partial"
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 class Folder(Protocol):
@@ -64,7 +65,11 @@ class LocalFolder:
         path = self.root / key
         with _full_disk_explained(path):
             partial = self._write_partial(path, content)
-            os.replace(partial, path)
+            try:
+                os.replace(partial, path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
             _sync_folder(path.parent)
 
     def put_new(self, key: str, content: bytes) -> bool:
@@ -78,7 +83,9 @@ class LocalFolder:
             try:
                 os.link(partial, path)
             except FileExistsError:
-                return False
+                # NFS repeats a request whose answer was lost, and the repeat finds the first one's link.
+                if os.stat(partial).st_nlink < 2:
+                    return False
             finally:
                 os.unlink(partial)
             _sync_folder(path.parent)
@@ -97,25 +104,27 @@ class LocalFolder:
         waiting = [prefix.strip("/")]
         while waiting:
             here = waiting.pop()
-            with contextlib.suppress(FileNotFoundError), os.scandir(self.root / here) as entries:
+            absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+            with absent, os.scandir(self.root / here) as entries:
                 for entry in entries:
                     key = f"{here}/{entry.name}" if here else entry.name
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(key)
                     elif not entry.name.endswith(_PARTIAL):
-                        found[key] = entry.stat().st_size
+                        with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                            found[key] = entry.stat().st_size
         return found
 
     def remove(self, key: str) -> None:
         """Remove an object, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (self.root / key).unlink()
 
     def _write_partial(self, path: Path, content: bytes) -> Path:
         """Write and sync a temporary file beside a path, and return where it is."""
-        missing = [folder for folder in (path.parent, *path.parents) if not folder.exists()]
+        missing = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        for folder in dict.fromkeys(missing):
+        for folder in missing:
             _sync_folder(folder.parent)
         partial = path.with_name(f".{os.getpid()}.{os.urandom(4).hex()}{_PARTIAL}")
         try:
@@ -144,9 +153,12 @@ def _full_disk_explained(path: Path) -> Iterator[None]:
 
 
 def _sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable, where the file system can."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)

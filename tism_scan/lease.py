@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from tism_scan.ledger import ROOT
 
 HEARTBEAT_S = 30.0
 STALE_S = 180.0
+_NAME = re.compile(rf"{ROOT}/lease/([0-9]+)\.json")
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +38,11 @@ class Owner:
     Attributes
     ----------
     host : str
-        Name of the machine, and which of its runs since it was last started.
+        Name of the machine, and where on it process numbers mean the same: see `_this_host`.
     pid : int
     started : float
-        When the process began, seconds since 1970: it tells a process from a later one of the same number.
+        When the process began: it tells a process from a later one of the same number. In seconds since the
+        machine was started, which do not change when its clock is set.
     n_beats : int
         Grows by one with each heartbeat.
     released : bool
@@ -60,7 +63,9 @@ class Owner:
         if self.released or self.host != _this_host():
             return self.released
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > 2
+            process = psutil.Process(self.pid)
+            is_another = abs(_started(process) - self.started) > 2
+            return bool(is_another or process.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
         except psutil.AccessDenied:
@@ -93,7 +98,7 @@ class Lease:
         self.folder = folder
         self.heartbeat_s, self.stale_s = heartbeat_s, stale_s
         self.on_lost = on_lost
-        self.owner = Owner(_this_host(), os.getpid(), psutil.Process().create_time())
+        self.owner = Owner(_this_host(), os.getpid(), _started(psutil.Process()))
         self.generation = 0
         self._ended = threading.Event()
         self._beating: threading.Thread | None = None
@@ -107,25 +112,23 @@ class Lease:
         Parameters
         ----------
         break_lock : bool
-            Take it whoever holds it.
+            Take it whoever holds it now; one who takes it in the same moment is left alone.
 
         Raises
         ------
         LeaseError
-            If another process holds it and is alive.
+            If another process holds it and is alive, or its record is damaged.
         """
         while True:
-            generation, owner = current_owner(self.folder)
-            if owner is not None and not break_lock and not self._is_abandoned(generation, owner):
-                raise LeaseError(
-                    f"the store is being written by {owner}; wait for it to end, or, if you know that it has, "
-                    "add --break-lock"
-                )
-            self.generation = generation + 1
-            if self.folder.put_new(_key(self.generation), _content(self.owner)):
+            if break_lock:
+                generation, break_lock = _last_generation(self.folder), False
+            else:
+                generation = self._free_generation()
+            if self._claim(generation + 1):
                 break
-        for old in range(max(0, generation - 2), generation + 1):
+        for old in range(max(1, generation - 2), generation + 1):
             self.folder.remove(_key(old))
+        self._ended.clear()
         self._beating = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._beating.start()
         return self
@@ -142,7 +145,7 @@ class Lease:
 
     def is_held(self) -> bool:
         """Return whether no later generation exists."""
-        return current_owner(self.folder)[0] == self.generation
+        return _last_generation(self.folder) == self.generation
 
     def __enter__(self) -> "Lease":
         return self if self._beating else self.acquire()
@@ -151,6 +154,27 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+    def _free_generation(self) -> int:
+        """Return the last generation if nobody holds it any more, else raise."""
+        generation, owner = current_owner(self.folder)
+        if owner is not None and not self._is_abandoned(generation, owner):
+            raise LeaseError(
+                f"the store is being written by {owner}; wait for it to end, or, if you know that it "
+                "has, add --break-lock"
+            )
+        return generation
+
+    def _claim(self, generation: int) -> bool:
+        """Take a generation, and return whether it was free and is the last."""
+        self.generation = generation
+        if not self.folder.put_new(_key(generation), _content(self.owner)):
+            return False
+        if self.is_held():
+            return True
+        # The number was free because an owner of a later one had cleared it away.
+        self.folder.remove(_key(generation))
+        return False
 
     def _is_abandoned(self, generation: int, owner: Owner) -> bool:
         """Return whether an owner has gone, watching it as long as it takes to know."""
@@ -162,9 +186,9 @@ class Lease:
         deadline = time.monotonic() + self.stale_s
         while time.monotonic() < deadline:
             time.sleep(min(1.0, self.heartbeat_s / 4))
-            if current_owner(self.folder) != (generation, owner):
-                now = current_owner(self.folder)[1]
-                return now is not None and now.is_gone()
+            now = current_owner(self.folder)
+            if now != (generation, owner):
+                return now[1] is None or now[1].is_gone()
         return True
 
     def _beat(self) -> None:
@@ -183,16 +207,45 @@ class Lease:
 
 
 def current_owner(folder: Folder) -> tuple[int, Owner | None]:
-    """Return the highest generation and who holds it; 0 and None if nobody ever did."""
+    """Return the last generation and who holds it; 0 and None if nobody ever did.
+
+    Raises
+    ------
+    LeaseError
+        If its record is damaged.
+    """
     for _ in range(10):
-        names = [key.rpartition("/")[2].partition(".")[0] for key in folder.sizes(f"{ROOT}/lease")]
-        generation = max((int(name) for name in names if name.isdigit()), default=0)
+        generation = _last_generation(folder)
         if generation == 0:
             return 0, None
         content = folder.get(_key(generation))
         if content is not None:  # else it was taken over between the listing and the reading
-            return generation, Owner(**json.loads(content))
+            return generation, _owner(generation, content)
     raise LeaseError("the store's lease keeps changing hands; wait for the other processes to end")
+
+
+def _last_generation(folder: Folder) -> int:
+    """Return the highest generation that was ever taken, or 0."""
+    found = (_NAME.fullmatch(key) for key in folder.sizes(f"{ROOT}/lease"))
+    return max((int(name[1]) for name in found if name), default=0)
+
+
+def _owner(generation: int, content: bytes) -> Owner:
+    """Return the owner that a lease names."""
+    try:
+        described = json.loads(content)
+        return Owner(
+            str(described["host"]),
+            int(described["pid"]),
+            float(described["started"]),
+            int(described["n_beats"]),
+            bool(described["released"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise LeaseError(
+            f"{_key(generation)} is damaged: it names no process; if you know that none is writing the "
+            "store, add --break-lock"
+        ) from None
 
 
 def _key(generation: int) -> str:
@@ -203,10 +256,20 @@ def _content(owner: Owner) -> bytes:
     return json.dumps(asdict(owner)).encode()
 
 
+def _started(process: psutil.Process) -> float:
+    """Return when a process began, in seconds since the machine was started."""
+    return float(process.create_time() - psutil.boot_time())
+
+
 def _this_host() -> str:
-    """Return a name that also tells two runs of one machine, and two containers, apart."""
+    """Return a name for this machine since it was started, and for the container that we are in.
+
+    Containers may share the machine's name and yet number their processes apart, so that a process of one
+    would look dead to another.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = str(int(psutil.boot_time()))
-    return f"{platform.node()}#{boot}"
+        numbering = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux; if the clock was set meanwhile, the owner is watched as on another host
+        boot, numbering = str(int(psutil.boot_time())), ""
+    return f"{platform.node()}#{boot}#{numbering}"

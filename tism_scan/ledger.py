@@ -92,7 +92,10 @@ class Ledger:
         described = self._run()
         if described is None:
             return None
-        plan = ScanPlan.from_json(described["plan"])
+        try:
+            plan = ScanPlan.from_json(described["plan"])
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            raise StoreError(f"{RUN_KEY} is damaged: its plan cannot be read; restore the file") from None
         if plan.digest() != described["digest"]:
             raise StoreError(f"{RUN_KEY} was altered: its plan does not fit its digest; restore the file")
         return plan
@@ -144,10 +147,32 @@ class Ledger:
         self.folder.remove(_failure_key(i_chrom, block.i_block))
 
     def failures(self) -> list[Failure]:
-        """Return the blocks that were given up, ordered by chrom name and position."""
-        contents = [self.folder.get(key) for key in self.folder.sizes(FAILED)]
-        failures = [Failure(**json.loads(content)) for content in contents if content is not None]
+        """Return the blocks that were given up, ordered by chrom name and position.
+
+        Raises
+        ------
+        StoreError
+            If the record of one is damaged.
+        """
+        contents = {key: self.folder.get(key) for key in self.folder.sizes(FAILED)}
+        failures = [_failure(key, content) for key, content in contents.items() if content is not None]
         return sorted(failures, key=lambda failure: (failure.chrom, failure.i_block))
+
+
+def _failure(key: str, content: bytes) -> Failure:
+    """Return what the record of a failure holds."""
+    try:
+        described = json.loads(content)
+        return Failure(
+            str(described["chrom"]),
+            int(described["i_block"]),
+            str(described["error"]),
+            int(described["n_attempts"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise StoreError(
+            f"{key} is damaged: it holds no failed block; remove this file, and its block is tried again"
+        ) from None
 
 
 def _marker_key(address: ShardAddress, checksum: Checksum) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from tism_scan.errors import PlanError
@@ -22,6 +23,7 @@ LARGEST_BLOCK_BP = 1 << 20
 SMALLEST_BLOCK_BP_FOR_MANY_TRACKS = 1 << 18
 SMALLEST_BLOCK_BP_FOR_FEW_BASES = 1 << 15
 BLOCKS_AIMED_AT = 32
+_KEYS_SHOWN = 8
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -127,6 +129,11 @@ class ScanPlan:
         problems = [
             f"{chrom!r} is no chrom of the genome" for chrom in self.wanted if chrom not in self.chroms
         ]
+        problems += [
+            f"the wanted spans of {chrom!r} are not sorted, apart and within 0 to {self.chroms[chrom]:,}"
+            for chrom, spans in self.wanted.items()
+            if chrom in self.chroms and not _is_merged(spans, self.chroms[chrom])
+        ]
         if not any(self.wanted.values()):
             problems.append("no base is wanted")
         if self.keep_bits is not None and not 1 <= self.keep_bits <= 23:
@@ -140,6 +147,9 @@ class ScanPlan:
         block_bp = self.block_bp or self._default_block_bp()
         stride = self.scoring.stride
         object.__setattr__(self, "block_bp", -(-block_bp // stride) * stride)
+        # One order and no empty chroms, whatever the caller's: else equal plans had several digests.
+        wanted = {chrom: self.wanted[chrom] for chrom in self.chroms if self.wanted.get(chrom)}
+        object.__setattr__(self, "wanted", wanted)
 
     def _default_block_bp(self) -> int:
         """Return a block whose shard is neither too large nor, for few bases, the only one."""
@@ -193,7 +203,7 @@ class ScanPlan:
         described = {f.name: getattr(self, f.name) for f in fields(ScanPlan)}
         return described | {
             "format": FORMAT,
-            "scoring": scoring | {"tracks": [track.to_json() for track in self.scoring.tracks]},
+            "scoring": scoring | {"tracks": _plain(self.scoring.tracks)},
             "chroms": [[name, length] for name, length in self.chroms.items()],
             "wanted": [[name, [list(span) for span in spans]] for name, spans in self.wanted.items()],
         }
@@ -232,13 +242,26 @@ class ScanPlan:
         return [f"{name} {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
 
 
+def _is_merged(spans: Spans, length: int) -> bool:
+    """Return whether spans are what `wanted_spans` gives: in order, apart, not empty, and on the chrom."""
+    ends = [-1, *(position for span in spans for position in span), length + 1]
+    return all(before < after for before, after in pairwise(ends))
+
+
+def _plain(tracks: tuple[Track, ...]) -> list[dict[str, Any]]:
+    """Return tracks as a store gives them back: a weight of 1 is 1.0."""
+    return [Track.from_json(track.to_json()).to_json() for track in tracks]
+
+
 def _summary(plan: ScanPlan) -> dict[str, str]:
     """Return each field of a plan in a few characters."""
     described = plan.to_json()
     summary = described.pop("scoring") | described
-    summary["tracks"] = ",".join(track.key for track in plan.scoring.tracks) + _short_hash(summary["tracks"])
+    keys = [track.key for track in plan.scoring.tracks]
+    more = f",... {len(keys):,} in all" if len(keys) > _KEYS_SHOWN else ""
+    summary["tracks"] = ",".join(keys[:_KEYS_SHOWN]) + more + _short_hash(summary["tracks"])
     n_spans = sum(len(spans) for spans in plan.wanted.values())
-    summary["wanted"] = f"{plan.n_wanted:,} bp in {n_spans:,} spans" + _short_hash(summary["wanted"])
+    summary["wanted"] = f"{plan.n_wanted:,} bp in {n_spans:,} spans" + _short_hash(sorted(summary["wanted"]))
     summary["chroms"] = f"{len(plan.chroms):,} chroms" + _short_hash(summary["chroms"])
     for name in ("genome_digest", "weights_digest"):
         summary[name] = summary[name][:12]

@@ -47,7 +47,9 @@ class ScoreStore:
         self.plan = plan
         self.folder = LocalFolder(path)
         self.ledger = Ledger(self.folder)
-        self._i_chrom = {chrom: i for i, chrom in enumerate(plan.chroms)}
+        self._chroms = tuple(plan.chroms)
+        self._i_chrom = {chrom: i for i, chrom in enumerate(self._chroms)}
+        self._nodes = tuple(map(_node_name, self._chroms))
         self._group: zarr.Group | None = None
 
     @classmethod
@@ -70,25 +72,21 @@ class ScoreStore:
         Raises
         ------
         StoreError
-            If the folder holds something else, or a store that was made under another plan; every field that
-            differs is named, with both values.
+            If the folder cannot be written, holds something else, or a store that was made under another
+            plan; every field that differs is named, with both values.
+        StorageFullError
+            If there is no room left.
         """
         path = Path(path).absolute()
-        _refuse_foreign(path)
         _check_node_names(plan)
-        store = cls(path, plan)
         try:
-            is_new = store.ledger.start(plan, provenance or {})
+            _refuse_foreign(path)
+            store = cls(path, plan)
+            if not store.ledger.start(plan, provenance or {}):
+                store._refuse_other_plan()
+            store._write_metadata(consolidated=False)
         except OSError as error:
             raise StoreError(f"cannot write to {path}: {error.strerror}; choose another --out") from None
-        if not is_new:
-            recorded = store.ledger.plan()
-            if recorded is not None and recorded.digest() != plan.digest():
-                raise StoreError(
-                    f"{path} was made under another plan: {'; '.join(recorded.differences(plan))}; use the same "
-                    "settings, another --out, or --overwrite"
-                )
-        store._write_metadata(consolidated=False)
         return store
 
     @classmethod
@@ -101,9 +99,12 @@ class ScoreStore:
             If there is none at this path, or its record is damaged.
         """
         path = Path(path).absolute()
-        if not path.is_dir():
-            raise StoreError(f"{path} is not there; expected a store that `tism-scan run` made")
-        plan = Ledger(LocalFolder(path)).plan()
+        try:
+            if not path.is_dir():
+                raise StoreError(f"{path} is not there; expected a store that `tism-scan run` made")
+            plan = Ledger(LocalFolder(path)).plan()
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}; check who may read it") from None
         if plan is None:
             raise StoreError(f"{path} is not a store of scores: {RUN_KEY} is missing in it; check the path")
         return cls(path, plan)
@@ -137,20 +138,19 @@ class ScoreStore:
             self.ledger.mark_done(address, _checksum(shard))
 
     def done_blocks(self) -> set[tuple[str, int]]:
-        """Return the chrom and position of every finished block, from two listings and no reads.
+        """Return the chrom and position of every finished block, from listings and no reads.
 
         A block is finished if every shard of it has a marker, and an object of the marker's size.
         """
-        marked = self.ledger.done()
-        names = list(self.plan.chroms)
+        marked = self._marked()
         sizes: dict[str, int] = {}
         for i_chrom in {address.i_chrom for address in marked}:
-            sizes |= self.folder.sizes(f"{_node_name(names[i_chrom])}/c")
+            sizes |= self.folder.sizes(f"{self._nodes[i_chrom]}/c")
         n_done: dict[tuple[str, int], int] = {}
         for address, checksums in marked.items():
             size = sizes.get(self._shard_key(address))
             if any(checksum.size == size for checksum in checksums):
-                block = (names[address.i_chrom], address.i_block)
+                block = (self._chroms[address.i_chrom], address.i_block)
                 n_done[block] = n_done.get(block, 0) + 1
         return {block for block, n in n_done.items() if n == self.plan.n_shards_per_block}
 
@@ -184,14 +184,13 @@ class ScoreStore:
         Every marked object is read and compared with its marker.
         """
         damaged: dict[Block, None] = {}
-        names = list(self.plan.chroms)
-        for address, checksums in sorted(self.ledger.done().items()):
+        for address, checksums in sorted(self._marked().items()):
             shard = self.folder.get(self._shard_key(address))
             if shard is not None and _checksum(shard) in checksums:
                 continue
             for checksum in checksums:
                 self.ledger.unmark(address, checksum)
-            chrom = names[address.i_chrom]
+            chrom = self._chroms[address.i_chrom]
             block_bp = self.plan.chrom_block_bp(chrom)
             lattice = self.plan.scoring.lattice
             damaged[lattice.block(chrom, self.plan.chroms[chrom], block_bp, address.i_block)] = None
@@ -213,7 +212,7 @@ class ScoreStore:
             return np.full(end - start, np.nan, dtype=np.float32)
         try:
             scores = np.asarray(self._array(chrom)[i_track, ..., start:end], dtype=np.float32)
-        except (ValueError, RuntimeError) as error:
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise StoreError(
                 f"{self.path} is damaged at {chrom}:{start + 1:,}-{end:,} ({error}); run `tism-scan verify`, "
                 "then the same `tism-scan run` again"
@@ -225,18 +224,31 @@ class ScoreStore:
         """Return the lengths of the axes between track and position."""
         return (4,) if self.plan.scoring.values == "tism" else ()
 
-    def _array(self, chrom: str) -> zarr.Array:
+    def _marked(self) -> dict[ShardAddress, list[Checksum]]:
+        """Return what the ledger records as done, of the chroms of the plan."""
+        done = self.ledger.done()
+        return {address: sums for address, sums in done.items() if address.i_chrom < len(self._chroms)}
+
+    def _refuse_other_plan(self) -> None:
+        """Raise if the recorded plan is not ours."""
+        recorded = self.ledger.plan()
+        if recorded is not None and recorded.digest() != self.plan.digest():
+            raise StoreError(
+                f"{self.path} was made under another plan: {'; '.join(recorded.differences(self.plan))}; use "
+                "the same settings, another --out, or --overwrite"
+            )
+
+    def _array(self, chrom: str) -> "zarr.Array[Any]":
         if self._group is None:
             self._group = zarr.open_group(LocalStore(self.path, read_only=True), mode="r")
-        array = self._group[_node_name(chrom)]
+        array = self._group[self._nodes[self._i_chrom[chrom]]]
         if not isinstance(array, zarr.Array):
             raise StoreError(f"{self.path} is damaged: {chrom} is no array in it; restore its zarr.json")
         return array
 
     def _shard_key(self, address: ShardAddress) -> str:
-        chrom = list(self.plan.chroms)[address.i_chrom] if address.i_chrom < len(self.plan.chroms) else ""
         bases = "0/" * len(self._bases)
-        return f"{_node_name(chrom)}/c/{address.i_group}/{bases}{address.i_block}"
+        return f"{self._nodes[address.i_chrom]}/c/{address.i_group}/{bases}{address.i_block}"
 
     def _write_metadata(self, *, consolidated: bool) -> None:
         """Publish what is missing of the group's and the arrays' metadata."""
@@ -251,8 +263,8 @@ class ScoreStore:
                 warnings.simplefilter("ignore")
                 zarr.consolidate_metadata(memory)
         for key, buffer in memory._store_dict.items():
-            content = buffer.to_bytes()
-            if self.folder.get(key) != content and (consolidated or self.folder.get(key) is None):
+            content, present = buffer.to_bytes(), self.folder.get(key)
+            if present is None or (consolidated and present != content):
                 self.folder.put(key, content)
 
 
@@ -266,13 +278,10 @@ def encode_shard(plan: ScanPlan, block: Block, scores: NDArray[np.float32]) -> b
     scores : float32 (T, len(block)), or (T, 4, len(block))
         As many tracks as a shard of the plan holds, or fewer in the last group.
     """
-    block_bp = plan.chrom_block_bp(block.chrom)
-    bases = scores.shape[1:-1]
-    whole = np.full((plan.tracks_per_shard, *bases, block_bp), np.nan, dtype=np.float32)
-    whole[: len(scores), ..., : len(block)] = _rounded(scores, plan.keep_bits)
     memory = MemoryStore()
-    twin = zarr.create_array(memory, shape=whole.shape, **_layout(plan, block_bp))
-    twin[:] = whole
+    # Where the tracks or the chrom end within the shard, so does this array, as the store's own does.
+    twin = zarr.create_array(memory, shape=scores.shape, **_layout(plan, plan.chrom_block_bp(block.chrom)))
+    twin[:] = _rounded(scores, plan.keep_bits)
     (key,) = (key for key in memory._store_dict if key != "zarr.json")
     return memory._store_dict[key].to_bytes()
 
@@ -285,8 +294,9 @@ def _rounded(scores: NDArray[np.float32], keep_bits: int | None) -> NDArray[np.f
     drop = 23 - keep_bits
     bits = canonical.view(np.uint32)
     half = np.uint32((1 << (drop - 1)) - 1) + ((bits >> np.uint32(drop)) & np.uint32(1))
-    kept = ((bits + half) >> np.uint32(drop)) << np.uint32(drop)
-    return np.where(np.isfinite(canonical), kept.view(np.float32), canonical)
+    kept = (((bits + half) >> np.uint32(drop)) << np.uint32(drop)).view(np.float32)
+    # NaN and infinity stay, and so do the largest numbers, which would be rounded to infinity.
+    return np.where(np.isfinite(kept), kept, canonical)
 
 
 def _checksum(content: bytes) -> Checksum:
@@ -339,11 +349,15 @@ def _described(plan: ScanPlan) -> dict[str, Any]:
 
 
 def _node_name(chrom: str) -> str:
-    """Return a chrom's name as an array's: what is not plain is written ``=XX``, as in e-mail."""
+    """Return a chrom's name as an array's: what is not plain is written ``=XX``, as in e-mail.
+
+    No two chroms share a name, and none leaves the store or hides its own files.
+    """
     if _SAFE.fullmatch(chrom) and not chrom.startswith("__") and chrom != "zarr.json":
         return chrom
     raw = chrom.encode()
-    return "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"={byte:02X}" for byte in raw)
+    # An equals sign alone is the name of nothing.
+    return "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"={byte:02X}" for byte in raw) or "="
 
 
 def _check_node_names(plan: ScanPlan) -> None:
@@ -362,4 +376,5 @@ def _refuse_foreign(path: Path) -> None:
         raise StoreError(f"{path} is a file; expected a folder for the store, choose another --out")
     names = {entry.name for entry in path.iterdir()}
     if names - {".scan"} and not (path / RUN_KEY).exists():
-        raise StoreError(f"{path} holds other files ({min(names)}, ...); choose another --out or empty it")
+        found = min(names - {".scan"})
+        raise StoreError(f"{path} holds other files ({found}, ...); choose another --out or empty it")

@@ -1,0 +1,208 @@
+"""The walls of the house: imports run downward only, and each outside library has one door."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import tism_scan
+
+PACKAGE = "tism_scan"
+ROOT = Path(tism_scan.__file__).parent
+
+# From the ground up. A module imports from lower rows only; a folder counts as one module.
+ROWS = [
+    ["errors"],
+    ["alphabet", "intervals", "tracks"],
+    ["tiling", "genome", "beluga", "attribution", "folder", "trunk"],
+    ["plan", "models"],
+    ["engine", "ledger", "methods"],
+    ["trunk_engine", "lease"],
+    ["locus", "audit"],
+    ["store"],
+    ["scan", "bigwig", "browser", "plot", "status"],
+    ["export", "locus_files", "worker"],
+    ["actors"],
+    ["ray_scan"],
+    ["demo"],
+    ["cli"],
+    # The package itself offers names from everywhere, and loads none of them by itself.
+    ["__init__", "__main__"],
+]
+ROW_OF = {module: i_row for i_row, row in enumerate(ROWS) for module in row}
+
+DOORS = {
+    "click": {"cli"},
+    "google_crc32c": {"store"},
+    "logomaker": {"plot"},
+    "matplotlib": {"plot"},
+    "psutil": {"lease"},
+    "pyBigWig": {"bigwig"},
+    "pyfaidx": {"genome"},
+    "ray": {"actors"},
+    "rich": {"cli"},
+    "tangermeme": {"attribution"},
+    "torch": {
+        "attribution",
+        "audit",
+        "beluga",
+        "demo.train",
+        "engine",
+        "locus",
+        "methods",
+        "models",
+        "trunk",
+        "trunk_engine",
+        "worker",
+    },
+    "zarr": {"store"},
+}
+# Side doors: open only while a function runs.
+LAZY_DOORS = {
+    "rich": {"attribution"},  # the bar of an ISM that takes long, for those who work without the CLI
+    "torch": {"cli.model_options"},  # asks whether the device is there
+}
+EVERYWHERE = {"numpy"}
+
+
+class Import(NamedTuple):
+    """One import of a module: who imports what, and whether it waits for a call, or is never carried out."""
+
+    importer: str
+    imported: str
+    is_lazy: bool
+    is_for_types: bool
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def is_for_types(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def names_imported(node):
+    """Return the full names of the modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if node.level:
+        return ["." * node.level + (node.module or "")]
+    if node.module == PACKAGE:  # `from tism_scan import store` imports a module, or a name of one
+        return [f"{PACKAGE}.{alias.name}" for alias in node.names]
+    return [node.module]
+
+
+def imports_below(node, importer, *, lazy=False, for_types=False):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            for name in names_imported(child):
+                yield Import(importer, name, lazy, for_types)
+        else:
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from imports_below(
+                child, importer, lazy=lazy or is_function, for_types=for_types or is_for_types(child)
+            )
+
+
+def imports_of(source, importer):
+    return list(imports_below(ast.parse(source), importer))
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+IMPORTS = [found for name, path in MODULES.items() for found in imports_of(path.read_text(), name)]
+
+
+def room(module):
+    """Return the folder or file at the top of the package in which a module lives."""
+    return module.partition(".")[0]
+
+
+def inner(found):
+    """Return the name within our package of what is imported, or None for another library's."""
+    top, _, name = found.imported.partition(".")
+    if top != PACKAGE:
+        return None
+    return name if room(name) in ROW_OF else "__init__"
+
+
+def goes_up(found):
+    imported = inner(found)
+    if imported is None or room(imported) == room(found.importer):
+        return False
+    if imported == "__init__":  # a plain name such as the version
+        return found.imported != f"{PACKAGE}.__version__"
+    return ROW_OF[room(imported)] >= ROW_OF[room(found.importer)]
+
+
+def has_no_door(found):
+    library = found.imported.partition(".")[0]
+    if library in sys.stdlib_module_names or library in EVERYWHERE or library == PACKAGE:
+        return False
+    if found.is_for_types:
+        return library not in DOORS
+    doors = DOORS.get(library, set()) | (LAZY_DOORS.get(library, set()) if found.is_lazy else set())
+    return not {found.importer, room(found.importer)} & doors
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_its_row(module):
+    assert room(module) in ROW_OF, f"give {module} a row in ROWS"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_downward_only(module):
+    assert [found.imported for found in IMPORTS if found.importer == module and goes_up(found)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_other_libraries_come_in_by_their_doors(module):
+    assert [found.imported for found in IMPORTS if found.importer == module and has_no_door(found)] == []
+
+
+def test_imports_are_absolute():
+    assert [found for found in IMPORTS if found.imported.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("importer", "source"),
+    [
+        ("plan", "from tism_scan.store import ScoreStore"),
+        ("plan", "from tism_scan import store"),
+        ("plan", "import tism_scan.store"),
+        ("plan", "def f():\n    from tism_scan.ledger import Ledger"),
+        ("ledger", "from tism_scan.engine import Engine"),
+        ("store", "from tism_scan import ScanPlan"),
+        ("store", "import tism_scan"),
+        ("genome", "try:\n    from tism_scan.folder import LocalFolder\nexcept ImportError:\n    pass"),
+    ],
+)
+def test_import_upward_would_be_noticed(importer, source):
+    assert any(goes_up(found) for found in imports_of(source, importer))
+
+
+@pytest.mark.parametrize(
+    ("importer", "source"),
+    [
+        ("plan", "import zarr"),
+        ("plan", "from zarr.codecs import Crc32cCodec"),
+        ("store", "def f():\n    import torch"),
+        ("demo.synthesis", "import torch"),
+        ("ray_scan", "import ray"),
+        ("attribution.mutagenesis", "from rich.console import Console"),
+        ("store", "import xarray"),
+    ],
+)
+def test_library_by_another_door_would_be_noticed(importer, source):
+    assert any(has_no_door(found) for found in imports_of(source, importer))
+
+
+@pytest.mark.parametrize("module", ["tism_scan", "tism_scan.cli"])
+def test_importing_the_package_loads_no_large_library(module):
+    code = f"import sys, {module}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(run.stdout.split()).isdisjoint({"ray", "torch", "zarr", "matplotlib"})

@@ -1,0 +1,624 @@
+import errno
+import os
+import shutil
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+import zarr
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from small_plans import publish, random_scores, small_plan
+
+from tism_scan import plan as plan_module
+from tism_scan import store as store_module
+from tism_scan.errors import PlanError, StorageFullError, StoreError
+from tism_scan.folder import LocalFolder
+from tism_scan.ledger import DONE, Checksum, ShardAddress
+from tism_scan.store import ScoreStore, _node_name, _rounded
+from tism_scan.tiling import Block
+
+WEIRD_NAMES = [
+    "../../x",
+    "a/b",
+    "..",
+    ".",
+    "",
+    "=",
+    ".scan",
+    "zarr.json",
+    "=7Aarr.json",
+    "__x",
+    "HLA-A*01:01:01:01",
+    "c",
+    "Chr1",
+    "chr1",
+    "染色体",
+    "a b",
+    "a=20b",
+]
+LARGEST = float(np.finfo(np.float32).max)
+# Shards of two tracks, so that the last group of three has one only; and one track with all four bases.
+LAYOUTS = [("mean", 3, 2), ("mean", 3, 3), ("tism", 3, 2), ("tism", 1, 1)]
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Return a function that lets shards hold some tracks only."""
+
+    def limit(tracks_per_shard, values="mean"):
+        n_channels = 4 if values == "tism" else 1
+        monkeypatch.setattr(plan_module, "SHARD_BYTES", tracks_per_shard * n_channels * 4 * 512)
+
+    return limit
+
+
+@pytest.fixture
+def store(tmp_path, small_shards):
+    """Return a finished store of two shards a block."""
+    small_shards(2)
+    store = ScoreStore.create(tmp_path / "scores.zarr", small_plan(3), {"zarr": zarr.__version__})
+    publish(store, random_scores(store.plan))
+    return store
+
+
+def first_block(store):
+    return next(store.plan.all_blocks())
+
+
+def objects(path):
+    """Return the content of every file of a store, by key, without the record of what is done."""
+    files = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
+    return {key: file.read_bytes() for key, file in files.items() if not key.startswith(".scan/")}
+
+
+def keys_below(store, prefix):
+    return sorted(store.folder.sizes(prefix))
+
+
+def shard_of(store, i_group=0, i_block=0):
+    return store.path / f"chr1/c/{i_group}/{i_block}"
+
+
+def marker_of(store, i_group=0, i_block=0):
+    (key,) = (key for key in keys_below(store, DONE) if key.startswith(f"{DONE}/0.{i_block}.{i_group}."))
+    return store.path / key
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+# The store
+
+
+@pytest.mark.parametrize(("values", "n_tracks", "tracks_per_shard"), LAYOUTS)
+@pytest.mark.parametrize("keep_bits", [None, 10])
+def test_objects_are_those_that_zarr_itself_writes(
+    tmp_path, small_shards, values, n_tracks, tracks_per_shard, keep_bits
+):
+    small_shards(tracks_per_shard, values)
+    plan = small_plan(n_tracks, values=values, keep_bits=keep_bits)
+    assert plan.tracks_per_shard == tracks_per_shard
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    store = ScoreStore.create(ours, plan)
+    shutil.copytree(ours, theirs)
+    scores = random_scores(plan)
+    scores["chr1"][..., 512:1024] = np.nan  # a block without any score
+    publish(store, scores)
+    for chrom, values_of_chrom in scores.items():
+        array = zarr.open_array(theirs / _node_name(chrom), mode="r+")
+        array.with_config({"write_empty_chunks": True})[:] = _rounded(values_of_chrom, keep_bits)
+    assert objects(ours) == objects(theirs)
+    assert len(objects(ours)) == 4 + plan.n_shards_per_block * 5
+
+
+@pytest.mark.parametrize("scores", [np.float32(np.nan), np.float32(-0.0), np.float32(1e-45)])
+def test_shard_of_one_value_is_stored_none_the_less(store, scores):
+    block = first_block(store)
+    store.publish_block(block, np.full((3, len(block)), scores))
+    assert (block.chrom, block.i_block) in store.done_blocks()
+    found = store.read("chr1", 0, 512, 2)
+    assert np.array_equal(found.view(np.uint32), np.full(512, scores).view(np.uint32))
+
+
+@pytest.mark.parametrize(("values", "n_tracks", "tracks_per_shard"), LAYOUTS)
+def test_plain_zarr_reads_the_scores(tmp_path, small_shards, values, n_tracks, tracks_per_shard):
+    small_shards(tracks_per_shard, values)
+    store = ScoreStore.create(tmp_path / "s.zarr", small_plan(n_tracks, values=values))
+    scores = random_scores(store.plan)
+    publish(store, scores)
+    group = zarr.open_group(store.path, mode="r")
+    for chrom, expected in scores.items():
+        array = group[_node_name(chrom)]
+        assert np.array_equal(array[:], expected, equal_nan=True)
+        assert array.attrs["chrom"] == chrom
+        assert array.metadata.dimension_names[0] == "track"
+
+
+@pytest.mark.parametrize(
+    ("values", "dims"), [("mean", ("track", "position_c")), ("tism", ("track", "base", "position_c"))]
+)
+def test_xarray_opens_all_chroms_at_once_without_a_warning(tmp_path, values, dims):
+    store = ScoreStore.create(tmp_path / "s.zarr", small_plan(2, values=values))
+    scores = random_scores(store.plan)
+    publish(store, scores)
+    store.consolidate()
+    with xarray.open_zarr(store.path) as dataset:
+        assert set(dataset) == {_node_name(chrom) for chrom in store.plan.wanted}
+        assert dataset["c"].dims == dims
+        for chrom, expected in scores.items():
+            assert np.array_equal(dataset[_node_name(chrom)], expected, equal_nan=True)
+        assert dataset.attrs["tism_scan"]["tracks"][1]["name"] == "track 1"
+
+
+def test_xarray_opens_an_unfinished_store(tmp_path):
+    store = ScoreStore.create(tmp_path / "s.zarr", small_plan(1))
+    with warnings.catch_warnings():
+        # Zarr's own: our record is no part of its hierarchy.
+        warnings.filterwarnings("ignore", message=r"Object at \.scan is not recognized", module="zarr")
+        dataset = xarray.open_zarr(store.path, consolidated=False)
+    with dataset:
+        assert np.isnan(dataset["chr1"]).all()
+
+
+def test_attributes_tell_other_readers_what_the_numbers_are(store):
+    described = zarr.open_group(store.path, mode="r").attrs["tism_scan"]
+    assert described["plan"] == store.plan.digest()
+    assert (described["values"], described["stride"], described["stitch"]) == ("mean TISM", 64, "center")
+
+
+def test_chrom_without_wanted_bases_has_no_array_and_reads_as_nan(store):
+    assert not (store.path / "unwanted").exists()
+    assert np.isnan(store.read("unwanted", 10, 20, 0)).all()
+    assert len(store.read("unwanted", 10, 20, 0)) == 10
+
+
+def test_scores_of_one_track_are_read_back(store):
+    expected = random_scores(store.plan)["chr1"][1, 400:1200]
+    assert np.array_equal(store.read("chr1", 400, 1200, 1), expected, equal_nan=True)
+
+
+def test_mean_is_made_of_all_four_bases(tmp_path):
+    store = ScoreStore.create(tmp_path / "s.zarr", small_plan(2, values="tism"))
+    scores = random_scores(store.plan)
+    publish(store, scores)
+    expected = -scores["c"][1].sum(0) / 3
+    np.testing.assert_allclose(store.read("c", 0, 512, 1), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_scores_of_another_shape_are_refused(store):
+    block = first_block(store)
+    with pytest.raises(ValueError, match=r"scores of chr1:1-512 have shape \(2, 512\), expected \(3, 512\)"):
+        store.publish_block(block, np.zeros((2, 512), np.float32))
+
+
+# Create and open
+
+
+def test_created_store_is_opened_with_its_plan_and_provenance(store):
+    again = ScoreStore.open(store.path)
+    assert again.plan == store.plan
+    assert again.ledger.provenance() == {"zarr": zarr.__version__}
+
+
+def test_creating_again_under_the_same_plan_keeps_everything(store):
+    before = {path: path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file()}
+    ScoreStore.create(store.path, small_plan(3), {"zarr": "another"})
+    assert {path: path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file()} == before
+
+
+def test_creating_a_finished_store_again_keeps_its_gathered_metadata(store):
+    store.consolidate()
+    before = objects(store.path)
+    ScoreStore.create(store.path, small_plan(3))
+    assert objects(store.path) == before
+    assert b"consolidated" in before["zarr.json"]
+
+
+class CrashingFolder(LocalFolder):
+    """A folder whose process is killed instead of publishing once too often."""
+
+    puts_left = 0
+
+    def put(self, key, content):
+        self.count()
+        super().put(key, content)
+
+    def put_new(self, key, content):
+        self.count()
+        return super().put_new(key, content)
+
+    def count(self):
+        if CrashingFolder.puts_left == 0:
+            raise KeyboardInterrupt("killed")
+        CrashingFolder.puts_left -= 1
+
+
+@pytest.mark.parametrize("n_puts", range(5))
+def test_creation_killed_at_any_point_is_completed_by_the_next(tmp_path, monkeypatch, n_puts):
+    whole = ScoreStore.create(tmp_path / "whole", small_plan())
+    with monkeypatch.context() as crashing:
+        crashing.setattr(store_module, "LocalFolder", CrashingFolder)
+        CrashingFolder.puts_left = n_puts
+        with pytest.raises(KeyboardInterrupt, match="killed"):
+            ScoreStore.create(tmp_path / "killed", small_plan())
+    ScoreStore.create(tmp_path / "killed", small_plan())
+    assert objects(tmp_path / "killed") == objects(whole.path)
+    assert ScoreStore.open(tmp_path / "killed").plan == whole.plan
+
+
+@pytest.mark.parametrize("n_puts", range(4))
+def test_block_whose_publishing_was_killed_at_any_point_is_pending(store, monkeypatch, n_puts):
+    whole, block = objects(store.path), first_block(store)
+    for i_group in range(2):
+        marker_of(store, i_group).unlink()
+        shard_of(store, i_group).unlink()
+    crashing = ScoreStore(store.path, store.plan)
+    crashing.folder = crashing.ledger.folder = CrashingFolder(store.path)
+    CrashingFolder.puts_left = n_puts
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        publish(crashing, random_scores(store.plan), [block])
+    assert list(store.pending()) == [block]
+    publish(store, random_scores(store.plan), [block])
+    assert objects(store.path) == whole
+    assert list(store.pending()) == []
+
+
+def test_another_plan_is_refused_with_every_difference(store):
+    other = small_plan(3, stride=128, keep_bits=7)
+    with pytest.raises(
+        StoreError,
+        match=r"scores.zarr was made under another plan: stride 64, not 128; keep_bits None, not 7; use the "
+        r"same settings, another --out, or --overwrite",
+    ):
+        ScoreStore.create(store.path, other)
+
+
+def test_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    (tmp_path / ".scan").mkdir()
+    with pytest.raises(StoreError, match=r"holds other files \(thesis.tex, ...\); choose another --out"):
+        ScoreStore.create(tmp_path, small_plan())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".scan", "thesis.tex"]
+
+
+def test_empty_folder_is_used(tmp_path):
+    assert ScoreStore.create(tmp_path, small_plan()).path == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("file", "file is a file; expected a folder for the store, choose another --out"),
+        ("file/below", "cannot write to .*file/below: Not a directory; choose another --out"),
+        ("taken", "cannot write to .*taken: (Not a directory|File exists); choose another --out"),
+        ("n" * 300, "cannot write to .*: File name too long; choose another --out"),
+    ],
+)
+def test_path_that_cannot_become_a_folder_is_one_clear_error(tmp_path, where, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/.scan").write_text("a file where the record should be")
+    with pytest.raises(StoreError, match=message):
+        ScoreStore.create(tmp_path / where, small_plan())
+
+
+@pytest.mark.parametrize("call", ["mkdir", "fsync", "link", "replace", "scandir"])
+def test_folder_that_may_not_be_written_is_one_clear_error(tmp_path, monkeypatch, call):
+    def deny(*_arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, call, deny)
+    if call == "scandir":
+        monkeypatch.setattr(os, "listdir", deny)
+    with pytest.raises(StoreError, match=r"cannot write to .*: Permission denied; choose another --out"):
+        ScoreStore.create(tmp_path if call == "scandir" else tmp_path / "s.zarr", small_plan())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "is not there; expected a store that `tism-scan run` made"),
+        (Path.touch, "is not there; expected a store"),
+        (Path.mkdir, r"is not a store of scores: \.scan/run\.json is missing in it; check the path"),
+        (lambda path: (path / ".scan/run.json").mkdir(parents=True), "cannot read .*: Is a directory"),
+    ],
+    ids=["absent", "file", "empty folder", "folder for a record"],
+)
+def test_what_is_no_store_cannot_be_opened(tmp_path, make, message):
+    make(tmp_path / "s.zarr")
+    with pytest.raises(StoreError, match=message):
+        ScoreStore.open(tmp_path / "s.zarr")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/version").exists(), reason="only Linux has this folder that nobody may write"
+)
+def test_parent_that_nobody_may_write_is_one_clear_error():
+    with pytest.raises(StoreError, match=r"cannot write to /proc/s\.zarr: .*; choose another --out"):
+        ScoreStore.create("/proc/s.zarr", small_plan())
+
+
+def test_full_disk_stops_a_creation(tmp_path, monkeypatch):
+    def fill_up(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fill_up)
+    with pytest.raises(StorageFullError, match="no room left to write"):
+        ScoreStore.create(tmp_path / "s.zarr", small_plan())
+
+
+# Names
+
+
+@given(st.lists(st.text() | st.sampled_from(WEIRD_NAMES), unique=True))
+@example(WEIRD_NAMES)
+def test_no_two_chroms_share_a_name(chroms):
+    assert len({_node_name(chrom) for chrom in chroms}) == len(chroms)
+
+
+@given(st.text() | st.sampled_from(WEIRD_NAMES))
+def test_name_is_one_plain_part_of_a_path(chrom):
+    name = _node_name(chrom)
+    assert name.isascii()
+    assert set(name) <= set("=-_.") | {char for char in name if char.isalnum()}
+    assert not name.startswith((".", "__"))
+    assert name not in ("", "zarr.json")
+
+
+@pytest.mark.parametrize("chrom", ["chr1", "chrUn_KI270752v1", "HLA-A", "NC_000001.11", "1", "c", "_x"])
+def test_plain_name_stays_as_it_is(chrom):
+    assert _node_name(chrom) == chrom
+
+
+def test_weird_names_stay_inside_the_store_and_apart(tmp_path):
+    chroms = {name: 64 + 2 * i for i, name in enumerate(WEIRD_NAMES)}
+    store = ScoreStore.create(tmp_path / "a/b/s.zarr", small_plan(1, chroms=chroms))
+    scores = random_scores(store.plan)
+    publish(store, scores)
+    assert list(store.pending()) == []
+    assert list(store.verify()) == []
+    for chrom, expected in scores.items():
+        assert np.array_equal(store.read(chrom, 0, chroms[chrom], 0), expected[0], equal_nan=True)
+    outside = [path for path in tmp_path.rglob("*") if path.is_file() and store.path not in path.parents]
+    assert outside == []
+    with xarray.open_zarr(consolidated(store).path) as dataset:
+        assert len(dataset) == len(WEIRD_NAMES)
+
+
+def consolidated(store):
+    store.consolidate()
+    return store
+
+
+def test_name_that_no_file_can_have_is_refused(tmp_path):
+    chroms = {"x" * 50 + "*" * 60: 100}
+    with pytest.raises(PlanError, match=r"the name of chrom 'x{40}'\.\.\. is too long to be a file's"):
+        ScoreStore.create(tmp_path / "s.zarr", small_plan(chroms=chroms))
+    assert not (tmp_path / "s.zarr").exists()
+
+
+# Done and pending
+
+
+def test_every_block_of_a_new_store_is_pending(tmp_path):
+    store = ScoreStore.create(tmp_path / "s.zarr", small_plan())
+    assert list(store.pending()) == list(store.plan.all_blocks())
+    assert store.done_blocks() == set()
+
+
+def test_published_blocks_are_done_for_every_reader(store):
+    assert list(ScoreStore.open(store.path).pending()) == []
+
+
+@pytest.mark.parametrize("i_group", [0, 1])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda shard, marker: marker.unlink(),
+        lambda shard, marker: shard.unlink(),
+        lambda shard, marker: truncate(shard),
+        lambda shard, marker: shard.write_bytes(b""),
+        lambda shard, marker: shard.write_bytes(shard.read_bytes() + b"\0"),
+        lambda shard, marker: (shard.unlink(), marker.unlink()),
+    ],
+    ids=["no marker", "no object", "truncated", "empty", "too long", "neither"],
+)
+def test_block_without_a_marker_and_an_object_of_its_size_is_pending(store, harm, i_group):
+    harm(shard_of(store, i_group, 1), marker_of(store, i_group, 1))
+    assert list(store.pending()) == [Block("chr1", 1, 512, 1024)]
+
+
+def test_publishing_twice_is_harmless(store):
+    before = sorted(path for path in store.path.rglob("*"))
+    publish(store, random_scores(store.plan))
+    assert sorted(path for path in store.path.rglob("*")) == before
+    assert list(store.pending()) == []
+
+
+def test_block_that_two_workers_scored_a_little_differently_is_done(store):
+    block, scores = first_block(store), random_scores(store.plan, seed=1)
+    publish(store, scores, [block])
+    assert list(store.pending()) == []
+    assert store.verify() == []
+    assert np.array_equal(store.read("chr1", 0, 512, 0), scores["chr1"][0, :512], equal_nan=True)
+
+
+@pytest.mark.parametrize("address", [ShardAddress(99, 0, 0), ShardAddress(0, 99, 0), ShardAddress(0, 0, 99)])
+def test_marker_of_nothing_that_the_plan_has_is_passed_over(store, address):
+    store.ledger.mark_done(address, Checksum(5, 5))
+    assert len(store.done_blocks()) == 5
+    assert list(store.pending()) == []
+
+
+def test_full_disk_leaves_the_block_pending_and_the_store_goes_on_once_there_is_room(store, monkeypatch):
+    whole, block = objects(store.path), first_block(store)
+    for i_group in range(2):
+        marker_of(store, i_group).unlink()
+    fsync = os.fsync
+
+    def fill_up(descriptor):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fill_up)
+        with pytest.raises(StorageFullError, match=r"no room left to write .*chr1/c/0/0"):
+            publish(store, random_scores(store.plan), [block])
+    assert list(store.pending()) == [block]
+    assert objects(store.path) == whole
+    publish(store, random_scores(store.plan), [block])
+    assert list(store.pending()) == []
+
+
+def test_failed_block_is_passed_by_until_it_is_tried_again(tmp_path):
+    store = ScoreStore.create(tmp_path / "s.zarr", small_plan())
+    first, *others = store.plan.all_blocks()
+    store.mark_failed(first, "too hot", 3)
+    assert list(store.pending()) == others
+    assert list(store.pending(retry_failed=True)) == [first, *others]
+    assert store.ledger.failures()[0].error == "too hot"
+    store.forget_failure(first)
+    assert list(store.pending()) == [first, *others]
+
+
+def test_only_blocks_with_wanted_bases_are_pending(tmp_path):
+    plan = small_plan(wanted={"chr1": ((600, 700),), "c": ((0, 1),)})
+    store = ScoreStore.create(tmp_path / "s.zarr", plan)
+    assert [(block.chrom, block.i_block) for block in store.pending()] == [("chr1", 1), ("c", 0)]
+
+
+# Verify
+
+
+def test_verify_finds_nothing_in_a_sound_store(store):
+    assert store.verify() == []
+    assert list(store.pending()) == []
+
+
+def test_every_flipped_bit_is_found_and_no_reader_takes_it_for_a_number(tmp_path, small_shards):
+    small_shards(2)
+    store = ScoreStore.create(tmp_path / "s.zarr", small_plan(3, chroms={"chr1": 512}))
+    publish(store, random_scores(store.plan))
+    (block,) = store.plan.all_blocks()
+    shard, marker = shard_of(store), marker_of(store)
+    sound = shard.read_bytes()
+    rng = np.random.default_rng(0)
+    array = zarr.open_array(store.path / "chr1", mode="r")
+    for i_bit in rng.choice(8 * len(sound), 100, replace=False):
+        flipped = bytearray(sound)
+        flipped[i_bit // 8] ^= 1 << i_bit % 8
+        shard.write_bytes(flipped)
+        with pytest.raises(ValueError, match="checksum"):
+            array[:]
+        assert store.verify() == [block]
+        assert list(store.pending()) == [block]
+        marker.touch()
+    shard.write_bytes(sound)
+    assert store.verify() == []
+
+
+def test_verify_names_every_damaged_block_once(store):
+    for i_group, i_block in [(0, 1), (1, 1), (0, 2)]:
+        truncate(shard_of(store, i_group, i_block))
+    damaged = [Block("chr1", 1, 512, 1024), Block("chr1", 2, 1024, 1300)]
+    assert store.verify() == damaged
+    assert list(store.pending()) == damaged
+
+
+def test_verify_finds_a_missing_object(store):
+    shard_of(store).unlink()
+    assert store.verify() == [first_block(store)]
+
+
+def test_damaged_block_is_made_whole_by_publishing_it(store):
+    whole = objects(store.path)
+    truncate(shard_of(store))
+    publish(store, random_scores(store.plan), store.verify())
+    assert objects(store.path) == whole
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "content"),
+    [
+        ("chr1/c/0/0", b"x" * 1000),
+        ("chr1/c/0/0", b"x"),
+        ("chr1/zarr.json", None),
+        ("chr1/zarr.json", b"{"),
+        ("chr1/zarr.json", b"{}"),
+        ("zarr.json", None),
+        ("zarr.json", b""),
+    ],
+)
+def test_reading_a_damaged_store_is_one_clear_error(store, key, content):
+    (store.path / key).unlink()
+    if content is not None:
+        (store.path / key).write_bytes(content)
+    with pytest.raises(StoreError, match=r"scores.zarr is damaged at chr1:1-512 .*; run `tism-scan verify`"):
+        store.read("chr1", 0, 512, 0)
+
+
+# Rounding
+
+ordinary = hnp.arrays(
+    np.float32,
+    st.integers(1, 50),
+    elements=st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True),
+)
+
+
+@given(ordinary, st.integers(1, 23))
+def test_rounding_errs_by_no_more_than_half_of_the_last_kept_bit(scores, keep_bits):
+    is_normal = np.isfinite(scores) & (np.abs(scores) >= np.finfo(np.float32).tiny)
+    exact = scores[is_normal].astype(np.float64)
+    error = np.abs(_rounded(scores, keep_bits)[is_normal] - exact)
+    assert (error <= 2.0 ** -(keep_bits + 1) * np.abs(exact)).all()
+
+
+@given(ordinary, st.integers(1, 23))
+def test_rounding_again_changes_nothing(scores, keep_bits):
+    once = _rounded(scores, keep_bits)
+    assert np.array_equal(_rounded(once, keep_bits).view(np.uint32), once.view(np.uint32))
+
+
+@given(ordinary, st.none() | st.integers(1, 23))
+@example(np.array([LARGEST, -LARGEST, np.inf, -np.inf, np.nan], np.float32), 3)
+def test_rounding_makes_no_number_infinite_and_no_infinity_a_number(scores, keep_bits):
+    rounded = _rounded(scores, keep_bits)
+    assert np.array_equal(np.isfinite(rounded), np.isfinite(scores))
+    assert np.array_equal(np.signbit(rounded)[~np.isnan(scores)], np.signbit(scores)[~np.isnan(scores)])
+
+
+@given(ordinary)
+def test_scores_are_kept_to_the_bit_by_default(scores):
+    is_number = ~np.isnan(scores)
+    kept = _rounded(scores, None)[is_number]
+    assert np.array_equal(kept.view(np.uint32), scores[is_number].view(np.uint32))
+
+
+@pytest.mark.parametrize("keep_bits", [None, 1, 10, 23])
+def test_every_nan_becomes_the_one_nan(keep_bits):
+    several = np.array([0x7FC00000, 0xFFC00000, 0x7F800001, 0x7FFFFFFF], np.uint32).view(np.float32)
+    assert set(_rounded(several, keep_bits).view(np.uint32).tolist()) == {0x7FC00000}
+
+
+def test_ties_are_rounded_to_even():
+    scores = np.array([1.25, 1.75, -1.25, 1.2500001], np.float32)
+    assert _rounded(scores, 1).tolist() == [1.0, 2.0, -1.0, 1.5]
+
+
+def test_fewer_bits_make_smaller_objects(tmp_path):
+    sizes = {}
+    for keep_bits in (None, 10):
+        plan = small_plan(1, keep_bits=keep_bits, chroms={"chr1": 50_000}, block_bp=50_000)
+        store = ScoreStore.create(tmp_path / str(keep_bits), plan)
+        publish(store, random_scores(plan))
+        sizes[keep_bits] = sum(store.folder.sizes("chr1/c").values())
+    assert sizes[10] < 0.6 * sizes[None]
