@@ -9,6 +9,7 @@ https://zenodo.org/record/3402406 (non-commercial licence, therefore not part of
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -149,16 +150,23 @@ def _unreadable(path: Path, error: OSError) -> WeightsError:
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     """Return what a weights file holds, without ever running code from it."""
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb"):
+            pass
     except OSError as error:
         raise _unreadable(path, error) from None
+    try:
+        with warnings.catch_warnings():
+            # PyTorch warns of pickles that it then refuses, or loads all the same.
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise WeightsError(
             f"{path} was refused: it is not a plain state dict of tensors (a pickle can run code when it is "
             "loaded); save it again with torch.save(model.state_dict(), ...)"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # a damaged pickle may end in any error at all
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines and isinstance(error, RuntimeError | OSError) else type(error).__name__
         raise WeightsError(f"{path} is not a file that torch.save wrote, or is damaged: {reason}") from None
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise WeightsError(
@@ -172,17 +180,36 @@ def _problems_of(state: Mapping[str, Tensor]) -> list[str]:
     """Return what keeps a state dict from being Beluga's, one phrase for each fault."""
     expected = {f"{key}.{part}" for key in CONV_KEYS + LINEAR_KEYS for part in ("weight", "bias")}
     problems = [f"missing key {key}" for key in sorted(expected - state.keys())]
-    problems += [f"extra key {key}" for key in sorted(state.keys() - expected)]
-    n_in = 4
+    problems += [f"extra key {key}" for key in sorted(map(str, state.keys() - expected))]
+    problems += [
+        f"{key} holds {str(state[key].dtype).removeprefix('torch.')}, expected floating-point numbers"
+        for key in sorted(expected & state.keys())
+        if not state[key].is_floating_point()
+    ]
+    n_in: int | None = 4
     for key in CONV_KEYS + LINEAR_KEYS:
-        weight, bias = state.get(f"{key}.weight"), state.get(f"{key}.bias")
-        if weight is None:
-            return problems  # the shapes above a missing layer are not known
-        wanted = (len(weight), n_in, 1, KERNEL) if key in CONV_KEYS else (len(weight), n_in)
-        if tuple(weight.shape) != wanted:
-            shown = ", ".join(["any width", *map(str, wanted[1:])])
-            problems.append(f"{key}.weight has shape {tuple(weight.shape)}, expected ({shown})")
-        if bias is not None and tuple(bias.shape) != (len(weight),):
-            problems.append(f"{key}.bias has shape {tuple(bias.shape)}, expected ({len(weight)},)")
-        n_in = len(weight) * (TRUNK_POSITIONS if key == CONV_KEYS[-1] else 1)
+        n_out = _width(state.get(f"{key}.weight"))
+        kernel = (1, KERNEL) if key in CONV_KEYS else ()
+        problems += _shape_problem(state, f"{key}.weight", (n_out, n_in, *kernel))
+        problems += _shape_problem(state, f"{key}.bias", (n_out,))
+        n_in = n_out and n_out * (TRUNK_POSITIONS if key == CONV_KEYS[-1] else 1)
     return problems
+
+
+def _width(weight: Tensor | None) -> int | None:
+    """Return a layer's number of outputs, or None if its weight does not tell."""
+    return len(weight) or None if weight is not None and weight.dim() > 0 else None
+
+
+def _shape_problem(state: Mapping[str, Tensor], key: str, wanted: tuple[int | None, ...]) -> list[str]:
+    """Return a phrase if a tensor is there and misses the shape wanted, in which None is any width."""
+    shape = tuple(state[key].shape) if key in state else None
+    if shape is None or (len(shape) == len(wanted) and all(map(_fits, shape, wanted))):
+        return []
+    is_weight = len(wanted) > 1
+    shown = ["any width" if n is None or (is_weight and i == 0) else str(n) for i, n in enumerate(wanted)]
+    return [f"{key} has shape {shape}, expected ({', '.join(shown)}{'' if is_weight else ','})"]
+
+
+def _fits(n: int, wanted: int | None) -> bool:
+    return n > 0 and wanted in (n, None)

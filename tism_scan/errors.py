@@ -4,11 +4,13 @@ TismScanError
 ├── InputError            what the user gave cannot be used (exit code 2)
 │   ├── GenomeError       the FASTA file or its index
 │   ├── WeightsError      the model's weights
+│   ├── ModelError        a model that cannot be loaded, or does not say what it reads
 │   ├── TrackError        a selection of tracks
 │   ├── RegionError       a region, a BED file, a chrom
 │   ├── PlanError         settings that contradict each other
 │   ├── StoreError        a store that is absent, foreign, or made under another plan
-│   └── ExportError       an export that cannot be written
+│   ├── ExportError       an export that cannot be written
+│   └── ClusterError      a Ray cluster that cannot be reached
 ├── LeaseError            another process is scanning into the store (exit code 2)
 ├── StorageFullError      no room left; the scan stopped and can be resumed (exit code 1)
 └── ScanError             the scan could not go on (exit code 1)
@@ -43,6 +45,10 @@ class WeightsError(InputError):
     """The model's weights cannot be used."""
 
 
+class ModelError(InputError):
+    """A model cannot be loaded, or does not say what it reads."""
+
+
 class TrackError(InputError):
     """A selection of tracks cannot be used."""
 
@@ -61,6 +67,10 @@ class StoreError(InputError):
 
 class ExportError(InputError):
     """An export cannot be written."""
+
+
+class ClusterError(InputError):
+    """A Ray cluster cannot be reached."""
 
 
 class LeaseError(TismScanError):

@@ -91,12 +91,12 @@ def score_block(
     scores = engine.score(block_input.codes, stretch, block_input.wanted)
     own_codes = block_input.codes[block.start - stretch.start : block.end - stretch.start]
     expected = block_input.wanted & is_acgt(own_codes)
-    finite = np.isfinite(scores).all(axis=tuple(range(scores.ndim - 1)))
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(scores).all(axis=tuple(range(scores.ndim - 1))))
     if not finite[expected].all():
         first = block.start + int(np.flatnonzero(expected & ~finite)[0]) + 1
         raise ScanError(
-            f"the model gives NaN or infinity at {block.chrom}:{first:,}; check the weights, or leave the region "
-            "out with --exclude-bed"
+            f"the model gives NaN or infinity at {block.chrom}:{first:,}; check the weights, or leave the "
+            "region out with --exclude-bed"
         )
     return scores, BlockReport(block, int(expected.sum()), time.monotonic() - began)
 
@@ -160,6 +160,7 @@ def check_genome(genome: Genome, plan: ScanPlan) -> None:
     differing = [chrom for chrom, length in plan.chroms.items() if genome.chroms.get(chrom) != length]
     if differing:
         raise ScanError(
-            f"{genome.path} does not fit the plan: {differing[0]} has {genome.chroms.get(differing[0], 0):,} bp "
-            f"in it, expected {plan.chroms[differing[0]]:,}; put the same FASTA on every machine"
+            f"{genome.path} does not fit the plan: {differing[0]} has "
+            f"{genome.chroms.get(differing[0], 0):,} bp in it, expected {plan.chroms[differing[0]]:,}; put the "
+            "same FASTA on every machine"
         )

@@ -1,0 +1,41 @@
+"""A scan in a process of its own: ``ray_driver.py STORE GENOME WEIGHTS WORKER_CLASS N_ACTORS``.
+
+It prints a line of JSON for each change of its progress.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import ray_workers
+
+from tism_scan.ray_scan import RayOptions, scan_on_ray
+from tism_scan.store import ScoreStore
+
+
+def main(store, genome, weights, worker_class, n_actors):
+    logging.getLogger("tism_scan").addHandler(logging.NullHandler())  # only what is not ours is of interest
+    shown = {}
+
+    def show(progress):
+        nonlocal shown
+        now = {"n_blocks": progress.n_blocks, "n_actors": progress.n_actors}
+        if now != shown:
+            shown = now
+            print(json.dumps(shown), flush=True)  # noqa: T201  # the test reads it
+
+    progress = scan_on_ray(
+        ScoreStore.open(store),
+        Path(genome),
+        Path(weights),
+        options=RayOptions(n_actors=int(n_actors), n_cpus=2),
+        on_progress=show,
+        worker_class=getattr(ray_workers, worker_class),
+    )
+    end = {"was_stopped": progress.was_stopped, "failed": progress.failed}
+    print(json.dumps(end), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,82 @@
+"""What Ray says, understood: without a Ray that runs."""
+
+import pytest
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
+
+from tism_scan.actors import RayOptions, connected, cpus_per_actor, is_accident
+from tism_scan.errors import ScanError
+
+# As Ray 2.60 writes it of a process that was killed; it speaks of nodes, too.
+KILLED = (
+    "The actor died unexpectedly before finishing this task.\n\tclass_name: BlockWorker\nThe actor is dead "
+    "because its worker process has died. Worker exit type: SYSTEM_ERROR (...) consider enabling resource "
+    "isolation via --enable-resource-isolation to prevent node deaths by resource contention"
+)
+
+
+def died(message, *, preempted=False):
+    error = ActorDiedError()
+    error.error_msg = message
+    error._preempted = preempted
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (died(KILLED), False),
+        (died("The actor died unexpectedly.\nThe actor died because its node has died. Node Id: ab"), True),
+        (died(KILLED, preempted=True), True),
+        (ActorUnavailableError("RpcError: Socket closed", None), True),
+        (OutOfMemoryError("Task was killed due to the node running low on memory."), True),
+    ],
+    ids=["process killed", "node died", "node preempted", "out of reach", "out of memory"],
+)
+def test_block_is_to_blame_only_if_the_actors_own_process_died(error, expected):
+    assert is_accident(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "n_actors", "expected"),
+    [
+        ([16], None, 4),
+        ([2], None, 2),
+        ([2, 16], None, 2),
+        ([], None, 1),
+        ([8], 2, 4),
+        ([2], 1, 2),
+        ([2, 2], 1, 2),
+        ([3, 3], 3, 1),
+        ([4, 2], 3, 2),
+        ([2], 3, 0.6666),
+        ([1], 8, 0.125),
+        ([0.5], None, 0.5),
+    ],
+)
+def test_actors_share_the_cpus_of_nodes_evenly_and_each_fits_one_node(cpus, n_actors, expected):
+    assert cpus_per_actor(cpus, n_actors) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "message"),
+    [
+        (
+            "auto",
+            ConnectionError("no one there\nmore"),
+            r"cannot reach a Ray cluster at 'auto' \(no one there\)",
+        ),
+        ("ray://a:1", ImportError("No module named 'grpc'"), r"pip install 'ray\[client\]'"),
+        ("local", ValueError("too little memory"), r"Ray cannot be started here \(too little memory\)"),
+        ("local", RuntimeError(), r"Ray cannot be started here \(RuntimeError\)"),
+    ],
+)
+def test_cluster_that_cannot_be_reached_is_explained(monkeypatch, address, error, message):
+    def fail(**arguments):
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(ScanError, match=message), connected(RayOptions(address=address)):
+        pass

@@ -1,0 +1,72 @@
+import os
+import re
+
+import numpy as np
+import pytest
+from scan_models import plan_of
+
+from tism_scan.beluga import weights_digest
+from tism_scan.errors import TismScanError
+from tism_scan.genome import Genome
+from tism_scan.plan import ScanPlan, Scoring
+from tism_scan.store import ScoreStore
+from tism_scan.tracks import Track
+from tism_scan.worker import BlockWorker, WorkerSetup
+
+
+@pytest.fixture
+def setup(tmp_path, narrow_beluga_weights):
+    """Return what a worker needs, in files of its own."""
+    weights, fasta = tmp_path / "weights.pth", tmp_path / "genome.fa"
+    weights.write_bytes(narrow_beluga_weights.read_bytes())
+    fasta.write_text(">chr1\n" + "GATTACA" * 40 + "\n")
+    with Genome(fasta) as genome:
+        scoring = Scoring((Track("a", (2,), (1.0,)),), 2000, 256)
+        chroms = dict(genome.chroms)
+        plan = ScanPlan(scoring, genome.digest(), weights_digest(weights), chroms, {"chr1": ((0, 280),)})
+    store = ScoreStore.create(tmp_path / "scores.zarr", plan)
+    return WorkerSetup(store.path, fasta, weights, plan.digest())
+
+
+def test_worker_names_its_node_and_publishes_the_blocks_it_is_given(setup):
+    worker = BlockWorker(setup)
+    assert worker.start() == os.uname().nodename
+    store = ScoreStore.open(setup.store)
+    store.mark_failed(next(store.pending()), "earlier", 3)
+    (block,) = store.pending(retry_failed=True)
+    report = worker.process(block)
+    assert (report.block, report.n_scored) == (block, 280)
+    assert list(store.pending()) == []
+    assert store.ledger.failures() == []
+    assert np.isfinite(store.read("chr1", 0, 280, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda setup: setup.weights.write_bytes(b"x"),
+            r"weights.pth is another file here; copy the driver's",
+        ),
+        (lambda setup: setup.weights.unlink(), r"cannot read the weights .*: No such file"),
+        (lambda setup: setup.genome.unlink(), r"cannot read '.*genome.fa': No such file"),
+        (lambda setup: setup.genome.write_text(">chr1\nGATTACA\n"), r"genome.fa.* does not fit"),
+        (
+            lambda setup: (setup.store / ".scan" / "run.json").unlink(),
+            r"scores.zarr is not a store of scores",
+        ),
+    ],
+    ids=["other weights", "no weights", "no genome", "other genome", "no store"],
+)
+def test_worker_that_lacks_a_file_says_so_and_names_its_node(setup, change, message):
+    change(setup)
+    with pytest.raises(TismScanError, match=f"^on node {re.escape(os.uname().nodename)}: .*{message}"):
+        BlockWorker(setup).start()
+
+
+def test_worker_that_sees_another_store_says_so(setup, tmp_path):
+    other_plan = plan_of(Scoring((Track("a", (2,), (1.0,)),), 24, 6), {"chr1": np.zeros(280, np.uint8)})
+    other = ScoreStore.create(tmp_path / "other.zarr", other_plan)
+    worker = BlockWorker(WorkerSetup(other.path, setup.genome, setup.weights, setup.plan_digest))
+    with pytest.raises(TismScanError, match=r"other.zarr is another store here; mount the driver's"):
+        worker.start()

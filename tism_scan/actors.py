@@ -1,0 +1,383 @@
+"""Ray's actors: the cluster they run on, and what becomes of the blocks that they are given.
+
+This is the package's only door to Ray. Its errors end here, too: a block comes back finished, failed, or
+lost with its actor.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
+
+from tism_scan.errors import ScanError, TismScanError
+from tism_scan.scan import BlockReport
+from tism_scan.tiling import Block
+from tism_scan.worker import BlockWorker, WorkerSetup
+
+IN_FLIGHT_PER_ACTOR = 2
+CPUS_PER_ACTOR = 4
+MAX_FAILED_STARTS = 3
+MAX_FAILURES_IN_A_ROW = 2  # then the actor itself is doubted: a GPU that failed once may fail ever after
+NODES_KNOWN_FOR_S = 0.5
+PAUSE_AFTER_FAILED_START_S = 60.0
+PATIENCE_S = 60.0
+OBJECT_STORE_BYTES = 128 << 20  # blocks never pass through Ray's object store
+
+_ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where to compute, and with how many actors.
+
+    Attributes
+    ----------
+    address : str
+        ``"local"`` starts Ray on this machine, ``"auto"`` joins the cluster that runs here, and
+        ``"ray://host:port"`` one that runs elsewhere. A process that has called ``ray.init`` itself keeps
+        the cluster that it has.
+    n_actors : int or None
+        As many as fit the cluster, if None.
+    gpus_per_actor : float
+        Share of a GPU that an actor takes, where there are GPUs.
+    n_cpus, n_gpus : int or None
+        What a local Ray may use; everything, if None.
+    """
+
+    address: str = "local"
+    n_actors: int | None = None
+    gpus_per_actor: float = 1.0
+    n_cpus: int | None = None
+    n_gpus: int | None = None
+
+
+@dataclass(eq=False)
+class Actor:
+    """An actor's handle and its blocks in flight, oldest first."""
+
+    handle: Any
+    in_flight: dict[Any, Block] = field(default_factory=dict)
+    n_failures_in_a_row: int = 0
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it gets no more blocks."""
+        return self.n_failures_in_a_row >= MAX_FAILURES_IN_A_ROW
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A block is computed and published."""
+
+    block: Block
+    report: BlockReport
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A block ended with an error; its actor lives."""
+
+    block: Block
+    actor: Actor
+    error: TismScanError
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An actor ended, and the blocks that it had in flight with it.
+
+    Attributes
+    ----------
+    blocks : tuple of Block
+    reason : str
+    is_accident : bool
+        The actor's node is gone, or out of memory or reach, which no block is to blame for.
+    """
+
+    blocks: tuple[Block, ...]
+    reason: str
+    is_accident: bool
+
+
+@contextlib.contextmanager
+def connected(options: RayOptions) -> Iterator[None]:
+    """Start or join a cluster, and leave it.
+
+    Raises
+    ------
+    ScanError
+        If there is no cluster at the address, or none can be started.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray warns of a coming default; ours is set per actor, and not touched by it.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if options.address == "local":
+        arguments |= {
+            "num_cpus": options.n_cpus,
+            "num_gpus": options.n_gpus,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    with _without_notices():
+        try:
+            try:
+                ray.init(address=options.address, **arguments)
+            except (OSError, RuntimeError, ValueError, ImportError, RayError) as error:
+                raise _unreachable(options.address, error) from None
+            yield
+        finally:
+            ray.shutdown()  # it prints what notices it has kept, so they are still off
+
+
+def _unreachable(address: str, error: Exception) -> ScanError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if address == "local":
+        return ScanError(f"Ray cannot be started here ({reason}); see the logs in its temporary folder")
+    if isinstance(error, ImportError):
+        return ScanError(f"{address!r} needs Ray's client ({reason}); run: pip install 'ray[client]'")
+    return ScanError(
+        f"cannot reach a Ray cluster at {address!r} ({reason}); start one with `ray start`, or use "
+        "--address local"
+    )
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """Keep Ray from printing on this process's standard output.
+
+    It tells there of every worker that died, whatever the logging's level; the loop logs these itself. Ray
+    has no public switch for it; without this one of its own the notices would merely come back.
+    """
+    module: Any = ray._private.worker
+    before = getattr(module, "_worker_logs_enabled", True)
+    module._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        module._worker_logs_enabled = before
+
+
+class ActorPool:
+    """Starts actors, as many as the cluster can hold, and gives them blocks.
+
+    Parameters
+    ----------
+    setup : WorkerSetup
+        For every actor; the number of threads is set here, by the actor's share of a node.
+    options : RayOptions
+    worker_class : type of BlockWorker
+
+    Attributes
+    ----------
+    ready : list of Actor
+        Those that can be given blocks.
+    """
+
+    def __init__(
+        self, setup: WorkerSetup, options: RayOptions, worker_class: type[BlockWorker] = BlockWorker
+    ) -> None:
+        self.options = options
+        self.ready: list[Actor] = []
+        self._starting: dict[Any, Actor] = {}
+        self._owners: dict[Any, Actor] = {}
+        self._n_failed_starts = 0
+        self._paused_until = 0.0
+        self._waiting_since = time.monotonic()
+        self._capacity, self._counted_at = 1, -math.inf
+        gpus, cpus = _on_nodes("GPU"), _on_nodes("CPU")
+        if gpus:
+            self._resource, self._share = "GPU", options.gpus_per_actor
+            needs: dict[str, float] = {"num_gpus": self._share, "num_cpus": 0}
+        else:
+            self._resource, self._share = "CPU", cpus_per_actor(cpus, options.n_actors)
+            needs = {"num_cpus": self._share}
+        n_threads = 1 if gpus else max(1, int(self._share))
+        self._setup = replace(setup, n_threads=n_threads)
+        self._actor_class: Any = ray.remote(worker_class).options(
+            max_concurrency=IN_FLIGHT_PER_ACTOR,
+            max_restarts=0,
+            max_task_retries=0,
+            enable_task_events=False,
+            **needs,
+        )
+
+    @property
+    def n_in_flight(self) -> int:
+        """Number of blocks that actors have been given and not answered."""
+        return len(self._owners)
+
+    def grow(self, n_useful: int) -> None:
+        """Start actors until there are as many as can be held, and can be of use."""
+        n_actors = len(self.ready) + len(self._starting)
+        if n_actors and time.monotonic() < self._paused_until:
+            return
+        for _ in range(n_actors, min(self._n_wanted(), n_useful)):
+            handle = self._actor_class.remote(self._setup)
+            self._starting[handle.start.remote()] = Actor(handle)
+
+    def submit(self, actor: Actor, block: Block) -> None:
+        """Give an actor a block."""
+        ref = actor.handle.process.remote(block)
+        actor.in_flight[ref] = block
+        self._owners[ref] = actor
+
+    def wait(self, timeout_s: float) -> Finished | Failed | Lost | None:
+        """Return what became of one block or actor, or None if nothing did, or an actor became ready.
+
+        Raises
+        ------
+        ScanError
+            If no actor can be started.
+        """
+        refs = [*self._starting, *self._owners]
+        if not refs:
+            time.sleep(timeout_s)
+            return None
+        finished, _ = ray.wait(refs, num_returns=1, timeout=timeout_s)
+        if not finished:
+            self._complain_of_waiting()
+            return None
+        (ref,) = finished
+        if ref in self._starting:
+            self._welcome(ref)
+            return None
+        return self._outcome(ref)
+
+    def close(self) -> None:
+        """End every actor."""
+        for actor in [*self.ready, *self._starting.values()]:
+            self._kill(actor)
+        self._starting.clear()
+
+    def _n_wanted(self) -> int:
+        """Return how many actors the cluster can hold now."""
+        if self.options.n_actors:
+            return self.options.n_actors
+        now = time.monotonic()
+        if now - self._counted_at > NODES_KNOWN_FOR_S:
+            self._counted_at = now
+            self._capacity = max(1, _n_fitting(_on_nodes(self._resource), self._share))
+        return self._capacity
+
+    def _welcome(self, started: Any) -> None:
+        """Take an actor into service, or raise if none starts."""
+        actor = self._starting.pop(started)
+        try:
+            log.info("an actor is ready on %s", ray.get(started))
+        except RayError as error:
+            self._kill(actor)
+            self._n_failed_starts += 1
+            reason = _explained(error)
+            log.warning("an actor did not start: %s", reason)
+            if self.ready or self._starting:
+                self._paused_until = time.monotonic() + PAUSE_AFTER_FAILED_START_S
+            elif isinstance(error, RayTaskError):
+                raise reason from None
+            elif self._n_failed_starts >= MAX_FAILED_STARTS:
+                raise ScanError(f"actors do not start ({reason}); see Ray's logs") from None
+        else:
+            self._n_failed_starts = 0
+            self.ready.append(actor)
+
+    def _outcome(self, ref: Any) -> Finished | Failed | Lost:
+        actor = self._owners[ref]
+        try:
+            report = ray.get(ref)
+        except RayTaskError as error:
+            actor.n_failures_in_a_row += 1
+            return Failed(self._take_back(ref), actor, _explained(error))
+        except RayError as error:
+            blocks = tuple(actor.in_flight.values())
+            self._kill(actor)
+            return Lost(blocks, str(_explained(error)), is_accident(error))
+        actor.n_failures_in_a_row = 0
+        return Finished(self._take_back(ref), report)
+
+    def _take_back(self, ref: Any) -> Block:
+        """Return the block of a call that was answered; a doubted actor ends with its last one."""
+        actor = self._owners.pop(ref)
+        block = actor.in_flight.pop(ref)
+        if actor.is_doubted and not actor.in_flight:
+            log.warning("an actor failed %d times in a row; replacing it", actor.n_failures_in_a_row)
+            self._kill(actor)
+        return block
+
+    def _kill(self, actor: Actor) -> None:
+        """End an actor; one that is merely out of reach must not live on."""
+        for ref in actor.in_flight:
+            self._owners.pop(ref, None)
+        actor.in_flight.clear()
+        if actor in self.ready:
+            self.ready.remove(actor)
+        ray.kill(actor.handle)
+
+    def _complain_of_waiting(self) -> None:
+        """Say so if no actor finds a place for long."""
+        if self.ready:
+            self._waiting_since = time.monotonic()
+        elif time.monotonic() - self._waiting_since > PATIENCE_S:
+            self._waiting_since = time.monotonic()
+            log.warning("no actor is ready yet; each waits for %g %s of a node", self._share, self._resource)
+
+
+def cpus_per_actor(cpus: Sequence[float], n_actors: int | None) -> float:
+    """Return how many CPUs of one node an actor takes: whole ones, or a fraction of one.
+
+    Parameters
+    ----------
+    cpus : sequence of float
+        CPUs of each node that has any.
+    n_actors : int or None
+        How many actors must fit at once; None for as many as get a few CPUs each.
+    """
+    if not cpus:
+        return 1
+    if n_actors is None:
+        share = min(CPUS_PER_ACTOR, *cpus)
+    else:
+        shares = sorted({n / k for n in cpus for k in range(1, n_actors + 1)}, reverse=True)
+        share = next(share for share in shares if _n_fitting(cpus, share) >= n_actors)
+    return math.floor(share) if share >= 1 else math.floor(share * 1e4) / 1e4  # Ray counts in 1e-4
+
+
+def _n_fitting(on_nodes: Sequence[float], share: float) -> int:
+    return sum(int(amount / share + 1e-9) for amount in on_nodes)
+
+
+def _on_nodes(resource: str) -> list[float]:
+    """Return how much of a resource each live node has; nodes without any are left out."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    amounts = [node["Resources"].get(resource, 0) for node in nodes if node["Alive"]]
+    return [amount for amount in amounts if amount > 0]
+
+
+def is_accident(error: RayError) -> bool:
+    """Return whether an actor was lost without its blocks having a part in it."""
+    if not isinstance(error, ActorDiedError):
+        return True
+    return error.preempted or "its node has died" in str(error)
+
+
+def _explained(error: RayError) -> TismScanError:
+    """Return the error that a call in an actor ended with, as one of ours, one line long."""
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, TismScanError):
+        return cause
+    lines = [line.strip() for line in _ANSI_COLOUR.sub("", str(cause)).splitlines() if line.strip()] or [""]
+    if isinstance(cause, ActorDiedError) and cause.actor_init_failed:
+        return ScanError(lines[-1][:500])  # the end of a traceback, such as of a module missing on its node
+    return ScanError(f"{type(cause).__name__}: {lines[0][:500]}".rstrip(": "))

@@ -1,0 +1,95 @@
+"""What computes blocks in a process of its own: the model, the genome and the store, opened once."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tism_scan.beluga import load_beluga, weights_digest
+from tism_scan.engine import Engine, WindowEngine
+from tism_scan.errors import ScanError, TismScanError
+from tism_scan.genome import Genome
+from tism_scan.plan import ScanPlan
+from tism_scan.scan import BlockReport, check_genome, fetch_block, score_block
+from tism_scan.store import ScoreStore
+from tism_scan.tiling import Block
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker needs to start: paths are absolute, and the same on every node.
+
+    Attributes
+    ----------
+    store, genome, weights : Path
+    plan_digest : str
+        What the store must have been made under.
+    batch_size : int or None
+    n_threads : int
+        CPU threads for the model; Ray itself would leave an actor one.
+    """
+
+    store: Path
+    genome: Path
+    weights: Path
+    plan_digest: str
+    batch_size: int | None = None
+    n_threads: int = 1
+
+
+class BlockWorker:
+    """Turns blocks into published scores; on Ray, the actor.
+
+    Two threads may call `process` at once, so that one block's sequence is fetched and another's scores are
+    written while the model works on a third thread of its own. A subclass may compute with another engine.
+    """
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self.setup = setup
+        self._model_thread = ThreadPoolExecutor(
+            1, thread_name_prefix="model", initializer=torch.set_num_threads, initargs=(setup.n_threads,)
+        )
+
+    def start(self) -> str:
+        """Load everything that a block needs, and return this node's name.
+
+        Raises
+        ------
+        TismScanError
+            If this node does not see the store, the genome or the weights; the node is named.
+        """
+        node = os.uname().nodename
+        try:
+            self.store = ScoreStore.open(self.setup.store)
+            plan = self.store.plan
+            if plan.digest() != self.setup.plan_digest:
+                raise ScanError(f"{self.setup.store} is another store here; mount the driver's")
+            self.genome = Genome(self.setup.genome)
+            check_genome(self.genome, plan)
+            self.engine = self._model_thread.submit(self.make_engine, plan).result()
+        except TismScanError as error:
+            raise ScanError(f"on node {node}: {error}") from None
+        return node
+
+    def make_engine(self, plan: ScanPlan) -> Engine:
+        """Return the engine for a plan, made in the thread that will use it.
+
+        Raises
+        ------
+        TismScanError
+            If this node does not see the weights, or sees others.
+        """
+        if weights_digest(self.setup.weights) != plan.weights_digest:
+            raise ScanError(f"{self.setup.weights} is another file here; copy the driver's")
+        return WindowEngine(load_beluga(self.setup.weights), plan.scoring, batch_size=self.setup.batch_size)
+
+    def process(self, block: Block) -> BlockReport:
+        """Compute a block and publish it."""
+        plan = self.store.plan
+        block_input = fetch_block(self.genome, plan, block)
+        scores, report = self._model_thread.submit(score_block, self.engine, plan, block_input).result()
+        self.store.publish_block(block, scores)
+        self.store.forget_failure(block)
+        return report
