@@ -39,6 +39,12 @@ def test_effects_are_exactly_zero_at_the_reference_and_nan_at_n():
     np.testing.assert_array_equal(np.isnan(effect), np.broadcast_to(IS_N[:, None, None], effect.shape))
 
 
+def test_a_range_without_any_base_is_nan():
+    effect = ism(smooth_model(), X[:1], start=4, end=7)
+    assert effect.shape == (1, 5, 4, 3)
+    assert np.isnan(effect).all()
+
+
 def test_centered_and_mean_effect_follow_from_the_effect():
     model = smooth_model()
     effect = ism(model, X)

@@ -28,6 +28,7 @@ MAX_LETTERS = 350
 MAX_DOTS = 150
 # More columns than this are lost between the pixels of a page.
 MAX_COLUMNS = 1500
+MAX_POINTS = 20_000
 _SPAN_COLOR = "#5b5f97"
 _N_COLOR = "#d9d9d9"
 
@@ -111,6 +112,60 @@ def plot_attribution(
         _add_color_key(logo_axes[0])
     figure.align_ylabels(logo_axes)
     _label_positions([*logo_axes, *heat_axes], chrom, start, n_bases)
+    return figure
+
+
+def plot_concordance(
+    approximate: Any,
+    exact: Any,
+    *,
+    titles: Sequence[str],
+    unit: str = "effect of a substitution",
+) -> "Figure":
+    """Return a figure that sets TISM against exact ISM, a panel for each track.
+
+    Parameters
+    ----------
+    approximate, exact : float (P, n), NumPy or torch
+        TISM and ISM of the same substitutions, or their means over positions. Pairs with a NaN are left out;
+        of more than 20,000 pairs in a panel, evenly spread ones are drawn. The line is where both are equal.
+    titles : sequence of str
+        One for each panel, such as the track and its correlation.
+    unit : str
+        What the values are, for the axes.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not (P, n), or there are not as many titles as panels.
+    InputError
+        If matplotlib is not installed.
+    """
+    x, y = _as_array(exact), _as_array(approximate)
+    if x.ndim != 2 or x.shape != y.shape or len(titles) != len(x) or not len(x):
+        raise ValueError(
+            f"TISM has shape {y.shape}, ISM {x.shape}, with {len(titles)} titles; expected (P, n) twice, and "
+            "P titles"
+        )
+    _require("matplotlib")
+    from matplotlib.figure import Figure
+
+    n_columns = min(len(x), 4)
+    n_rows = -(-len(x) // n_columns)
+    figure = Figure(figsize=(3.2 * n_columns + 0.4, 3.2 * n_rows + 0.3), layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axes, title, xs, ys in zip(grid, titles, x, y, strict=False):
+        both = np.flatnonzero(np.isfinite(xs) & np.isfinite(ys))
+        drawn = both[:: -(-len(both) // MAX_POINTS) or 1]
+        axes.plot(xs[drawn], ys[drawn], ".", markersize=2, alpha=0.3, color=_SPAN_COLOR, rasterized=True)
+        axes.axline((0, 0), slope=1, color="black", linewidth=0.6)
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[len(x) :]:
+        axes.set_visible(False)
+    figure.supxlabel(f"exact ISM: {unit}", fontsize=9)
+    figure.supylabel(f"TISM: {unit}", fontsize=9)
     return figure
 
 

@@ -13,6 +13,8 @@ from tism_scan.errors import TismScanError
 _COMMANDS = {
     "demo": "Scan a small genome with a small model, and show what was found.",
     "tracks": "List a model's outputs by index and name.",
+    "attribute": "Score and draw one region, or sequences, with any attribution method.",
+    "audit": "Compare TISM with exact ISM for a model, and time both.",
     "run": "Scan a genome into a store of scores; run it again to resume.",
     "status": "Show what a store holds and what is still to be done.",
     "export": "Write a store's tracks as bigWig files.",
@@ -57,8 +59,12 @@ def main() -> None:
     except TismScanError as error:
         say_error(str(error))
         code = error.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "tism-scan"
+        say_error(f"{error.format_message().rstrip('.')}; see `{where} --help`")
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say_error("stopped; what is finished is kept")

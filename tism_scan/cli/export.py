@@ -18,10 +18,10 @@ from tism_scan.cli.console import progress_bar, say, say_table
 def command(
     store: Path, out: Path, tracks: str | None, chroms: tuple[str, ...], *, allow_incomplete: bool
 ) -> int:
-    """Write one bigWig per track of STORE, read back and compared before it gets its name.
+    """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 
-    A base without a score is a gap. While it closes a file, pyBigWig needs about 12 bytes of memory for each base
-    of the longest chrom and 2.5 for each base scored: some 10 GB for a human genome.
+    A base without a score is a gap. While it closes a file, pyBigWig needs about 12 bytes of memory for each
+    base of the longest chrom and 2.5 for each base scored: some 10 GB for a human genome.
     """
     from tism_scan.export import Progress, choose_tracks, export_bigwigs
     from tism_scan.store import ScoreStore

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from tism_scan.cli.console import say
 from tism_scan.errors import TrackError
 
 
@@ -20,5 +19,5 @@ def command(pattern: str | None, track_names: Path) -> int:
     if not rows:
         raise TrackError(f"{pattern!r} fits none of the {len(names):,} names in {track_names}; try '*CTCF*'")
     for i_output, name in rows:
-        say(f"{i_output}\t{name}")
+        click.echo(f"{i_output}\t{name}")
     return 0

@@ -1,0 +1,244 @@
+"""``tism-scan attribute``: the scores of one locus, as numbers and as a picture."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tism_scan.cli.console import duration, progress_bar, say
+from tism_scan.cli.model_options import PATH, ModelRequest, model_options
+from tism_scan.errors import RegionError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tism_scan.locus import LocusScores, Work
+    from tism_scan.methods import MethodSettings
+    from tism_scan.tracks import Track
+
+# As in tism_scan.methods, which loads torch; the help must not.
+_METHODS = (
+    "tism",
+    "mean-tism",
+    "ism",
+    "mean-ism",
+    "gradient",
+    "gradxinput",
+    "corrected",
+    "hypothetical",
+    "deepliftshap",
+)
+_IUPAC = frozenset("ACGTURYSWKMBDHVN")
+
+
+@click.command(name="attribute")
+@click.option("--genome", type=PATH, help="FASTA, plain or bgzip, that --region lies in.")
+@click.option("--region", metavar="chr1:1,000-2,000", help="The bases to score; 1-based, inclusive.")
+@click.option("--sequence", metavar="ACGT...", help="A sequence, instead of a region.")
+@click.option("--fasta", type=PATH, help="FASTA records, each scored as a sequence, instead of a region.")
+@model_options
+@click.option(
+    "--method", type=click.Choice(_METHODS), default="mean-tism", show_default=True, help="See above."
+)
+@click.option("--out", type=PATH, metavar="FILE", help="The scores: .npz or .tsv.")
+@click.option("--plot", type=PATH, metavar="FILE", help="A picture: .png, .svg or .pdf.")
+@click.option(
+    "--center", is_flag=True, help="Put the region in the middle of one window, not on run's lattice."
+)
+@click.option("--stride", default=256, show_default=True, help="Bases between windows, as in run.")
+@click.option(
+    "--stitch",
+    type=click.Choice(["center", "mean"]),
+    default="center",
+    show_default=True,
+    help="As in run; 'mean' for tism and mean-tism only.",
+)
+@click.option(
+    "--strands",
+    type=click.Choice(["forward", "both"]),
+    default="forward",
+    show_default=True,
+    help="'both' averages each window with its reverse complement.",
+)
+@click.option(
+    "--output-space",
+    type=click.Choice(["logit", "probability"]),
+    default="logit",
+    show_default=True,
+    help="What is explained: the model's output, or its sigmoid.",
+)
+@click.option("--background", metavar="A,C,G,T", help="Base frequencies for hypothetical. [default: equal]")
+@click.option("--seed", default=0, show_default=True, help="Of deepliftshap's shuffles.")
+def command(**options: Any) -> int:
+    """Score the bases of one region, or of sequences, and draw them.
+
+    A region is tiled as run tiles the genome, so that tism and mean-tism are the numbers of run. A sequence
+    is padded with N to a window, in its middle.
+
+    \b
+    One value a base, positive where the base supports the output:
+      mean-tism      minus the mean TISM of the three substitutions
+      mean-ism       the same of exact ISM (three model calls a base)
+      gradxinput     gradient at the reference base
+    Four values a base:
+      tism, ism      change of the output by each substitution
+      gradient       of the output, untouched
+      corrected      less its mean over the four bases
+      hypothetical   less its mean under --background
+      deepliftshap   DeepLIFT/SHAP against 20 dinucleotide shuffles
+    """  # noqa: D301  # click's \b keeps the table's lines apart
+    request = _Request.take(options)
+    request.check()  # before anything large is imported
+    model, tracks = request.model.load()
+    began = time.monotonic()
+    loci = list(request.loci(model, tracks))
+    n_bp = sum(len(scores.codes) for scores in loci)
+    say(
+        f"{request.method} of {n_bp:,} bases in {len(loci):,} {'loci' if len(loci) > 1 else 'locus'} from "
+        f"{sum(len(scores.windows) for scores in loci):,} windows, {len(tracks):,} tracks, in "
+        f"{duration(time.monotonic() - began)}"
+    )
+    request.write(loci)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for on the command line; see the options' help."""
+
+    model: ModelRequest
+    genome: Path | None
+    region: str | None
+    sequence: str | None
+    fasta: Path | None
+    method: str
+    out: Path | None
+    plot: Path | None
+    center: bool
+    stride: int
+    stitch: str
+    strands: str
+    output_space: str
+    background: str | None
+    seed: int
+
+    @classmethod
+    def take(cls, options: dict[str, Any]) -> "_Request":
+        own = {name: options[name] for name in cls.__dataclass_fields__ if name != "model"}
+        return cls(ModelRequest.take(options), **own)
+
+    def check(self) -> None:
+        """Raise for what can be told before the model is loaded."""
+        from tism_scan.targets import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target
+
+        given = [name for name in ("region", "sequence", "fasta") if getattr(self, name) is not None]
+        if len(given) != 1:
+            shown = " and ".join(f"--{name}" for name in given) or "none of them"
+            raise click.UsageError(f"{shown} was given; expected one of --region, --sequence and --fasta")
+        if self.region is not None and self.genome is None:
+            raise click.UsageError(f"region {self.region!r} has no genome; add --genome")
+        if self.center and self.region is None:
+            raise click.UsageError(f"--center is for --region; a {given[0]} is centred anyway; leave it out")
+        if self.out is None and self.plot is None:
+            raise click.UsageError("no file was asked for; expected --out, --plot, or both")
+        if self.out is not None:
+            check_target(self.out, SCORE_SUFFIXES)
+        if self.plot is not None:
+            check_target(self.plot, PICTURE_SUFFIXES)
+
+    def settings(self, tracks: tuple["Track", ...]) -> "MethodSettings":
+        """Return which number is asked for."""
+        from tism_scan.methods import MethodSettings
+
+        return MethodSettings(
+            tracks,
+            self.method,  # type: ignore[arg-type]
+            self.stride,
+            self.stitch,  # type: ignore[arg-type]
+            self.strands,  # type: ignore[arg-type]
+            self.output_space,  # type: ignore[arg-type]
+            _background(self.background),
+            self.seed,
+        )
+
+    def loci(self, model: "nn.Module", tracks: tuple["Track", ...]) -> Iterator["LocusScores"]:
+        """Yield the scores of the region, or of each sequence."""
+        from tism_scan.alphabet import encode
+        from tism_scan.genome import Genome
+        from tism_scan.intervals import parse_region
+        from tism_scan.locus import score_region, score_sequence
+        from tism_scan.locus_files import check_panels
+
+        settings = self.settings(tracks)
+        if self.plot is not None:
+            check_panels(len(tracks))
+        if self.sequence is not None:
+            letters = _checked_letters(self.sequence)
+            with self.work("sequence") as work:
+                yield score_sequence(model, "sequence", encode(letters), settings, work=work)
+        elif self.fasta is not None:
+            with Genome(self.fasta) as records:
+                for name, length in records.chroms.items():
+                    with self.work(name) as work:
+                        codes = records.fetch(name, 0, length)
+                        yield score_sequence(model, name, codes, settings, work=work)
+        elif self.region is not None and self.genome is not None:
+            with Genome(self.genome) as genome:
+                region = parse_region(self.region, genome.chroms)
+                with self.work(str(region)) as work:
+                    yield score_region(model, genome, region, settings, center=self.center, work=work)
+
+    @contextmanager
+    def work(self, label: str) -> Iterator["Work"]:
+        """Yield where and how to compute, with a bar that shows how far it is."""
+        from tism_scan.locus import Work
+
+        with progress_bar(label, 1.0) as update:
+
+            def show(n_done: int, n_all: int) -> None:
+                update(n_done / n_all, f"{n_done:,} of {n_all:,} bases")
+
+            yield Work(self.model.batch_size, self.model.device, show)
+
+    def write(self, loci: list["LocusScores"]) -> None:
+        """Write what was asked for; each locus has a picture of its own."""
+        from tism_scan.locus_files import draw_locus, write_scores
+
+        if self.out is not None:
+            write_scores(self.out, loci)
+            say(f"scores   {self.out}")
+        if self.plot is None:
+            return
+        for i, scores in enumerate(loci, start=1):
+            path = self.plot if len(loci) == 1 else self.plot.with_stem(f"{self.plot.stem}_{i}")
+            draw_locus(path, scores)
+            say(f"picture  {path}  {scores.interval}")
+
+
+def _checked_letters(sequence: str) -> str:
+    """Return a sequence without blanks, or raise RegionError if it holds other letters than bases."""
+    letters = "".join(sequence.split())
+    wrong = sorted(set(letters.upper()) - _IUPAC)
+    if wrong or not letters:
+        shown = letters if len(letters) <= 40 else f"{letters[:40]}..."
+        found = f"holds {', '.join(map(repr, wrong[:5]))}" if wrong else "is empty"
+        raise RegionError(f"sequence {shown!r} {found}; expected letters A, C, G, T or N; correct --sequence")
+    return letters
+
+
+def _background(text: str | None) -> tuple[float, float, float, float]:
+    """Return the base frequencies of a text such as ``0.3,0.2,0.2,0.3``."""
+    if text is None:
+        return (0.25, 0.25, 0.25, 0.25)
+    try:
+        a, c, g, t = (float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(
+            f"--background {text!r} cannot be read; expected four numbers, of A, C, G and T, such as "
+            "0.3,0.2,0.2,0.3"
+        ) from None
+    return (a, c, g, t)

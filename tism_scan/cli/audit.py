@@ -1,0 +1,125 @@
+"""``tism-scan audit``: how well TISM stands in for exact ISM, for one's own model and genome."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tism_scan.cli.console import duration, err, say, say_table
+from tism_scan.cli.model_options import PATH, ModelRequest, model_options
+
+if TYPE_CHECKING:
+    from tism_scan.audit import Audit
+
+
+@click.command(name="audit")
+@click.option("--genome", required=True, type=PATH, help="FASTA, plain or bgzip.")
+@model_options
+@click.option("--n", "n_windows", type=click.IntRange(1), default=50, show_default=True, help="Windows.")
+@click.option("--seed", default=0, show_default=True, help="Which windows are drawn.")
+@click.option("--core-bp", default=256, show_default=True, help="Bases of each window that are mutated.")
+@click.option("--chroms", multiple=True, metavar="GLOBS", help="Draw from these chroms, such as 'chr8,chr9'.")
+@click.option("--out", type=PATH, metavar="FILE", help="Everything that was found: .json.")
+@click.option("--plot", type=PATH, metavar="FILE", help="TISM against ISM: .png, .svg or .pdf.")
+def command(
+    genome: Path,
+    n_windows: int,
+    seed: int,
+    core_bp: int,
+    chroms: tuple[str, ...],
+    out: Path | None,
+    plot: Path | None,
+    **options: Any,
+) -> int:
+    """Compare TISM with exact ISM on windows drawn at random, and time both.
+
+    Exact ISM takes three model calls for each base of each core: the default is 38,400 calls.
+    """
+    from tism_scan.audit import audit
+    from tism_scan.genome import Genome
+    from tism_scan.intervals import wanted_spans
+    from tism_scan.locus_files import check_panels
+    from tism_scan.targets import PICTURE_SUFFIXES, check_target
+
+    if out is not None:
+        check_target(out, (".json",))
+    if plot is not None:
+        check_target(plot, PICTURE_SUFFIXES)
+    request = ModelRequest.take(options)
+    with Genome(genome) as opened:
+        chosen = list(wanted_spans(opened.chroms, include=chroms)) if chroms else None
+        model, tracks = request.load()
+        if plot is not None:
+            check_panels(len(tracks))
+        result = audit(
+            model,
+            opened,
+            tracks,
+            n_windows=n_windows,
+            core_bp=core_bp,
+            seed=seed,
+            chroms=chosen,
+            batch_size=request.batch_size,
+            device=request.device,
+            progress=None if err.is_terminal else False,
+        )
+    _report(result)
+    _write(result, out, plot)
+    return 0
+
+
+def _report(result: "Audit") -> None:
+    from tism_scan.audit import PAPER_CORRELATION
+
+    rows = [
+        [
+            each.track,
+            f"{each.n_substitutions:,}",
+            f"{each.tism_pearson:.3f}",
+            f"{each.tism_spearman:.3f}",
+            f"{each.mean_tism_pearson:.3f}",
+            f"{within:.3f}",
+        ]
+        for each, within in zip(result.agreements, result.window_pearson, strict=True)
+    ]
+    say_table(
+        f"TISM against exact ISM, {result.n_windows:,} windows, {result.core_bp:,} bp of each",
+        ["track", "n", "Pearson", "Spearman", "mean TISM", "in a window"],
+        rows,
+    )
+    say(
+        "n: substitutions; Pearson and Spearman over all of them; mean TISM: Pearson of the means over "
+        "positions; in a window: median Pearson"
+    )
+    say(f"the paper found correlations of about {PAPER_CORRELATION}")
+    n_tracks = len(result.agreements)
+    say(
+        f"one window on {result.device}: TISM {_short(result.tism_seconds)}, exact ISM of its "
+        f"{result.input_bp:,} bases {_short(result.ism_seconds)}"
+    )
+    say(
+        f"speed-up {result.speed_up:,.0f} for one track"
+        + (f", {result.speed_up_all_tracks:,.0f} for all {n_tracks:,}" if n_tracks > 1 else "")
+        + f"; in theory about three times the length, {result.theoretical_speed_up:,}"
+    )
+
+
+def _short(seconds: float) -> str:
+    return duration(seconds) if seconds >= 1 else f"{seconds * 1000:.2g} ms"
+
+
+def _write(result: "Audit", out: Path | None, plot: Path | None) -> None:
+    from tism_scan.plot import plot_concordance
+    from tism_scan.targets import replaced_file
+
+    if out is not None:
+        with replaced_file(out) as file:
+            file.write(json.dumps(result.to_json(), indent=2).encode() + b"\n")
+        say(f"figures  {out}")
+    if plot is not None:
+        titles = [f"{each.track}, r = {each.tism_pearson:.2f}" for each in result.agreements]
+        figure = plot_concordance(result.approximate, result.exact, titles=titles)
+        with replaced_file(plot) as file:
+            figure.savefig(file, format=plot.suffix.lower()[1:], dpi=150)
+        say(f"picture  {plot}")

@@ -1,0 +1,119 @@
+"""Options that say which model is used, of which tracks, and where; for every command that needs one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tism_scan.errors import InputError, TrackError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tism_scan.tracks import Track
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+_OPTIONS = (
+    click.option(
+        "--model",
+        "spec",
+        default="beluga",
+        show_default=True,
+        metavar="SPEC",
+        help="beluga, or package.module:factory, a function that returns a torch module.",
+    ),
+    click.option("--weights", type=PATH, help="Beluga's state dict; a factory is called with its path."),
+    click.option(
+        "--input-bp", type=click.IntRange(1), help="Length of a window, if the model does not say it."
+    ),
+    click.option(
+        "--alphabet", metavar="ACGT", help="Order of the input channels, if the model does not say it."
+    ),
+    click.option(
+        "--tracks", metavar="SPEC", help="Indices, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'."
+    ),
+    click.option(
+        "--track-names", type=PATH, help="Names of the outputs, one a line. [default: the model's own]"
+    ),
+    click.option(
+        "--group", multiple=True, metavar="NAME=SPEC", help="Add a track: the mean of these outputs."
+    ),
+    click.option("--batch-size", type=click.IntRange(1), help="Model inputs per call. [default: auto]"),
+    click.option("--device", metavar="cpu|cuda", help="Where to compute. [default: a GPU if there is one]"),
+)
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """What was asked for with these options; see their help."""
+
+    spec: str
+    weights: Path | None
+    input_bp: int | None
+    alphabet: str | None
+    tracks: str | None
+    track_names: Path | None
+    group: tuple[str, ...]
+    batch_size: int | None
+    device: str | None
+
+    @classmethod
+    def take(cls, options: Mapping[str, Any]) -> "ModelRequest":
+        """Return the request among a command's options."""
+        return cls(**{name: options[name] for name in cls.__dataclass_fields__})
+
+    def load(self) -> tuple["nn.Module", tuple["Track", ...]]:
+        """Return the model and its chosen tracks.
+
+        Raises
+        ------
+        ModelError, WeightsError, TrackError, InputError
+            If the model cannot be loaded, a selection fits nothing, or the device is not there.
+        """
+        from tism_scan.models import load_model
+        from tism_scan.tracks import read_track_names, select_tracks
+
+        if self.tracks is None and not self.group:
+            raise TrackError(
+                "no track was chosen; give --tracks (such as 267, or 'all') or --group NAME=SPEC"
+            )
+        check_device(self.device)
+        model = load_model(self.spec, self.weights, input_bp=self.input_bp, alphabet=self.alphabet)
+        names = (
+            read_track_names(self.track_names) if self.track_names else getattr(model, "output_names", None)
+        )
+        n_outputs = int(model.n_outputs)  # type: ignore[arg-type]
+        return model, select_tracks(self.tracks, n_outputs, names, self.group)
+
+
+def model_options(command: Command) -> Command:
+    """Return a command with all of these options, in the order of the help."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def check_device(device: str | None) -> None:
+    """Raise unless a device can be used here.
+
+    Raises
+    ------
+    InputError
+    """
+    import torch
+
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        seen = "a CUDA device" if torch.cuda.is_available() else "no CUDA device"
+        raise InputError(
+            f"device {device!r} cannot be used, PyTorch sees {seen} here; expected cpu, cuda or cuda:0; "
+            "leave --device out to use what is there"
+        ) from None

@@ -1,0 +1,302 @@
+"""Any model: the built-in Beluga, or what a function of the user's own returns.
+
+A model is a `torch.nn.Module` from float (N, 4, input_bp) to logits: (N, n_outputs), a list of such heads, or
+outputs with more axes, which are flattened. It says two things about itself, by attribute or by flag:
+`input_bp`, the length of its windows, and `alphabet`, the order of its channels; `output_names` is optional.
+"""
+
+import hashlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tism_scan.alphabet import BASES
+from tism_scan.attribution.model import flat_outputs
+from tism_scan.beluga import load_beluga, weights_digest
+from tism_scan.errors import ModelError, TismScanError, WeightsError
+
+BELUGA = "beluga"
+
+
+class LoadedModel(nn.Module):
+    """A user's model in evaluation mode, with what an engine asks of it.
+
+    The body is moved to float32 and frozen.
+    """
+
+    def __init__(self, body: nn.Module, input_bp: int, alphabet: str) -> None:
+        super().__init__()
+        self.body = body.float().requires_grad_(False)
+        self.input_bp = input_bp
+        self.alphabet = alphabet
+        self.n_outputs = 0
+        self.output_names: tuple[str, ...] | None = None
+        self.eval()
+
+    @property
+    def trunk(self) -> Any:
+        """The body's `trunk`, if it declares one: with `head`, what the trunk engine shares."""
+        return getattr(self.body, "trunk", None)
+
+    @property
+    def head(self) -> Any:
+        """The body's `head`, if it declares one."""
+        return getattr(self.body, "head", None)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the logits, float (N, n_outputs), of one-hot windows, float (N, 4, input_bp)."""
+        return flat_outputs(self.body(X))
+
+
+def load_model(
+    spec: str,
+    weights: Path | None,
+    *,
+    input_bp: int | None = None,
+    alphabet: str | None = None,
+    folder: Path | None = None,
+) -> nn.Module:
+    """Return a model in evaluation mode, on the CPU, in float32, that every engine can use.
+
+    Parameters
+    ----------
+    spec : str
+        ``"beluga"``, or ``"package.module:factory"``: a function, or a class, that returns the model.
+    weights : Path or None
+        Beluga's weights; of any other model what its factory is called with, as an absolute path. Without,
+        the factory is called with nothing, and must make the same parameters every time.
+    input_bp : int, optional
+        Length of a window, for a model without an attribute of that name.
+    alphabet : str, optional
+        Order of the input channels, such as ``"ACGT"``, for a model without an attribute of that name.
+    folder : Path, optional
+        Where modules are found beside those installed; by default the current directory.
+
+    Returns
+    -------
+    torch.nn.Module
+        With `input_bp`, `alphabet`, `n_outputs` and, but for Beluga, `output_names` (None if it gives none).
+
+    Raises
+    ------
+    ModelError
+        If there is no such module or function, the function fails, or what it returns is not a model, does
+        not say its `input_bp` or `alphabet`, or cannot read a window of that length.
+    WeightsError
+        If the weights cannot be read.
+    """
+    if spec == BELUGA:
+        return _load_beluga(weights, input_bp, alphabet)
+    if weights is not None and not weights.is_file():
+        raise WeightsError(f"there are no weights {str(weights)!r}; expected a file; check --weights")
+    body = _made_by(_factory(spec, folder or Path.cwd()), spec, weights)
+    model = LoadedModel(body, *_described(body, spec, input_bp, alphabet))
+    outputs = _outputs_of_a_window(model, spec)
+    model.n_outputs = outputs.shape[1]
+    claimed = getattr(body, "n_outputs", None)
+    if claimed is not None and claimed != model.n_outputs:
+        raise ModelError(
+            f"model {spec!r} has the attribute n_outputs {claimed}, but returns {model.n_outputs:,} outputs "
+            "for one window; expected equal numbers; correct the attribute, or remove it"
+        )
+    model.output_names = _names_of(body, spec, model.n_outputs)
+    return model
+
+
+def model_identity(
+    spec: str,
+    weights: Path | None,
+    *,
+    input_bp: int | None = None,
+    alphabet: str | None = None,
+    folder: Path | None = None,
+) -> tuple[str, str]:
+    """Return a model's name and the digest of its weights, for the plan of a scan.
+
+    Parameters are those of `load_model`.
+
+    Returns
+    -------
+    name : str
+        The spec, and the alphabet if a flag gave it, since it changes the scores.
+    digest : str
+        SHA-256 of the weights file; without one, of the model's parameters and buffers.
+
+    Raises
+    ------
+    ModelError, WeightsError
+        As `load_model`, which is called only if there is no weights file.
+    """
+    name = spec if alphabet is None or spec == BELUGA else f"{spec} ({alphabet})"
+    if weights is not None:
+        return name, weights_digest(weights)
+    return name, parameters_digest(
+        load_model(spec, None, input_bp=input_bp, alphabet=alphabet, folder=folder)
+    )
+
+
+def parameters_digest(model: nn.Module) -> str:
+    """Return the SHA-256 of a model's parameters and buffers, with their names, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_differentiable(model: nn.Module) -> None:
+    """Raise unless a loaded model's outputs can be differentiated with respect to its input.
+
+    Raises
+    ------
+    ModelError
+    """
+    with torch.enable_grad():
+        if not model(_zero_window(model).requires_grad_()).requires_grad:
+            raise ModelError(
+                "the model's outputs cannot be differentiated; expected ones that depend on the input; look "
+                "for detach, no_grad or argmax in its forward, or use ism, which needs no gradient"
+            )
+
+
+def window_bp(model: nn.Module) -> int:
+    """Return the length of a model's window."""
+    return int(model.input_bp)  # type: ignore[arg-type]
+
+
+def _load_beluga(weights: Path | None, input_bp: int | None, alphabet: str | None) -> nn.Module:
+    if weights is None:
+        raise WeightsError(
+            "the model 'beluga' was given no weights; expected a file such as deepsea.beluga.pth; add "
+            "--weights, or name another model with --model package.module:factory"
+        )
+    model = load_beluga(weights)
+    _described(model, BELUGA, input_bp, alphabet)  # flags that contradict it are faults
+    return model
+
+
+def _factory(spec: str, folder: Path) -> Callable[..., Any]:
+    """Return the function that a spec names."""
+    expected = "expected 'beluga' or package.module:factory"
+    name, colon, attribute = spec.partition(":")
+    if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in name.split("."))):
+        raise ModelError(f"{spec!r} names no model; {expected}, such as my_model:load; correct --model")
+    place = os.path.abspath(folder)
+    if place not in sys.path:
+        sys.path.insert(0, place)
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ModelError(f"module {name!r} of model {spec!r} cannot be imported: {error}") from None
+        raise ModelError(
+            f"there is no module {error.name!r} for model {spec!r}; {expected}, installed or found from "
+            f"{place!r}; run from the folder that holds it, or correct --model"
+        ) from None
+    except Exception as error:  # a user's module may fail in any way
+        raise ModelError(
+            f"module {name!r} of model {spec!r} cannot be imported: {_one_line(error)}"
+        ) from None
+    if not hasattr(module, attribute):
+        raise ModelError(
+            f"module {name!r} has no {attribute!r}; {expected}; correct --model, or add the function to "
+            f"{getattr(module, '__file__', None) or name}"
+        )
+    factory = getattr(module, attribute)
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise ModelError(
+            f"{spec!r} is a {type(factory).__name__}, not a function; expected one that takes the path of "
+            "the weights and returns the model; wrap it in a function"
+        )
+    return factory  # type: ignore[no-any-return]
+
+
+def _made_by(factory: Callable[..., Any], spec: str, weights: Path | None) -> nn.Module:
+    """Return the module that a factory makes."""
+    call = f"{spec.partition(':')[2]}({'' if weights is None else repr(str(weights))})"
+    try:
+        made = factory() if weights is None else factory(weights.absolute())
+    except TismScanError:
+        raise
+    except Exception as error:  # a user's function may fail in any way
+        hint = "; it is called with --weights if that is given" if isinstance(error, TypeError) else ""
+        raise ModelError(f"model {spec!r}: {call} failed: {_one_line(error)}{hint}") from None
+    if not isinstance(made, nn.Module):
+        raise ModelError(
+            f"model {spec!r}: {call} returned a {type(made).__name__}; expected a torch.nn.Module; return "
+            "the model itself"
+        )
+    return made
+
+
+def _described(body: nn.Module, spec: str, input_bp: int | None, alphabet: str | None) -> tuple[int, str]:
+    """Return a model's window and alphabet, from its attributes or the flags; all faults are named."""
+    faults = []
+    found: dict[str, Any] = {}
+    for name, flag, given in (("input_bp", "--input-bp", input_bp), ("alphabet", "--alphabet", alphabet)):
+        own = getattr(body, name, None)
+        if own is None and given is None:
+            faults.append(f"has no attribute {name!r}; set it on the model, or give {flag}")
+        elif own is not None and given is not None and own != given:
+            faults.append(f"has {name} {own!r}, but {flag} says {given!r}; leave {flag} out")
+        found[name] = given if own is None else own
+    if isinstance(found["alphabet"], str) and sorted(found["alphabet"]) != list(BASES):
+        faults.append(f"has alphabet {found['alphabet']!r}; expected the letters A, C, G, T in its own order")
+    if isinstance(found["input_bp"], int) and found["input_bp"] < 1:
+        faults.append(f"has input_bp {found['input_bp']}; expected a length of 1 or more")
+    for name, kind in (("input_bp", int), ("alphabet", str)):
+        if found[name] is not None and not isinstance(found[name], kind):
+            faults.append(f"has {name} {found[name]!r}; expected {kind.__name__}")
+    if faults:
+        raise ModelError(" | ".join(f"model {spec!r} {fault}" for fault in faults))
+    return found["input_bp"], found["alphabet"]
+
+
+def _zero_window(model: nn.Module) -> Tensor:
+    home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    return torch.zeros((1, 4, window_bp(model)), device=home)
+
+
+def _outputs_of_a_window(model: LoadedModel, spec: str) -> Tensor:
+    """Return the outputs (1, n) of a window of N, or raise ModelError if the model cannot read one."""
+    remedy = "expected logits (N, n_outputs), or a list of them; look at its forward, or at --input-bp"
+    try:
+        with torch.no_grad():
+            outputs = model(_zero_window(model))
+    except Exception as error:  # a user's forward may fail in any way
+        raise ModelError(
+            f"model {spec!r} fails on one window, float32 (1, 4, {model.input_bp}): {_one_line(error)}; "
+            f"{remedy}"
+        ) from None
+    if outputs.dim() != 2 or outputs.shape[0] != 1 or not outputs.shape[1] or not outputs.is_floating_point():
+        raise ModelError(
+            f"model {spec!r} returns {str(outputs.dtype).removeprefix('torch.')} {tuple(outputs.shape)} for "
+            f"one window; {remedy}"
+        )
+    return outputs  # type: ignore[no-any-return]
+
+
+def _names_of(body: nn.Module, spec: str, n_outputs: int) -> tuple[str, ...] | None:
+    """Return a model's own names of its outputs, or None."""
+    names = getattr(body, "output_names", None)
+    if names is None:
+        return None
+    if isinstance(names, str) or not isinstance(names, Sequence) or len(names) != n_outputs:
+        count = f"{len(names):,} names" if isinstance(names, list | tuple) else f"a {type(names).__name__}"
+        raise ModelError(
+            f"model {spec!r} has {count} in output_names for {n_outputs:,} outputs; expected a list with a "
+            "name for each; correct the attribute, or remove it"
+        )
+    return tuple(map(str, names))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
