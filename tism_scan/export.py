@@ -144,8 +144,9 @@ def _refuse_incomplete(store: ScoreStore, chroms: Sequence[str]) -> None:
         if block.chrom in chroms:
             pending[block.chrom] = pending.get(block.chrom, 0) + 1
     if pending:
-        shown = ", ".join(f"{chrom} ({n} blocks)" for chrom, n in list(pending.items())[:5])
+        shown = [f"{chrom} ({n} blocks)" for chrom, n in list(pending.items())[:5]]
+        shown += ["..."] if len(pending) > 5 else []
         raise StoreError(
-            f"{store.path} is not complete: {shown}{', ...' if len(pending) > 5 else ''} still to be computed; "
-            "run the same `tism-scan run` again, choose other --chroms, or add --allow-incomplete to leave gaps"
+            f"{store.path} is not complete: {', '.join(shown)} still to be computed; run the same "
+            "`tism-scan run` again, choose other --chroms, or add --allow-incomplete to leave gaps"
         )
