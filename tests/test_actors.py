@@ -5,7 +5,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
 
 from tism_scan.actors import RayOptions, connected, cpus_per_actor, is_accident
-from tism_scan.errors import ScanError
+from tism_scan.errors import ClusterError, ScanError
 
 # As Ray 2.60 writes it of a process that was killed; it speaks of nodes, too.
 KILLED = (
@@ -78,5 +78,6 @@ def test_cluster_that_cannot_be_reached_is_explained(monkeypatch, address, error
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray, "init", fail)
-    with pytest.raises(ScanError, match=message), connected(RayOptions(address=address)):
+    kind = ScanError if address == "local" else ClusterError
+    with pytest.raises(kind, match=message), connected(RayOptions(address=address)):
         pass

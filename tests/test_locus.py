@@ -212,7 +212,7 @@ def test_settings_that_contradict_each_other_are_refused(settings, message):
 def test_regions_that_do_not_fit_are_refused(genome, tiny_model):
     with pytest.raises(RegionError, match=r"chr1:1-25 has 25 bp; expected at most the window's 24"):
         score_region(tiny_model, genome, Interval("chr1", 0, 25), _settings(), center=True)
-    with pytest.raises(RegionError, match="sequence 's' is empty"):
+    with pytest.raises(RegionError, match="'s' is empty there"):
         score_sequence(tiny_model, "s", encode(""), _settings())
     with pytest.raises(PlanError, match="stride 7 does not fit a window of 24 bp"):
         score_region(tiny_model, genome, Interval("chr1", 0, 5), _settings(stride=7))

@@ -23,7 +23,7 @@ from scan_models import plan_of
 from tism_scan import ray_scan
 from tism_scan.actors import Actor, Failed, Finished, Lost
 from tism_scan.beluga import load_beluga, weights_digest
-from tism_scan.engine import WindowEngine
+from tism_scan.trunk_engine import make_engine
 from tism_scan.errors import LeaseError, ScanError, StorageFullError
 from tism_scan.genome import Genome
 from tism_scan.lease import Lease, current_owner
@@ -98,7 +98,7 @@ def serial_scores(beluga_genome, beluga_plan, narrow_beluga_weights, tmp_path_fa
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with Genome(beluga_genome) as genome:
-        scan_serially(genome, WindowEngine(load_beluga(narrow_beluga_weights), beluga_plan.scoring), store)
+        scan_serially(genome, make_engine(load_beluga(narrow_beluga_weights), beluga_plan.scoring), store)
     torch.set_num_threads(n_threads)
     return scores_in(store)
 

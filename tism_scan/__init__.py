@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tism_scan.scan import scan_serially
     from tism_scan.store import ScoreStore
     from tism_scan.tracks import Track, read_track_names, select_tracks
+    from tism_scan.trunk_engine import make_engine
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _MODULE_OF = {
     "WindowEngine": "engine",
     "export_bigwigs": "export",
     "load_beluga": "beluga",
+    "make_engine": "trunk_engine",
     "parse_region": "intervals",
     "read_track_names": "tracks",
     "scan_on_ray": "ray_scan",
@@ -59,6 +61,7 @@ __all__ = [
     "WindowEngine",
     "export_bigwigs",
     "load_beluga",
+    "make_engine",
     "parse_region",
     "read_track_names",
     "scan_on_ray",

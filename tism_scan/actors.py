@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from tism_scan.errors import ScanError, TismScanError
+from tism_scan.errors import ClusterError, ScanError, TismScanError
 from tism_scan.scan import BlockReport
 from tism_scan.tiling import Block
 from tism_scan.worker import BlockWorker, WorkerSetup
@@ -143,13 +143,13 @@ def connected(options: RayOptions) -> Iterator[None]:
             ray.shutdown()  # it prints what notices it has kept, so they are still off
 
 
-def _unreachable(address: str, error: Exception) -> ScanError:
+def _unreachable(address: str, error: Exception) -> TismScanError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if address == "local":
         return ScanError(f"Ray cannot be started here ({reason}); see the logs in its temporary folder")
     if isinstance(error, ImportError):
-        return ScanError(f"{address!r} needs Ray's client ({reason}); run: pip install 'ray[client]'")
-    return ScanError(
+        return ClusterError(f"{address!r} needs Ray's client ({reason}); run: pip install 'ray[client]'")
+    return ClusterError(
         f"cannot reach a Ray cluster at {address!r} ({reason}); start one with `ray start`, or use "
         "--address local"
     )

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tism_scan.alphabet import N_CODE, Codes, is_acgt, one_hot
-from tism_scan.engine import WindowEngine, default_device
+from tism_scan.engine import BlockEngine, default_device
 from tism_scan.errors import RegionError, ScanError
 from tism_scan.genome import Genome
 from tism_scan.intervals import Interval
-from tism_scan.methods import ISM_METHODS, TISM_METHODS, Method, MethodSettings, attribute_windows
+from tism_scan.methods import ISM_METHODS, TISM_METHODS, MethodSettings, attribute_windows
 from tism_scan.models import check_differentiable, window_bp
 from tism_scan.tiling import Block, Lattice
 from tism_scan.tracks import Track
+from tism_scan.trunk_engine import make_engine
 
 # What is computed between two reports of progress.
 _CORES_AT_ONCE = 64
@@ -79,11 +80,6 @@ class LocusScores:
         return self.settings.tracks
 
     @property
-    def method(self) -> Method:
-        """What the values are."""
-        return self.settings.method
-
-    @property
     def interval(self) -> Interval:
         """The bases that were scored."""
         return Interval(self.chrom, self.start, self.start + len(self.codes))
@@ -133,7 +129,7 @@ def score_region(
     Raises
     ------
     RegionError
-        If a region to be centred is longer than a window, or has no base.
+        If a region to be centred is longer than a window, or there is no base.
     PlanError
         If the stride does not fit the model's window.
     ModelError
@@ -141,8 +137,6 @@ def score_region(
     ScanError
         If the model gives NaN or infinity.
     """
-    if len(region) < 1:
-        raise RegionError(f"region {region} is empty; expected at least one base; give another")
     input_bp = window_bp(model)
     if center and len(region) > input_bp:
         raise RegionError(
@@ -171,8 +165,6 @@ def score_sequence(
     name : str
     codes : uint8 (L,)
     """
-    if not len(codes):
-        raise RegionError(f"sequence {name!r} is empty; expected at least one base; leave it out")
     input_bp = window_bp(model)
     lattice = Lattice(input_bp, settings.stride) if len(codes) > input_bp else None
     margin = np.full(2 * input_bp, N_CODE, dtype=np.uint8)
@@ -199,12 +191,14 @@ def _score(
 ) -> LocusScores:
     """Return the scores of a locus; without a lattice, one window stands around it."""
     region = source.region
+    if len(region) < 1:
+        raise RegionError(f"{region.chrom!r} is empty there; expected at least one base; leave it out")
     if settings.method not in ISM_METHODS:
         check_differentiable(model)
     model = model.to(torch.device(work.device or default_device())).requires_grad_(False).eval()
     windows = _windows(region, window_bp(model), lattice)
     if lattice is not None and settings.method in TISM_METHODS:
-        engine = WindowEngine(
+        engine: BlockEngine = make_engine(
             model, settings.scoring(lattice.input_bp), batch_size=work.batch_size, device=work.device
         )
         parts = _engine_parts(engine, source)
@@ -235,7 +229,7 @@ def _windows(region: Interval, input_bp: int, lattice: Lattice | None) -> tuple[
     )
 
 
-def _engine_parts(engine: WindowEngine, source: _Source) -> Iterator[tuple[int, Values]]:
+def _engine_parts(engine: BlockEngine, source: _Source) -> Iterator[tuple[int, Values]]:
     """Yield where each part of a region starts, and its scores, computed as a scan computes blocks."""
     region, stride = source.region, engine.lattice.stride
     step = _CORES_AT_ONCE * stride
@@ -251,11 +245,7 @@ def _engine_parts(engine: WindowEngine, source: _Source) -> Iterator[tuple[int, 
 
 
 def _attributed_parts(
-    model: nn.Module,
-    source: _Source,
-    windows: tuple[Window, ...],
-    settings: MethodSettings,
-    batch_size: int,
+    model: nn.Module, source: _Source, windows: tuple[Window, ...], settings: MethodSettings, batch_size: int
 ) -> Iterator[tuple[int, Values]]:
     """Yield where each part of a region starts, and its values, from the window that answers for it."""
     alphabet, input_bp = str(model.alphabet), window_bp(model)
@@ -281,10 +271,10 @@ def _attributed_parts(
         except ValueError as error:
             if "identical" not in str(error):
                 raise
+            place = f"{source.region.chrom}:{batch[0].first + 1:,}"
             raise RegionError(
-                f"the window around {source.region.chrom}:{batch[0].first + 1:,} cannot be shuffled: all "
-                "dinucleotide shuffles of it are alike; expected a more varied sequence; choose another "
-                "--method"
+                f"the window around {place} cannot be shuffled: all dinucleotide shuffles of it are alike; "
+                "expected a more varied sequence; choose another --method"
             ) from None
         for window, own in zip(batch, values, strict=True):
             shift = window.start + low

@@ -82,8 +82,8 @@ def draw_locus(path: Path, scores: LocusScores) -> None:
     check_target(path, PICTURE_SUFFIXES)
     check_panels(len(scores.tracks))
     values = scores.values
-    is_substitution = scores.method in ("tism", "ism")
-    unit = f"{_UNITS[scores.method]} ({scores.settings.output_space})"
+    is_substitution = scores.settings.method in ("tism", "ism")
+    unit = f"{_UNITS[scores.settings.method]} ({scores.settings.output_space})"
     figure = plot_attribution(
         -values.sum(1) / 3 if is_substitution else values,
         values if scores.settings.has_bases else None,

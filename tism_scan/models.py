@@ -25,10 +25,7 @@ BELUGA = "beluga"
 
 
 class LoadedModel(nn.Module):
-    """A user's model in evaluation mode, with what an engine asks of it.
-
-    The body is moved to float32 and frozen.
-    """
+    """A user's model in evaluation mode, in float32 and frozen, with what an engine asks of it."""
 
     def __init__(self, body: nn.Module, input_bp: int, alphabet: str) -> None:
         super().__init__()

@@ -161,6 +161,6 @@ def check_genome(genome: Genome, plan: ScanPlan) -> None:
     if differing:
         raise ScanError(
             f"{genome.path} does not fit the plan: {differing[0]} has "
-            f"{genome.chroms.get(differing[0], 0):,} bp in it, expected {plan.chroms[differing[0]]:,}; put the "
-            "same FASTA on every machine"
+            f"{genome.chroms.get(differing[0], 0):,} bp in it, expected {plan.chroms[differing[0]]:,}; put "
+            "the same FASTA on every machine"
         )

@@ -23,8 +23,15 @@ _IDLE = (nn.Dropout, nn.Identity)
 class Layer(Protocol):
     """One layer of a trunk: output position i sees input positions ``[i * stride, i * stride + kernel)``."""
 
-    kernel: int
-    stride: int
+    @property
+    def kernel(self) -> int:
+        """Inputs that an output sees."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """Distance between outputs, in inputs."""
+        ...
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the output, (1, C', P'), and the factor that `backward` needs, (C, P), or None."""
@@ -62,7 +69,7 @@ class Convolution:
     stride: int
 
     @property
-    def kernel(self) -> int:  # type: ignore[override]
+    def kernel(self) -> int:
         """Length of the kernel."""
         return self.weight.shape[2]
 
@@ -70,12 +77,12 @@ class Convolution:
         """Return the output; a convolution is linear, and needs no factor."""
         return functional.conv1d(h, self.weight, self.bias, self.stride), None
 
-    def backward(self, gradient: Tensor, factor: None, above: Span, below: Span) -> Tensor:
+    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
         """Return the gradient at the inputs, by the transposed convolution."""
         n, n_tracks = gradient.shape[:2]
-        flat = gradient.flatten(0, 1)
-        spread = functional.conv_transpose1d(flat, self.weight, stride=self.stride)
-        return _cut(spread, above[0] * self.stride, below).unflatten(0, (n, n_tracks))
+        spread = functional.conv_transpose1d(gradient.flatten(0, 1), self.weight, stride=self.stride)
+        spread = spread.view(n, n_tracks, *spread.shape[1:])
+        return _cut(spread, above[0] * self.stride, below)
 
     def factor_span(self, above: Span) -> Span:
         """Return the range itself."""
@@ -101,9 +108,9 @@ class Pointwise:
             (derivative,) = torch.autograd.grad(output.sum(), h)
         return output.detach(), derivative[0]
 
-    def backward(self, gradient: Tensor, factor: Tensor, above: Span, below: Span) -> Tensor:
+    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
         """Return the gradient times the derivative."""
-        return gradient * factor
+        return gradient if factor is None else gradient * factor
 
     def factor_span(self, above: Span) -> Span:
         """Return the range itself."""
@@ -118,20 +125,23 @@ class Pooling:
     is_max: bool
 
     @property
-    def stride(self) -> int:  # type: ignore[override]
+    def stride(self) -> int:
         """Distance between outputs, in inputs."""
         return self.kernel
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output, and each input's share in its output."""
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the output, and where each output's maximum stands; an average needs no factor."""
         if not self.is_max:
-            return functional.avg_pool1d(h, self.kernel), torch.full_like(h[0], 1 / self.kernel)
+            return functional.avg_pool1d(h, self.kernel), None
         output, where = functional.max_pool1d(h, self.kernel, return_indices=True)
         return output, torch.zeros_like(h).scatter_(2, where, 1)[0]
 
-    def backward(self, gradient: Tensor, factor: Tensor, above: Span, below: Span) -> Tensor:
-        """Return each output's gradient at the inputs that have a share in it."""
-        shares = factor.unflatten(-1, (-1, self.kernel))
+    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
+        """Return each output's gradient at its maximum, or shared among its inputs."""
+        if factor is None:
+            shares = gradient.new_full((self.kernel,), 1 / self.kernel)
+        else:
+            shares = factor.view(*factor.shape[:-1], -1, self.kernel)
         spread = (gradient.unsqueeze(-1) * shares).flatten(-2)
         return _cut(spread, above[0] * self.kernel, below)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 
 from tism_scan.beluga import load_beluga, weights_digest
-from tism_scan.engine import Engine, WindowEngine
+from tism_scan.engine import Engine
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.genome import Genome
 from tism_scan.plan import ScanPlan
 from tism_scan.scan import BlockReport, check_genome, fetch_block, score_block
 from tism_scan.store import ScoreStore
 from tism_scan.tiling import Block
+from tism_scan.trunk_engine import make_engine
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class BlockWorker:
         """
         if weights_digest(self.setup.weights) != plan.weights_digest:
             raise ScanError(f"{self.setup.weights} is another file here; copy the driver's")
-        return WindowEngine(load_beluga(self.setup.weights), plan.scoring, batch_size=self.setup.batch_size)
+        return make_engine(load_beluga(self.setup.weights), plan.scoring, batch_size=self.setup.batch_size)
 
     def process(self, block: Block) -> BlockReport:
         """Compute a block and publish it."""
