@@ -23,7 +23,6 @@ from scan_models import plan_of
 from tism_scan import ray_scan
 from tism_scan.actors import Actor, Failed, Finished, Lost
 from tism_scan.beluga import load_beluga, weights_digest
-from tism_scan.trunk_engine import make_engine
 from tism_scan.errors import LeaseError, ScanError, StorageFullError
 from tism_scan.genome import Genome
 from tism_scan.lease import Lease, current_owner
@@ -32,6 +31,7 @@ from tism_scan.ray_scan import RayOptions, scan_on_ray
 from tism_scan.scan import BlockReport, scan_serially
 from tism_scan.store import ScoreStore
 from tism_scan.tracks import Track
+from tism_scan.trunk_engine import make_engine
 
 N_BLOCKS = 10
 BELUGA_BP = 6_000
@@ -259,7 +259,7 @@ def test_block_that_was_given_up_is_left_alone_until_asked_for(quick):
 
 
 def test_block_that_kills_its_actor_is_given_up_and_no_other_is_blamed(quick):
-    progress = quick(ray_workers.DyingWorker)
+    progress = quick(ray_workers.DyingWorker, n_actors=2)
     assert list(progress.failed) == ["c:13-18"]
     assert progress.failed["c:13-18"].startswith("ActorDiedError: The actor died unexpectedly")
     assert progress.n_blocks == N_BLOCKS - 1
@@ -382,27 +382,33 @@ def test_killed_driver_leaves_a_store_that_resumes_to_the_same_bits(
     assert are_gone([child for child in children if "Agent" not in names[child]])
 
 
-@pytest.mark.parametrize(("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
-def test_signalled_driver_ends_cleanly_and_leaves_nothing_running(start_driver, beluga_store, number, send):
-    driver = start_driver()
-    wait_until_blocks_are_done(driver, 2)
+@pytest.mark.parametrize(
+    ("number", "send", "worker_class"),
+    [
+        (signal.SIGINT, os.killpg, "SlowBelugaWorker"),  # a terminal sends it to all of its processes
+        (
+            signal.SIGTERM,
+            os.kill,
+            "MortalBelugaWorker",
+        ),  # Ray announces the actor's death, unless kept from it
+    ],
+)
+def test_signalled_driver_ends_cleanly_and_quietly_and_leaves_nothing_running(
+    start_driver, beluga_store, number, send, worker_class
+):
+    driver = start_driver(worker_class)
+    wait_until_blocks_are_done(driver, 4)
     children = processes_below(driver.pid)
-    send(driver.pid, number)  # a terminal sends SIGINT to all of its processes
+    send(driver.pid, number)
     output, errors = driver.communicate(timeout=30)
     assert errors == ""
-    assert json.loads(output.splitlines()[-1]) == {"was_stopped": True, "failed": {}}
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert lines[-1] == {"was_stopped": True, "failed": {}}
     assert driver.returncode == 0
     assert current_owner(beluga_store.folder)[1].released
     assert 0 < len(list(beluga_store.pending())) < 14
+    assert (beluga_store.path.parent / "died").exists() == (worker_class == "MortalBelugaWorker")
     assert are_gone(children)
-
-
-def test_driver_prints_nothing_of_rays_own_even_when_an_actor_dies(start_driver, beluga_store):
-    driver = start_driver("MortalBelugaWorker")
-    output, errors = driver.communicate(timeout=60)
-    assert (beluga_store.path.parent / "died").exists()
-    assert errors == ""
-    assert [json.loads(line) for line in output.splitlines()][-1] == {"was_stopped": False, "failed": {}}
 
 
 class FakePool:
