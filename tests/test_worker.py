@@ -8,6 +8,7 @@ from scan_models import plan_of
 from tism_scan.beluga import weights_digest
 from tism_scan.errors import TismScanError
 from tism_scan.genome import Genome
+from tism_scan.models import ModelSource
 from tism_scan.plan import ScanPlan, Scoring
 from tism_scan.store import ScoreStore
 from tism_scan.tracks import Track
@@ -25,7 +26,7 @@ def setup(tmp_path, narrow_beluga_weights):
         chroms = dict(genome.chroms)
         plan = ScanPlan(scoring, genome.digest(), weights_digest(weights), chroms, {"chr1": ((0, 280),)})
     store = ScoreStore.create(tmp_path / "scores.zarr", plan)
-    return WorkerSetup(store.path, fasta, weights, plan.digest())
+    return WorkerSetup(store.path, fasta, ModelSource(weights=weights), plan.digest())
 
 
 def test_worker_names_its_node_and_publishes_the_blocks_it_is_given(setup):
@@ -45,10 +46,10 @@ def test_worker_names_its_node_and_publishes_the_blocks_it_is_given(setup):
     ("change", "message"),
     [
         (
-            lambda setup: setup.weights.write_bytes(b"x"),
+            lambda setup: setup.model.weights.write_bytes(b"x"),
             r"weights.pth is another file here; copy the driver's",
         ),
-        (lambda setup: setup.weights.unlink(), r"cannot read the weights .*: No such file"),
+        (lambda setup: setup.model.weights.unlink(), r"cannot read the weights .*: No such file"),
         (lambda setup: setup.genome.unlink(), r"cannot read '.*genome.fa': No such file"),
         (lambda setup: setup.genome.write_text(">chr1\nGATTACA\n"), r"genome.fa.* does not fit"),
         (
@@ -67,6 +68,6 @@ def test_worker_that_lacks_a_file_says_so_and_names_its_node(setup, change, mess
 def test_worker_that_sees_another_store_says_so(setup, tmp_path):
     other_plan = plan_of(Scoring((Track("a", (2,), (1.0,)),), 24, 6), {"chr1": np.zeros(280, np.uint8)})
     other = ScoreStore.create(tmp_path / "other.zarr", other_plan)
-    worker = BlockWorker(WorkerSetup(other.path, setup.genome, setup.weights, setup.plan_digest))
+    worker = BlockWorker(WorkerSetup(other.path, setup.genome, setup.model, setup.plan_digest))
     with pytest.raises(TismScanError, match=r"other.zarr is another store here; mount the driver's"):
         worker.start()

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,48 @@ class LoadedModel(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         """Return the logits, float (N, n_outputs), of one-hot windows, float (N, 4, input_bp)."""
         return flat_outputs(self.body(X))
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: what every node of a cluster needs to load the same one.
+
+    Attributes
+    ----------
+    spec : str
+        ``"beluga"``, or ``"package.module:factory"``.
+    weights : Path or None
+    input_bp : int or None
+    alphabet : str or None
+    folder : Path or None
+        See `load_model`.
+    """
+
+    spec: str = BELUGA
+    weights: Path | None = None
+    input_bp: int | None = None
+    alphabet: str | None = None
+    folder: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.weights or self.spec)
+
+    def absolute(self) -> "ModelSource":
+        """Return the source as another process finds it: with absolute paths."""
+        weights = self.weights.absolute() if self.weights else None
+        return replace(self, weights=weights, folder=(self.folder or Path.cwd()).absolute())
+
+    def load(self) -> nn.Module:
+        """Return the model; see `load_model`."""
+        return load_model(
+            self.spec, self.weights, input_bp=self.input_bp, alphabet=self.alphabet, folder=self.folder
+        )
+
+    def identity(self) -> tuple[str, str]:
+        """Return the model's name and the digest of its weights; see `model_identity`."""
+        return model_identity(
+            self.spec, self.weights, input_bp=self.input_bp, alphabet=self.alphabet, folder=self.folder
+        )
 
 
 def load_model(

@@ -28,6 +28,7 @@ from tism_scan.actors import (
 )
 from tism_scan.errors import LeaseError, StorageFullError
 from tism_scan.lease import Lease
+from tism_scan.models import ModelSource
 from tism_scan.scan import finish
 from tism_scan.store import ScoreStore
 from tism_scan.tiling import Block
@@ -76,7 +77,7 @@ class Progress:
 def scan_on_ray(
     store: ScoreStore,
     genome: Path,
-    weights: Path,
+    model: ModelSource | Path,
     *,
     options: RayOptions | None = None,
     batch_size: int | None = None,
@@ -94,8 +95,10 @@ def scan_on_ray(
     ----------
     store : ScoreStore
         Made by `ScoreStore.create` in this process.
-    genome, weights : Path
-        The files of the store's plan, visible under the same path on every node.
+    genome : Path
+        The file of the store's plan, visible under the same path on every node.
+    model : ModelSource or Path
+        The model of the store's plan, likewise; a path is that of Beluga's weights.
     options : RayOptions, optional
     batch_size : int, optional
         Windows that go through the model together.
@@ -122,6 +125,7 @@ def scan_on_ray(
         If the cluster cannot be reached, or no actor can be started.
     """
     options = options or RayOptions()
+    source = ModelSource(weights=model) if isinstance(model, Path) else model
     stop = threading.Event()
     with Lease(store.folder, on_lost=stop.set).acquire(break_lock=break_lock) as lease:
         progress = Progress()
@@ -131,9 +135,7 @@ def scan_on_ray(
         if progress.n_blocks_total == 0:
             finish(store)
             return progress
-        setup = WorkerSetup(
-            store.path, genome.absolute(), weights.absolute(), store.plan.digest(), batch_size
-        )
+        setup = WorkerSetup(store.path, genome.absolute(), source.absolute(), store.plan.digest(), batch_size)
         blocks = store.pending(retry_failed=retry_failed)
         with connected(options), _stopping_on_signals(stop):
             pool = ActorPool(setup, options, worker_class)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from tism_scan.beluga import load_beluga, weights_digest
 from tism_scan.engine import Engine
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.genome import Genome
+from tism_scan.models import ModelSource
 from tism_scan.plan import ScanPlan
 from tism_scan.scan import BlockReport, check_genome, fetch_block, score_block
 from tism_scan.store import ScoreStore
@@ -24,7 +24,8 @@ class WorkerSetup:
 
     Attributes
     ----------
-    store, genome, weights : Path
+    store, genome : Path
+    model : ModelSource
     plan_digest : str
         What the store must have been made under.
     batch_size : int or None
@@ -34,7 +35,7 @@ class WorkerSetup:
 
     store: Path
     genome: Path
-    weights: Path
+    model: ModelSource
     plan_digest: str
     batch_size: int | None = None
     n_threads: int = 1
@@ -82,9 +83,9 @@ class BlockWorker:
         TismScanError
             If this node does not see the weights, or sees others.
         """
-        if weights_digest(self.setup.weights) != plan.weights_digest:
-            raise ScanError(f"{self.setup.weights} is another file here; copy the driver's")
-        return make_engine(load_beluga(self.setup.weights), plan.scoring, batch_size=self.setup.batch_size)
+        if self.setup.model.identity() != (plan.model, plan.weights_digest):
+            raise ScanError(f"{self.setup.model} is another file here; copy the driver's")
+        return make_engine(self.setup.model.load(), plan.scoring, batch_size=self.setup.batch_size)
 
     def process(self, block: Block) -> BlockReport:
         """Compute a block and publish it."""

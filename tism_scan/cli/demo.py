@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from tism_scan.cli.console import duration, progress_bar, say, say_table
+from tism_scan.cli.model_options import ModelRequest
 
 WEIGHTS = "demo_beluga.pth"
 BLOCK_BP = 1 << 15
@@ -50,10 +51,8 @@ def command(out: Path) -> int:
     say(f"motifs  {out / 'motifs.bed'}, {sum(len(made.sites) for made in genome.values()):,} planted sites")
     request = Request(
         fasta,
-        weights,
+        ModelRequest("beluga", weights, None, None, "all", names, ()),
         out / "scores.zarr",
-        tracks="all",
-        track_names=names,
         block_bp=BLOCK_BP,
         actors=min(MOST_ACTORS, os.cpu_count() or 1),
     )

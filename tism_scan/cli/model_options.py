@@ -12,6 +12,7 @@ from tism_scan.errors import InputError, TrackError
 if TYPE_CHECKING:
     from torch import nn
 
+    from tism_scan.models import ModelSource
     from tism_scan.tracks import Track
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -43,8 +44,10 @@ _OPTIONS = (
     click.option(
         "--group", multiple=True, metavar="NAME=SPEC", help="Add a track: the mean of these outputs."
     ),
-    click.option("--batch-size", type=click.IntRange(1), help="Model inputs per call. [default: auto]"),
-    click.option("--device", metavar="cpu|cuda", help="Where to compute. [default: a GPU if there is one]"),
+    click.option("--batch-size", type=click.IntRange(1), help="Windows computed together. [default: auto]"),
+)
+_DEVICE = click.option(
+    "--device", metavar="cpu|cuda", help="Where to compute. [default: a GPU if there is one]"
 )
 
 
@@ -59,13 +62,19 @@ class ModelRequest:
     tracks: str | None
     track_names: Path | None
     group: tuple[str, ...]
-    batch_size: int | None
-    device: str | None
+    batch_size: int | None = None
+    device: str | None = None
 
     @classmethod
     def take(cls, options: Mapping[str, Any]) -> "ModelRequest":
         """Return the request among a command's options."""
-        return cls(**{name: options[name] for name in cls.__dataclass_fields__})
+        return cls(**{name: options[name] for name in cls.__dataclass_fields__ if name in options})
+
+    def source(self) -> "ModelSource":
+        """Return where the model comes from."""
+        from tism_scan.models import ModelSource
+
+        return ModelSource(self.spec, self.weights, self.input_bp, self.alphabet)
 
     def load(self) -> tuple["nn.Module", tuple["Track", ...]]:
         """Return the model and its chosen tracks.
@@ -75,7 +84,6 @@ class ModelRequest:
         ModelError, WeightsError, TrackError, InputError
             If the model cannot be loaded, a selection fits nothing, or the device is not there.
         """
-        from tism_scan.models import load_model
         from tism_scan.tracks import read_track_names, select_tracks
 
         if self.tracks is None and not self.group:
@@ -83,7 +91,7 @@ class ModelRequest:
                 "no track was chosen; give --tracks (such as 267, or 'all') or --group NAME=SPEC"
             )
         check_device(self.device)
-        model = load_model(self.spec, self.weights, input_bp=self.input_bp, alphabet=self.alphabet)
+        model = self.source().load()
         names = (
             read_track_names(self.track_names) if self.track_names else getattr(model, "output_names", None)
         )
@@ -93,6 +101,11 @@ class ModelRequest:
 
 def model_options(command: Command) -> Command:
     """Return a command with all of these options, in the order of the help."""
+    return model_options_without_device(_DEVICE(command))
+
+
+def model_options_without_device(command: Command) -> Command:
+    """Return a command with these options, but for the device: actors choose their own."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

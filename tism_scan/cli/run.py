@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import duration, progress_bar, say, say_error
-from tism_scan.errors import InputError, PlanError, StoreError
+from tism_scan.cli.model_options import ModelRequest, model_options_without_device
+from tism_scan.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from tism_scan.plan import ScanPlan
@@ -24,13 +25,8 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--genome", required=True, type=_PATH, help="FASTA, plain or bgzip; its index is made if missing."
 )
-@click.option("--weights", required=True, type=_PATH, help="Beluga's state dict, such as deepsea.beluga.pth.")
 @click.option("--out", required=True, type=_PATH, help="The store, a folder such as scores.zarr.")
-@click.option(
-    "--tracks", metavar="SPEC", help="Indices, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'."
-)
-@click.option("--track-names", type=_PATH, help="Names of the outputs, one a line.")
-@click.option("--group", multiple=True, metavar="NAME=SPEC", help="Add a track: the mean of these outputs.")
+@model_options_without_device
 @click.option(
     "--region", multiple=True, metavar="chr1:1,000-2,000", help="Only these bases; 1-based, inclusive."
 )
@@ -73,7 +69,6 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--keep-bits", type=int, help="Keep this many bits of mantissa (10: half the size). [default: all]"
 )
-@click.option("--batch-size", type=click.IntRange(1), help="Windows per model call. [default: auto]")
 @click.option("--actors", type=click.IntRange(1), help="Ray actors. [default: as many as fit]")
 @click.option(
     "--gpus-per-actor",
@@ -93,11 +88,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--overwrite", is_flag=True, help="Delete the store first; asks.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(**options: Any) -> int:
-    """Compute mean TISM of every base of a genome with DeepSEA Beluga, on Ray.
+    """Compute mean TISM of every base of a genome, on Ray.
 
     The same command again resumes: only blocks that are not finished are computed.
     """
-    request = Request(**options)
+    model = ModelRequest.take(options)
+    others = {name: value for name, value in options.items() if not hasattr(model, name)}
+    request = Request(model=model, **others)
     plan = request.plan()
     if request.overwrite:
         _delete(request)
@@ -109,11 +106,8 @@ class Request:
     """What was asked for on the command line; see the options' help."""
 
     genome: Path
-    weights: Path
+    model: ModelRequest
     out: Path
-    tracks: str | None = None
-    track_names: Path | None = None
-    group: tuple[str, ...] = ()
     region: tuple[str, ...] = ()
     bed: tuple[Path, ...] = ()
     chroms: tuple[str, ...] = ()
@@ -126,7 +120,6 @@ class Request:
     values: str = "mean"
     block_bp: int = 0
     keep_bits: int | None = None
-    batch_size: int | None = None
     actors: int | None = None
     gpus_per_actor: float = 1.0
     address: str = "local"
@@ -137,11 +130,10 @@ class Request:
 
     def plan(self) -> "ScanPlan":
         """Return the plan, or raise with every fault of the input at once."""
-        from tism_scan.beluga import load_beluga, weights_digest
         from tism_scan.genome import Genome
         from tism_scan.intervals import wanted_spans
+        from tism_scan.models import window_bp
         from tism_scan.plan import ScanPlan, Scoring
-        from tism_scan.tracks import read_track_names, select_tracks
 
         with Genome(self.genome) as genome:
             chroms = {chrom: length for chrom, length in genome.chroms.items() if length}
@@ -153,23 +145,27 @@ class Request:
                 exclude=self.exclude_chroms,
                 exclude_beds=self.exclude_bed,
             )
-            model = load_beluga(self.weights)
-            names = read_track_names(self.track_names) if self.track_names else None
-            if self.tracks is None and not self.group:
-                raise PlanError(
-                    "no track was chosen; give --tracks (such as 267, or 'all') or --group NAME=SPEC"
-                )
+            model, tracks = self.model.load()
             scoring = Scoring(
-                select_tracks(self.tracks, model.n_outputs, names, self.group),
-                model.input_bp,
+                tracks,
+                window_bp(model),
                 self.stride,
                 self.stitch,  # type: ignore[arg-type]
                 self.strands,  # type: ignore[arg-type]
                 self.output_space,  # type: ignore[arg-type]
                 self.values,  # type: ignore[arg-type]
             )
-            digests = (genome.digest(), weights_digest(self.weights))
-            return ScanPlan(scoring, *digests, chroms, wanted, self.block_bp, keep_bits=self.keep_bits)
+            name, weights_digest = self.model.source().identity()
+            return ScanPlan(
+                scoring,
+                genome.digest(),
+                weights_digest,
+                chroms,
+                wanted,
+                self.block_bp,
+                model=name,
+                keep_bits=self.keep_bits,
+            )
 
     def create_store(self, plan: "ScanPlan") -> "ScoreStore":
         """Return the store, new or resumed."""
@@ -211,9 +207,9 @@ def scan_and_report(store: "ScoreStore", request: Request) -> int:
         progress = scan_on_ray(
             store,
             request.genome,
-            request.weights,
+            request.model.source(),
             options=request.ray_options(),
-            batch_size=request.batch_size,
+            batch_size=request.model.batch_size,
             retry_failed=request.retry_failed,
             break_lock=request.break_lock,
             on_progress=show,
