@@ -12,6 +12,7 @@ import pytest
 
 import tism_scan as ts
 from tism_scan.alphabet import is_acgt
+from tism_scan.cli.console import base_count
 
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
 NAMES = ("CTCF", "GATA1", "AP-1", "NRF1", "ETS", "REST", "accessible")
@@ -208,3 +209,11 @@ def test_tracks_pattern_that_fits_nothing_is_an_error(inputs):
     result = tism_scan("tracks", "zzz", "--track-names", inputs / "names.txt")
     assert result.returncode == 2
     assert "'zzz' fits none of the 7 names" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("n_bp", "text"),
+    [(0, "0 bp"), (950, "950 bp"), (12_345, "12.3 kb"), (425_984, "426 kb"), (3_101_804_739, "3.10 Gb")],
+)
+def test_bases_are_counted_in_few_characters(n_bp, text):
+    assert base_count(n_bp) == text

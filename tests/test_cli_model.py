@@ -7,7 +7,7 @@ import numpy as np
 import tism_scan as ts
 from tism_scan.tracks import Track
 
-MODEL = '''
+MODEL = """
 import torch
 
 
@@ -22,7 +22,7 @@ class Tiny(torch.nn.Module):
 
     def forward(self, X):
         return self.head(self.trunk(X))
-'''
+"""
 
 
 def test_run_scans_with_a_model_of_ones_own(tmp_path):

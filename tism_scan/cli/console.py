@@ -8,14 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 PLAIN_LINE_EVERY_S = 10.0
@@ -68,9 +61,9 @@ def progress_bar(label: str, total: float) -> Iterator[Update]:
     if not err.is_terminal:
         yield _plain_lines(label, total)
         return
-    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn()]
-    columns += [TextColumn("{task.percentage:>5.1f} %"), TextColumn("{task.fields[words]}")]
-    columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=10)]
+    columns += [TextColumn("{task.percentage:.1f} %"), TimeRemainingColumn(compact=True)]
+    columns += [TextColumn("left, {task.fields[words]}")]
     with Progress(*columns, console=err) as bar:
         task = bar.add_task(label, total=total, words="")
 
@@ -93,6 +86,14 @@ def _plain_lines(label: str, total: float) -> Update:
             err.print(f"{label}: {100 * done / max(total, 1):.1f} %, {words}{remaining}", markup=False)
 
     return update
+
+
+def base_count(n_bp: float) -> str:
+    """Return a number of bases in few characters: ``950 bp``, ``12.3 kb``, ``3.10 Gb``."""
+    for size, unit in ((1e9, "Gb"), (1e6, "Mb"), (1e3, "kb")):
+        if n_bp >= size:
+            return f"{n_bp / size:.{max(0, 2 - len(str(int(n_bp / size))) + 1)}f} {unit}"
+    return f"{n_bp:.0f} bp"
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import duration, progress_bar, say, say_error
+from tism_scan.cli.console import base_count, duration, progress_bar, say, say_error
 from tism_scan.cli.model_options import ModelRequest, model_options_without_device
 from tism_scan.errors import InputError, StoreError
 
@@ -200,7 +200,7 @@ def scan_and_report(store: "ScoreStore", request: Request) -> int:
             rate = progress.n_bp / (time.monotonic() - began)
             update(
                 progress.n_bp / max(progress.n_bp_total, 1),
-                f"{progress.n_bp:,} of {progress.n_bp_total:,} bases, {rate:,.0f} bases/s, "
+                f"{base_count(progress.n_bp)} of {base_count(progress.n_bp_total)}, {base_count(rate)}/s, "
                 f"{progress.n_actors} actors, {len(progress.failed)} failed",
             )
 
