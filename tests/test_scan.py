@@ -7,8 +7,9 @@ from scan_models import INPUT_BP, TRACKS, ScanModel, mean_of, naive_scores, plan
 
 from tism_scan.alphabet import is_acgt
 from tism_scan.engine import WindowEngine
-from tism_scan.errors import ScanError, StorageFullError
+from tism_scan.errors import LeaseError, ScanError, StorageFullError
 from tism_scan.genome import Genome
+from tism_scan.lease import Lease
 from tism_scan.plan import Scoring
 from tism_scan.scan import BlockReport, check_genome, fetch_block, finish, scan_serially, score_block
 from tism_scan.store import ScoreStore
@@ -204,3 +205,8 @@ def test_block_is_fetched_with_the_sequence_under_its_windows(genome, store):
     np.testing.assert_array_equal(fetched.codes, genome.fetch("chr2", stretch.start, stretch.end))
     assert stretch.start == -9
     assert fetched.wanted.all()
+
+
+def test_serial_scan_does_not_enter_a_store_that_another_process_writes(genome, store, tiny_model):
+    with Lease(store.folder).acquire(), pytest.raises(LeaseError, match="is being written by process"):
+        scan_serially(genome, WindowEngine(tiny_model, SCORING), store)

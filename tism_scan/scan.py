@@ -13,6 +13,7 @@ from tism_scan.engine import Engine
 from tism_scan.errors import ScanError
 from tism_scan.genome import Genome
 from tism_scan.intervals import span_mask
+from tism_scan.lease import Lease
 from tism_scan.plan import ScanPlan
 from tism_scan.store import ScoreStore
 from tism_scan.tiling import Block
@@ -124,20 +125,23 @@ def scan_serially(
     ------
     ScanError
         If the genome's chroms are not the plan's, or the model gives NaN; finished blocks are kept.
+    LeaseError
+        If another process is scanning into the store.
     StorageFullError
         If there is no room left; finished blocks are kept.
     """
     check_genome(genome, store.plan)
     n_scored = 0
-    for block in store.pending(retry_failed=True):
-        scores, report = score_block(engine, store.plan, fetch_block(genome, store.plan, block))
-        store.publish_block(block, scores)
-        store.forget_failure(block)
-        n_scored += report.n_scored
-        log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
-        if on_block is not None:
-            on_block(report)
-    finish(store)
+    with Lease(store.folder).acquire():
+        for block in store.pending(retry_failed=True):
+            scores, report = score_block(engine, store.plan, fetch_block(genome, store.plan, block))
+            store.publish_block(block, scores)
+            store.forget_failure(block)
+            n_scored += report.n_scored
+            log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
+            if on_block is not None:
+                on_block(report)
+        finish(store)
     return n_scored
 
 

@@ -71,4 +71,8 @@ def main() -> None:
         code = 130
     except BrokenPipeError:
         code = 1
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        say_error(f"the system refused to use{where}: {error.strerror or error}; what is finished is kept")
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
