@@ -100,3 +100,17 @@ def plan_of(scoring, chroms, *, wanted=None, block_bp=0):
     lengths = {name: len(codes) for name, codes in chroms.items()}
     whole = {name: ((0, length),) for name, length in lengths.items() if length}
     return ScanPlan(scoring, "genome", "weights", lengths, wanted or whole, block_bp)
+
+
+def blocks_scored_by(engine, codes, *, block_bp=0, wanted=None):
+    """Return the scores of one chrom, put together from its blocks."""
+    plan = plan_of(engine.scoring, {"chr1": codes}, block_bp=block_bp)
+    wanted = np.ones(len(codes), bool) if wanted is None else wanted
+    parts = []
+    for block in plan.blocks("chr1"):
+        stretch = plan.stretch(block)
+        around = np.full(stretch.end - stretch.start, N_CODE, np.uint8)
+        first, last = max(stretch.start, 0), min(stretch.end, len(codes))
+        around[first - stretch.start : last - stretch.start] = codes[first:last]
+        parts.append(engine.score(around, stretch, wanted[block.start : block.end]))
+    return np.concatenate(parts, axis=-1)

@@ -5,7 +5,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scan_models import INPUT_BP, TRACKS, GOnly, ScanModel, mean_of, naive_scores, plan_of, smooth_model
+from scan_models import (
+    INPUT_BP,
+    TRACKS,
+    GOnly,
+    ScanModel,
+    blocks_scored_by,
+    mean_of,
+    naive_scores,
+    plan_of,
+    smooth_model,
+)
 
 from tism_scan.alphabet import N_CODE, encode, is_acgt, reverse_complement
 from tism_scan.engine import WindowEngine, default_device, device_name
@@ -22,18 +32,9 @@ def scoring_of(*, tracks=TRACKS, stride=6, **choices):
 
 
 def scores_of(model, scoring, codes, *, wanted=None, block_bp=0, **options):
-    """Return the scores of one chrom, put together from its blocks, as a scan does."""
+    """Return the scores of one chrom by the window engine."""
     engine = WindowEngine(model, scoring, **options)
-    plan = plan_of(scoring, {"chr1": codes}, block_bp=block_bp)
-    wanted = np.ones(len(codes), bool) if wanted is None else wanted
-    parts = []
-    for block in plan.blocks("chr1"):
-        stretch = plan.stretch(block)
-        around = np.full(stretch.end - stretch.start, N_CODE, np.uint8)
-        first, last = max(stretch.start, 0), min(stretch.end, len(codes))
-        around[first - stretch.start : last - stretch.start] = codes[first:last]
-        parts.append(engine.score(around, stretch, wanted[block.start : block.end]))
-    return np.concatenate(parts, axis=-1)
+    return blocks_scored_by(engine, codes, block_bp=block_bp, wanted=wanted)
 
 
 def assert_close(scores, expected, tolerance=1e-5):

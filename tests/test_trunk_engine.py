@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scan_models import plan_of
+from scan_models import blocks_scored_by
 from torch import nn
 
 from tism_scan import trunk
@@ -47,20 +47,6 @@ class Odd(nn.Module):
 
     def forward(self, X):
         return self.head(self.trunk(X))
-
-
-def blocks_scored_by(engine, codes, *, block_bp=0, wanted=None):
-    """Return the scores of one chrom, put together from its blocks."""
-    plan = plan_of(engine.scoring, {"chr1": codes}, block_bp=block_bp)
-    wanted = np.ones(len(codes), bool) if wanted is None else wanted
-    parts = []
-    for block in plan.blocks("chr1"):
-        stretch = plan.stretch(block)
-        around = np.full(stretch.end - stretch.start, N_CODE, np.uint8)
-        first, last = max(stretch.start, 0), min(stretch.end, len(codes))
-        around[first - stretch.start : last - stretch.start] = codes[first:last]
-        parts.append(engine.score(around, stretch, wanted[block.start : block.end]))
-    return np.concatenate(parts, axis=-1)
 
 
 def assert_same(fast, slow):
