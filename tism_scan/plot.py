@@ -43,7 +43,8 @@ def plot_attribution(
     chrom: str | None = None,
     start: int = 0,
     spans: Sequence[Span] = (),
-    unit: str = "score",
+    unit: str | Sequence[str] = "score",
+    heatmap_unit: str | Sequence[str] | None = None,
     logo_limits: tuple[float, float] | None = None,
     heatmap_limit: float | None = None,
     width_in: float | None = None,
@@ -70,8 +71,10 @@ def plot_attribution(
         Where the first base lies, 0-based, in bp.
     spans : sequence of (start, end, label)
         Genes or motifs, 0-based half-open in bp on the same axis; what lies outside is left out.
-    unit : str
-        What the values are, for the axes.
+    unit : str, or sequence of str
+        What the logo's values are, for its axis; one for all panels, or for each.
+    heatmap_unit : str, or sequence of str, optional
+        What the heat map's values are, for the colour bar; by default as `unit`.
     logo_limits : (float, float), optional
         Limits of every logo's axis; by default each panel's own extremes, with 0.
     heatmap_limit : float, optional
@@ -99,13 +102,13 @@ def plot_attribution(
     figure, span_axes, logo_axes, heat_axes = _layout(panels, len(lanes), width)
     for i, axes in enumerate(logo_axes):
         _draw_logo(axes, panels.letters[i], start, logo_limits)
-        axes.set_ylabel(unit, fontsize=8)
+        axes.set_ylabel(_one_of(unit, i), fontsize=8)
         if titles is not None:
             axes.set_title(titles[i], loc="left", fontsize=9)
         for bar in itertools.chain.from_iterable(lanes):
             axes.axvspan(bar.start - 0.5, bar.end - 0.5, color=_SPAN_COLOR, alpha=0.08, linewidth=0)
     for i, axes in enumerate(heat_axes):
-        _draw_heatmap(axes, panels, i, start, heatmap_limit, unit)
+        _draw_heatmap(axes, panels, i, start, heatmap_limit, _one_of(heatmap_unit or unit, i))
     if span_axes is not None:
         _draw_spans(span_axes, lanes)
     if n_bases > MAX_LETTERS:
@@ -224,6 +227,11 @@ def _checked(logo: Any, heatmap: Any, X: Any, alphabet: str, titles: Sequence[st
     return _Panels(letters[:, order], None if colors is None else colors[:, order], reference)
 
 
+def _one_of(unit: str | Sequence[str], i_panel: int) -> str:
+    """Return the unit of one panel."""
+    return unit if isinstance(unit, str) else unit[i_panel]
+
+
 class _Bar(NamedTuple):
     """A span in view, and where its label goes."""
 
@@ -299,8 +307,10 @@ def _draw_logo(axes: "Axes", letters: Values, start: int, limits: tuple[float, f
     axes.set_ylim(limits or (low - margin, high + margin))
     axes.tick_params(labelsize=7)
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_visible(True)
+    # the line at 0 stands for the lower spine
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.spines["left"].set_visible(True)
+    axes.spines["left"].set_linewidth(0.6)
 
 
 def _draw_heatmap(
@@ -329,6 +339,8 @@ def _draw_heatmap(
         rows, columns = np.nonzero(panels.X)
         axes.plot(columns + start, rows, "o", color="0.25", markersize=1.8)
     axes.set_yticks(range(4), list(BASES), fontsize=7)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[:].set_linewidth(0.6)
     is_over, is_under = bool((values > top).any()), bool((values < -top).any())
     extend = {(True, True): "both", (True, False): "max", (False, True): "min"}.get(
         (is_over, is_under), "neither"
@@ -379,7 +391,7 @@ def _label_positions(stack: list["Axes"], chrom: str | None, start: int, n_bases
 
     lowest = max(stack, key=lambda axes: axes.get_subplotspec().rowspan.start)  # type: ignore[union-attr]
     lowest.set_xlim(start - 0.5, start + n_bases - 0.5)
-    lowest.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    lowest.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     lowest.xaxis.set_major_formatter(FuncFormatter(lambda position, _: f"{position:,.0f}"))
     lowest.set_xlabel(f"{chrom + ', ' if chrom else ''}position (bp, 0-based)", fontsize=8)
     for axes in stack:
