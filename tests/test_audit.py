@@ -13,7 +13,8 @@ from tism_scan.attribution import ism, tism
 from tism_scan.audit import audit, sample_windows
 from tism_scan.errors import InputError, PlanError, RegionError
 from tism_scan.genome import Genome
-from tism_scan.plot import MAX_POINTS, plot_concordance
+from tism_scan.plot import plot_concordance
+from tism_scan.plot.concordance import MAX_POINTS
 from tism_scan.tiling import Lattice
 
 LATTICE = Lattice(INPUT_BP, 8)
