@@ -17,7 +17,8 @@ ROOT = Path(tism_scan.__file__).parent
 ROWS = [
     ["errors"],
     ["alphabet", "intervals", "targets", "tracks"],
-    ["tiling", "genome", "beluga", "attribution", "folder", "trunk"],
+    ["tiling", "genome", "beluga", "folder", "trunk"],
+    ["attribution"],
     ["plan", "models"],
     ["engine", "ledger", "methods"],
     ["trunk_engine", "lease", "method_values"],
