@@ -109,6 +109,7 @@ def predict_substitutions(
     positions: Tensor,
     *,
     fills_n: bool = False,
+    in_strips: bool = True,
     batch_size: int = 32,
     device: str | torch.device | None = None,
     progress: bool | None = None,
@@ -123,6 +124,8 @@ def predict_substitutions(
         On X's device.
     fills_n : bool
         Whether to put bases in the place of an N too; else its value is that of the input as it is.
+    in_strips : bool
+        Whether many positions may be computed by strips of the model, where it allows that.
 
     Returns
     -------
@@ -140,7 +143,8 @@ def predict_substitutions(
         at_reference = torch.cat([passes.predict(batch) for batch in torch.split(X, batch_size)])
         shape = (len(X), 4, len(positions), at_reference.shape[1])
         predictions = at_reference[:, None, None, :].expand(shape).clone()
-        strips = passes.strips(X[:1], at_reference[:1]) if len(positions) >= LEAST_POSITIONS else None
+        has_many = in_strips and len(positions) >= LEAST_POSITIONS
+        strips = passes.strips(X[:1], at_reference[:1]) if has_many else None
         if strips is None:
             for rows in torch.split(variants, batch_size):
                 predictions[tuple(rows.T)] = passes.predict(_substituted(X, rows, positions))
