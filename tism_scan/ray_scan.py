@@ -81,6 +81,7 @@ def scan_on_ray(
     *,
     options: RayOptions | None = None,
     batch_size: int | None = None,
+    memory_gb: float | None = None,
     retry_failed: bool = False,
     break_lock: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
@@ -102,6 +103,8 @@ def scan_on_ray(
     options : RayOptions, optional
     batch_size : int, optional
         Windows that go through the model together.
+    memory_gb : float, optional
+        Memory for what an actor computes at once; see `tism_scan.trunk_engine.TrunkEngine`.
     retry_failed : bool
         Try blocks again that an earlier run gave up.
     break_lock : bool
@@ -135,7 +138,14 @@ def scan_on_ray(
         if progress.n_blocks_total == 0:
             finish(store)
             return progress
-        setup = WorkerSetup(store.path, genome.absolute(), source.absolute(), store.plan.digest(), batch_size)
+        setup = WorkerSetup(
+            store.path,
+            genome.absolute(),
+            source.absolute(),
+            store.plan.digest(),
+            batch_size=batch_size,
+            memory_gb=memory_gb,
+        )
         blocks = store.pending(retry_failed=retry_failed)
         with connected(options), _stopping_on_signals(stop):
             pool = ActorPool(setup, options, worker_class)

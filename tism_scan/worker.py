@@ -29,6 +29,7 @@ class WorkerSetup:
     plan_digest : str
         What the store must have been made under.
     batch_size : int or None
+    memory_gb : float or None
     n_threads : int
         CPU threads for the model; Ray itself would leave an actor one.
     """
@@ -38,6 +39,7 @@ class WorkerSetup:
     model: ModelSource
     plan_digest: str
     batch_size: int | None = None
+    memory_gb: float | None = None
     n_threads: int = 1
 
 
@@ -85,7 +87,10 @@ class BlockWorker:
         """
         if self.setup.model.identity() != (plan.model, plan.weights_digest):
             raise ScanError(f"{self.setup.model} is another file here; copy the driver's")
-        return make_engine(self.setup.model.load(), plan.scoring, batch_size=self.setup.batch_size)
+        setup = self.setup
+        return make_engine(
+            setup.model.load(), plan.scoring, batch_size=setup.batch_size, memory_gb=setup.memory_gb
+        )
 
     def process(self, block: Block) -> BlockReport:
         """Compute a block and publish it."""

@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
-_OPTIONS = (
+_SOURCE_OPTIONS = (
     click.option(
         "--model",
         "spec",
@@ -35,6 +35,12 @@ _OPTIONS = (
     click.option(
         "--alphabet", metavar="ACGT", help="Order of the input channels, if the model does not say it."
     ),
+)
+_BATCH_SIZE = click.option(
+    "--batch-size", type=click.IntRange(1), help="Windows computed together. [default: auto]"
+)
+_OPTIONS = (
+    *_SOURCE_OPTIONS,
     click.option(
         "--tracks", metavar="SPEC", help="Indices, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'."
     ),
@@ -44,10 +50,15 @@ _OPTIONS = (
     click.option(
         "--group", multiple=True, metavar="NAME=SPEC", help="Add a track: the mean of these outputs."
     ),
-    click.option("--batch-size", type=click.IntRange(1), help="Windows computed together. [default: auto]"),
+    _BATCH_SIZE,
 )
 _DEVICE = click.option(
     "--device", metavar="cpu|cuda", help="Where to compute. [default: a GPU if there is one]"
+)
+memory_option = click.option(
+    "--memory-gb",
+    type=click.FloatRange(0, min_open=True),
+    help="Memory, in GiB, for what is computed at once. [default: a share of the device's]",
 )
 
 
@@ -59,9 +70,9 @@ class ModelRequest:
     weights: Path | None
     input_bp: int | None
     alphabet: str | None
-    tracks: str | None
-    track_names: Path | None
-    group: tuple[str, ...]
+    tracks: str | None = None
+    track_names: Path | None = None
+    group: tuple[str, ...] = ()
     batch_size: int | None = None
     device: str | None = None
 
@@ -97,6 +108,13 @@ class ModelRequest:
         )
         n_outputs = int(model.n_outputs)  # type: ignore[arg-type]
         return model, select_tracks(self.tracks, n_outputs, names, self.group)
+
+
+def timed_model_options(command: Command) -> Command:
+    """Return a command with the options of a model that is merely timed, whichever its tracks."""
+    for option in reversed((*_SOURCE_OPTIONS, _BATCH_SIZE, _DEVICE)):
+        command = option(command)
+    return command
 
 
 def model_options(command: Command) -> Command:

@@ -3,16 +3,17 @@
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tism_scan.cli.console import base_count, duration, progress_bar, say, say_error
-from tism_scan.cli.model_options import ModelRequest, model_options_without_device
+from tism_scan.cli.model_options import ModelRequest, memory_option, model_options_without_device
 from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.errors import InputError, StoreError
+from tism_scan.plan import Values
 
 if TYPE_CHECKING:
     from tism_scan.plan import ScanPlan
@@ -49,6 +50,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--keep-bits", type=int, help="Keep this many bits of mantissa (10: half the size). [default: all]"
 )
+@memory_option
 @click.option("--actors", type=click.IntRange(1), help="Ray actors. [default: as many as fit]")
 @click.option(
     "--gpus-per-actor",
@@ -93,9 +95,10 @@ class Request:
     exclude_chroms: tuple[str, ...] = ()
     exclude_bed: tuple[Path, ...] = ()
     scoring: ScoringRequest = field(default_factory=ScoringRequest)
-    values: str = "mean"
+    values: Values = "mean"
     block_bp: int = 0
     keep_bits: int | None = None
+    memory_gb: float | None = None
     actors: int | None = None
     gpus_per_actor: float = 1.0
     address: str = "local"
@@ -109,7 +112,7 @@ class Request:
         from tism_scan.genome import Genome
         from tism_scan.intervals import wanted_spans
         from tism_scan.models import window_bp
-        from tism_scan.plan import ScanPlan, Scoring
+        from tism_scan.plan import ScanPlan
 
         with Genome(self.genome) as genome:
             chroms = {chrom: length for chrom, length in genome.chroms.items() if length}
@@ -122,15 +125,7 @@ class Request:
                 exclude_beds=self.exclude_bed,
             )
             model, tracks = self.model.load()
-            scoring = Scoring(
-                tracks,
-                window_bp(model),
-                self.scoring.stride,
-                self.scoring.stitch,
-                self.scoring.strands,
-                self.scoring.output_space,
-                self.values,  # type: ignore[arg-type]
-            )
+            scoring = self._scoring_as_recorded().scoring(tracks, window_bp(model), values=self.values)
             name, weights_digest = self.model.source().identity()
             return ScanPlan(
                 scoring,
@@ -142,6 +137,21 @@ class Request:
                 model=name,
                 keep_bits=self.keep_bits,
             )
+
+    def _scoring_as_recorded(self) -> ScoringRequest:
+        """Return the scoring, with the precision of a store that exists unless another is asked for.
+
+        Else a scan that began on a GPU would not go on where the driver sees none.
+        """
+        from tism_scan.store import ScoreStore
+
+        if self.scoring.precision != "auto" or self.overwrite:
+            return self.scoring
+        try:
+            recorded = ScoreStore.open(self.out).plan
+        except StoreError:
+            return self.scoring
+        return replace(self.scoring, precision=recorded.scoring.precision)
 
     def create_store(self, plan: "ScanPlan") -> "ScoreStore":
         """Return the store, new or resumed."""
@@ -186,6 +196,7 @@ def scan_and_report(store: "ScoreStore", request: Request) -> int:
             request.model.source(),
             options=request.ray_options(),
             batch_size=request.model.batch_size,
+            memory_gb=request.memory_gb,
             retry_failed=request.retry_failed,
             break_lock=request.break_lock,
             on_progress=show,
