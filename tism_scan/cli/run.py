@@ -1,6 +1,5 @@
 """``tism-scan run``: scan a genome into a store."""
 
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ import click
 
 from tism_scan.cli.console import base_count, duration, progress_bar, say, say_error
 from tism_scan.cli.model_options import ModelRequest, model_options_without_device
-from tism_scan.errors import InputError, StoreError
+from tism_scan.cli.place_options import STORE
+from tism_scan.errors import InputError
+from tism_scan.places import Place
 
 if TYPE_CHECKING:
     from tism_scan.plan import ScanPlan
@@ -25,7 +26,12 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--genome", required=True, type=_PATH, help="FASTA, plain or bgzip; its index is made if missing."
 )
-@click.option("--out", required=True, type=_PATH, help="The store, a folder such as scores.zarr.")
+@click.option(
+    "--out",
+    required=True,
+    type=STORE,
+    help="The store: a folder such as scores.zarr, or s3://bucket/prefix, gs://bucket/prefix.",
+)
 @model_options_without_device
 @click.option(
     "--region", multiple=True, metavar="chr1:1,000-2,000", help="Only these bases; 1-based, inclusive."
@@ -107,7 +113,7 @@ class Request:
 
     genome: Path
     model: ModelRequest
-    out: Path
+    out: Place
     region: tuple[str, ...] = ()
     bed: tuple[Path, ...] = ()
     chroms: tuple[str, ...] = ()
@@ -246,17 +252,19 @@ def _say_what_is_next(store: "ScoreStore", progress: "Progress") -> int:
     if failures:
         say(f"{len(failures):,} blocks are missing; try them again with the same command and --retry-failed")
         return 1
-    say(f"next: tism-scan export {store.path} --out {store.path.parent / 'bigwig'}")
+    beside = store.path.parent / "bigwig" if isinstance(store.path, Path) else "bigwig"
+    say(f"next: tism-scan export {store.path} --out {beside}")
     return 0
 
 
 def _delete(request: Request) -> None:
     """Delete a store, and nothing else, once the user agrees and nobody writes it."""
+    from tism_scan.folder import open_folder
     from tism_scan.lease import Lease
     from tism_scan.store import ScoreStore
 
     path = request.out
-    if not path.exists():
+    if not open_folder(path).is_there():
         return
     store = ScoreStore.open(path)
     if not request.yes:
@@ -266,7 +274,4 @@ def _delete(request: Request) -> None:
         click.confirm(f"Delete {path} with its {n_done:,} finished blocks?", abort=True)
     with Lease(store.folder).acquire(break_lock=request.break_lock):
         pass
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        raise StoreError(f"cannot delete {path}: {error.strerror}; delete it by hand") from None
+    store.delete()
