@@ -86,3 +86,33 @@ def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     return request.param
+
+
+@pytest.fixture(scope="session")
+def object_server():
+    from object_server import BUCKET, ObjectServer  # few tests need moto, which takes long to import
+
+    server = ObjectServer()
+    server.boto().create_bucket(Bucket=BUCKET)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(object_server, monkeypatch, tmp_path):
+    """Return the server; this process finds it, and its credentials, as a user's does."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no credentials"))
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    object_server.requests.clear()
+    return object_server
+
+
+@pytest.fixture
+def prefix(request):
+    """Return a prefix that no other test uses."""
+    return f"a folder/{abs(hash(request.node.nodeid))}"

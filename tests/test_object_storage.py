@@ -1,4 +1,3 @@
-import os
 import sys
 import threading
 import urllib.parse
@@ -9,7 +8,7 @@ import obstore.store
 import pytest
 import xarray
 import zarr
-from object_server import BUCKET, ObjectServer
+from object_server import BUCKET
 from small_plans import publish, random_scores, small_plan
 
 from tism_scan import object_storage
@@ -23,33 +22,7 @@ from tism_scan.store import ScoreStore
 
 KEY = "chr1/c/0/5"
 
-
-@pytest.fixture(scope="module")
-def object_server():
-    server = ObjectServer()
-    server.boto().create_bucket(Bucket=BUCKET)
-    yield server
-    server.close()
-
-
-@pytest.fixture(autouse=True)
-def server(object_server, monkeypatch, tmp_path):
-    """Return the server; this process finds it, and its credentials, as a user's does."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no credentials"))
-    for name, value in object_server.environment.items():
-        monkeypatch.setenv(name, value)
-    object_server.requests.clear()
-    return object_server
-
-
-@pytest.fixture
-def prefix(request):
-    """Return a prefix that no other test uses."""
-    return f"a folder/{abs(hash(request.node.nodeid))}"
+pytestmark = pytest.mark.usefixtures("server")
 
 
 @pytest.fixture(params=["s3", "gs"])
