@@ -26,6 +26,7 @@ ROWS = [
     ["store"],
     ["scan", "bigwig", "browser", "plot", "status"],
     ["export", "locus_files", "worker"],
+    ["nodes"],
     ["actors"],
     ["ray_scan"],
     ["demo"],
@@ -45,7 +46,7 @@ DOORS = {
     "psutil": {"lease"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
-    "ray": {"actors"},
+    "ray": {"actors", "nodes"},
     "rich": {"cli"},
     "tangermeme": {"attribution"},
     "torch": {

@@ -156,6 +156,14 @@ def test_clear_removes_everything_below_the_prefix_and_nothing_else(folder):
     assert neighbour.get("mine") == b""
 
 
+def test_sweep_removes_what_a_broken_off_question_left(folder):
+    folder.put(".scan/probe/1", b"")
+    folder.put("a", b"")
+    assert folder.sweep(idle_s=60) == []
+    assert folder.sweep(idle_s=0) == [".scan/probe/1"]
+    assert list(folder.sizes("")) == ["a"]
+
+
 # Places
 
 

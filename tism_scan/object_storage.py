@@ -10,7 +10,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ CONNECT_S, ANSWER_S, TRANSFER_S, RETRY_S = 10, 30, 600, 180
 LARGE_BYTES = 1 << 20  # sending more may well take longer than an answer may
 N_KEYS_PER_REQUEST = 1000
 N_TRIES_OF_PUT_NEW = 5
+PROBE = ".scan/probe"
 _WRITER = "tism-scan-writer"
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
@@ -163,6 +164,19 @@ class ObjectFolder:
                 self._remove([entry["path"] for entry in batch if entry["path"] != last])
             self._remove([last])
 
+    def sweep(self, idle_s: float) -> list[str]:
+        """Remove what broken-off writers left so long ago, and return the keys.
+
+        A PUT leaves nothing behind; only a question that was broken off may.
+        """
+        before = datetime.now(UTC) - timedelta(seconds=idle_s)
+        with self._explained(PROBE, "list"):
+            entries = [entry for batch in self._list(PROBE) for entry in batch]
+        swept = sorted(entry["path"] for entry in entries if entry["last_modified"] <= before)
+        for key in swept:
+            self.remove(key)
+        return swept
+
     @contextlib.contextmanager
     def explained(self, key: str) -> Iterator[None]:
         """Turn what the service answers another library that reads here into an error that says so."""
@@ -246,7 +260,7 @@ class ObjectFolder:
 
     def _check_exclusive(self) -> None:
         """Raise unless the service writes on condition: some pass over the condition without a word."""
-        key = f".scan/probe/{uuid.uuid4().hex}"
+        key = f"{PROBE}/{uuid.uuid4().hex}"
         try:
             is_kept = self._put_new(key, b"") and not self._put_new(key, b"")
         except TismScanError as error:

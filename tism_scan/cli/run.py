@@ -89,6 +89,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="local, auto (the cluster that runs here) or ray://...",
 )
+@click.option("--ship-package", is_flag=True, help="Bring this package to a cluster's nodes that lack it.")
 @click.option("--retry-failed", is_flag=True, help="Try blocks again that were given up.")
 @click.option("--break-lock", is_flag=True, help="Take the store from a run that is known to be dead.")
 @click.option("--overwrite", is_flag=True, help="Delete the store first; asks.")
@@ -129,6 +130,7 @@ class Request:
     actors: int | None = None
     gpus_per_actor: float = 1.0
     address: str = "local"
+    ship_package: bool = False
     retry_failed: bool = False
     break_lock: bool = False
     overwrite: bool = False
@@ -183,7 +185,7 @@ class Request:
         """Return where to compute."""
         from tism_scan.ray_scan import RayOptions
 
-        return RayOptions(self.address, self.actors, self.gpus_per_actor)
+        return RayOptions(self.address, self.actors, self.gpus_per_actor, ships_package=self.ship_package)
 
 
 def provenance() -> dict[str, str]:
