@@ -2,7 +2,7 @@
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import click
 from tism_scan.cli.console import base_count, duration, progress_bar, say, say_error
 from tism_scan.cli.model_options import ModelRequest, model_options_without_device
 from tism_scan.cli.place_options import STORE
+from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.errors import InputError
 from tism_scan.places import Place
 
@@ -40,28 +41,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
 @click.option("--exclude-chroms", multiple=True, metavar="GLOBS", help="Not these, such as '*_alt,chrUn_*'.")
 @click.option("--exclude-bed", multiple=True, type=_PATH, help="Not the bases of this BED file.")
-@click.option("--stride", default=256, show_default=True, help="Bases between windows.")
-@click.option(
-    "--stitch",
-    type=click.Choice(["center", "mean"]),
-    default="center",
-    show_default=True,
-    help="Score a base from the window that it is central in, or as the mean over all that hold it.",
-)
-@click.option(
-    "--strands",
-    type=click.Choice(["forward", "both"]),
-    default="forward",
-    show_default=True,
-    help="'both' averages each window with its reverse complement: better, and twice the time.",
-)
-@click.option(
-    "--output-space",
-    type=click.Choice(["logit", "probability"]),
-    default="logit",
-    show_default=True,
-    help="What is differentiated: the model's output, or its sigmoid.",
-)
+@scoring_options
 @click.option(
     "--values",
     type=click.Choice(["mean", "tism"]),
@@ -99,9 +79,8 @@ def command(**options: Any) -> int:
 
     The same command again resumes: only blocks that are not finished are computed.
     """
-    model = ModelRequest.take(options)
-    others = {name: value for name, value in options.items() if not hasattr(model, name)}
-    request = Request(model=model, **others)
+    own = {name: options[name] for name in Request.__dataclass_fields__ if name in options}
+    request = Request(model=ModelRequest.take(options), scoring=ScoringRequest.take(options), **own)
     plan = request.plan()
     if request.overwrite:
         _delete(request)
@@ -120,10 +99,7 @@ class Request:
     chroms: tuple[str, ...] = ()
     exclude_chroms: tuple[str, ...] = ()
     exclude_bed: tuple[Path, ...] = ()
-    stride: int = 256
-    stitch: str = "center"
-    strands: str = "forward"
-    output_space: str = "logit"
+    scoring: ScoringRequest = field(default_factory=ScoringRequest)
     values: str = "mean"
     block_bp: int = 0
     keep_bits: int | None = None
@@ -157,10 +133,10 @@ class Request:
             scoring = Scoring(
                 tracks,
                 window_bp(model),
-                self.stride,
-                self.stitch,  # type: ignore[arg-type]
-                self.strands,  # type: ignore[arg-type]
-                self.output_space,  # type: ignore[arg-type]
+                self.scoring.stride,
+                self.scoring.stitch,
+                self.scoring.strands,
+                self.scoring.output_space,
                 self.values,  # type: ignore[arg-type]
             )
             name, weights_digest = self.model.source().identity()
