@@ -29,6 +29,7 @@ from tism_scan.actors import (
 from tism_scan.errors import LeaseError, StorageFullError
 from tism_scan.lease import Lease
 from tism_scan.models import ModelSource
+from tism_scan.places import Url
 from tism_scan.scan import finish
 from tism_scan.store import ScoreStore
 from tism_scan.tiling import Block
@@ -77,7 +78,7 @@ class Progress:
 def scan_on_ray(
     store: ScoreStore,
     genome: Path,
-    model: ModelSource | Path,
+    model: ModelSource | Path | Url,
     *,
     options: RayOptions | None = None,
     batch_size: int | None = None,
@@ -98,8 +99,8 @@ def scan_on_ray(
         Made by `ScoreStore.create` in this process.
     genome : Path
         The file of the store's plan, visible under the same path on every node.
-    model : ModelSource or Path
-        The model of the store's plan, likewise; a path is that of Beluga's weights.
+    model : ModelSource, Path or Url
+        The model of the store's plan, likewise; a path or URL is that of Beluga's weights.
     options : RayOptions, optional
     batch_size : int, optional
         Windows that go through the model together.
@@ -128,7 +129,7 @@ def scan_on_ray(
         If the cluster cannot be reached, or no actor can be started.
     """
     options = options or RayOptions()
-    source = ModelSource(weights=model) if isinstance(model, Path) else model
+    source = model if isinstance(model, ModelSource) else ModelSource(weights=model)
     stop = threading.Event()
     with Lease(store.folder, on_lost=stop.set).acquire(break_lock=break_lock) as lease:
         progress = Progress()

@@ -11,6 +11,7 @@ from tism_scan.engine import Engine
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.genome import Genome
 from tism_scan.models import ModelSource
+from tism_scan.places import Place
 from tism_scan.plan import ScanPlan
 from tism_scan.scan import BlockReport, check_genome, fetch_block, score_block
 from tism_scan.store import ScoreStore
@@ -24,7 +25,8 @@ class WorkerSetup:
 
     Attributes
     ----------
-    store, genome : Path
+    store : Path or Url
+    genome : Path
     model : ModelSource
     plan_digest : str
         What the store must have been made under.
@@ -34,7 +36,7 @@ class WorkerSetup:
         CPU threads for the model; Ray itself would leave an actor one.
     """
 
-    store: Path
+    store: Place
     genome: Path
     model: ModelSource
     plan_digest: str
@@ -85,11 +87,14 @@ class BlockWorker:
         TismScanError
             If this node does not see the weights, or sees others.
         """
-        if self.setup.model.identity() != (plan.model, plan.weights_digest):
+        source = self.setup.model.at_hand(plan.weights_digest)
+        if source.identity() != (plan.model, plan.weights_digest):
             raise ScanError(f"{self.setup.model} is another file here; copy the driver's")
-        setup = self.setup
         return make_engine(
-            setup.model.load(), plan.scoring, batch_size=setup.batch_size, memory_gb=setup.memory_gb
+            source.load(),
+            plan.scoring,
+            batch_size=self.setup.batch_size,
+            memory_gb=self.setup.memory_gb,
         )
 
     def process(self, block: Block) -> BlockReport:
