@@ -200,12 +200,16 @@ def test_anything_else_is_a_path(given, tmp_path, monkeypatch):
 # The store
 
 
-def test_store_holds_the_same_objects_as_a_folder_does(store, server, prefix, tmp_path):
-    local = ScoreStore.create(tmp_path / "s.zarr", store.plan, {"zarr": zarr.__version__})
-    publish(local, random_scores(store.plan))
-    local.consolidate()
-    assert server.objects(prefix) == files_below(local.path)
-    assert list(ScoreStore.open(store.path).pending()) == []
+def test_store_holds_the_same_objects_as_a_folder_does(folder, server, prefix, tmp_path):
+    plan = small_plan(3)
+    stores = [ScoreStore.create(place, plan, {"zarr": "3"}) for place in (folder.place, tmp_path / "s.zarr")]
+    for store in stores:
+        publish(store, random_scores(plan))
+        store.consolidate()
+    assert server.objects(prefix) == files_below(tmp_path / "s.zarr")
+    again = ScoreStore.open(folder.place)
+    assert list(again.pending()) == []
+    assert np.array_equal(again.read("c", 0, 512, 1), random_scores(plan)["c"][1], equal_nan=True)
 
 
 def test_store_prints_as_the_place_it_was_given(store, prefix):

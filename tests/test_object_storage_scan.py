@@ -235,6 +235,13 @@ def test_worker_reads_its_weights_from_the_bucket_and_publishes_there(setup):
     assert (block.chrom, block.i_block) in ScoreStore.open(setup.store).done_blocks()
 
 
+def test_weights_are_read_once_per_node(setup, server):
+    for _ in range(2):
+        BlockWorker(setup).start()
+    asked_for = [path for _, path, _ in server.requests if path.endswith("demo_beluga.pth")]
+    assert len(asked_for) == 1  # by what made the plan, on this very node
+
+
 def test_worker_without_the_bucket_or_its_keys_names_its_node(setup, monkeypatch, server):
     node = os.uname().nodename
     with (
