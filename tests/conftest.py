@@ -16,6 +16,21 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--dose",
+        choices=("small", "full"),
+        default="small",
+        help="how often tests that break things at random do so: a few times, or as often as is reported",
+    )
+
+
+@pytest.fixture
+def is_full_dose(request):
+    """Return whether the tests that break things were asked to do so often."""
+    return request.config.getoption("dose") == "full"
+
+
 def random_sequence(length, seed):
     return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
 
