@@ -21,11 +21,11 @@ ROWS = [
     ["plan", "models"],
     ["engine", "ledger", "methods"],
     ["trunk_engine", "lease"],
-    ["locus", "audit"],
+    ["locus", "audit", "arrays"],
     ["store"],
     ["scan", "bigwig", "browser", "plot", "status"],
-    ["export", "locus_files", "worker"],
-    ["actors"],
+    ["export", "locus_files", "recompute", "worker"],
+    ["actors", "verify"],
     ["ray_scan"],
     ["demo"],
     ["cli"],
@@ -58,7 +58,7 @@ DOORS = {
         "trunk_engine",
         "worker",
     },
-    "zarr": {"store"},
+    "zarr": {"arrays", "store"},
 }
 # Side doors: open only while a function runs.
 LAZY_DOORS = {

@@ -158,6 +158,16 @@ class Ledger:
         failures = [_failure(key, content) for key, content in contents.items() if content is not None]
         return sorted(failures, key=lambda failure: (failure.chrom, failure.i_block))
 
+    def damaged_failures(self) -> list[str]:
+        """Return the keys of records of failed blocks that cannot be read."""
+        damaged = []
+        for key in self.folder.sizes(FAILED):
+            try:
+                _failure(key, self.folder.get(key) or b"")
+            except StoreError:
+                damaged.append(key)
+        return damaged
+
 
 def _failure(key: str, content: bytes) -> Failure:
     """Return what the record of a failure holds."""

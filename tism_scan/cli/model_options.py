@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
-_OPTIONS = (
+_SOURCE = (
     click.option(
         "--model",
         "spec",
@@ -35,6 +35,8 @@ _OPTIONS = (
     click.option(
         "--alphabet", metavar="ACGT", help="Order of the input channels, if the model does not say it."
     ),
+)
+_TRACKS = (
     click.option(
         "--tracks", metavar="SPEC", help="Indices, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'."
     ),
@@ -44,7 +46,9 @@ _OPTIONS = (
     click.option(
         "--group", multiple=True, metavar="NAME=SPEC", help="Add a track: the mean of these outputs."
     ),
-    click.option("--batch-size", type=click.IntRange(1), help="Windows computed together. [default: auto]"),
+)
+_BATCH_SIZE = click.option(
+    "--batch-size", type=click.IntRange(1), help="Windows computed together. [default: auto]"
 )
 _DEVICE = click.option(
     "--device", metavar="cpu|cuda", help="Where to compute. [default: a GPU if there is one]"
@@ -106,7 +110,16 @@ def model_options(command: Command) -> Command:
 
 def model_options_without_device(command: Command) -> Command:
     """Return a command with these options, but for the device: actors choose their own."""
-    for option in reversed(_OPTIONS):
+    return _with(command, *_SOURCE, *_TRACKS, _BATCH_SIZE)
+
+
+def source_options(command: Command) -> Command:
+    """Return a command with the options that say which model it is, but not of which tracks."""
+    return _with(command, *_SOURCE, _BATCH_SIZE)
+
+
+def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 
