@@ -25,7 +25,8 @@ ROWS = [
     ["store"],
     ["scan", "bigwig", "browser", "plot", "status"],
     ["export", "locus_files", "recompute", "worker"],
-    ["actors", "verify"],
+    ["cluster", "verify"],
+    ["actors"],
     ["ray_scan"],
     ["demo"],
     ["cli"],
@@ -42,7 +43,7 @@ DOORS = {
     "psutil": {"lease"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
-    "ray": {"actors"},
+    "ray": {"actors", "cluster"},
     "rich": {"cli"},
     "tangermeme": {"attribution"},
     "torch": {

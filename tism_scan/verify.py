@@ -2,6 +2,7 @@
 
 import os
 import random
+import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from tism_scan.recompute import Recomputed, recompute_block
 from tism_scan.scan import check_genome, finish
 from tism_scan.store import ScoreStore, checksum_of
 from tism_scan.trunk_engine import make_engine
+from tism_scan.worker import name_of_device
 
 MOST_READERS = 8  # each holds a whole shard, up to 128 MB, in memory
 
@@ -79,8 +81,14 @@ class VerifyReport:
     swept : list of str
         Temporary files of writers that were broken off; no damage.
     recomputed : list of Recomputed
+    device : str
+        What computed these blocks again.
+    devices : list of str
+        What computed the store's.
     n_pending : int
         Blocks that are still to be computed, the damaged ones among them.
+    command : str
+        What was typed to begin the store, and resumes it; empty if that was not recorded.
     """
 
     path: Path
@@ -91,7 +99,10 @@ class VerifyReport:
     mended: list[Damage] = field(default_factory=list)
     swept: list[str] = field(default_factory=list)
     recomputed: list[Recomputed] = field(default_factory=list)
+    device: str = ""
+    devices: list[str] = field(default_factory=list)
     n_pending: int = 0
+    command: str = ""
 
     @property
     def is_sound(self) -> bool:
@@ -143,6 +154,9 @@ def verify_store(
         if sample is not None:
             _recompute(store, sample, report, show)
         finish(store)
+        begun = store.ledger.provenance()
+        if "command" in begun:
+            report.command = f"cd {shlex.quote(str(begun.get('folder', '.')))} && {begun['command']}"
         report.n_pending = sum(1 for _ in store.pending(retry_failed=True))
         return report
 
@@ -261,6 +275,7 @@ def _recompute(store: ScoreStore, sample: Sample, report: VerifyReport, show: On
     blocks = [block for block in store.plan.all_blocks() if (block.chrom, block.i_block) in done]
     chosen = random.Random(sample.seed).sample(blocks, min(sample.n_blocks, len(blocks)))
     engine = make_engine(sample.model.load(), store.plan.scoring, batch_size=sample.batch_size)
+    report.device, report.devices = name_of_device(engine.device), store.ledger.devices()
     marked = store.ledger.done()
     with Genome(sample.genome) as genome:
         for i, block in enumerate(sorted(chosen, key=blocks.index)):

@@ -86,9 +86,12 @@ def _plain(report: "VerifyReport") -> dict[str, Any]:
         "n_objects": report.n_objects,
         "n_bytes": report.n_bytes,
         "n_pending": report.n_pending,
+        "command": report.command,
         "damaged": [damage._asdict() for damage in report.damaged],
         "mended": [damage._asdict() for damage in report.mended],
         "swept": report.swept,
+        "device": report.device,
+        "devices": report.devices,
         "recomputed": [asdict(found) | {"block": str(found.block)} for found in report.recomputed],
     }
 
@@ -108,7 +111,8 @@ def _say(report: "VerifyReport") -> None:
     elif report.is_sound:
         say("no damage")
     if report.n_pending:
-        say(f"next: the same `tism-scan run` again computes the {report.n_pending:,} pending blocks")
+        say(f"next, to compute the {report.n_pending:,} pending blocks, the same run again:")
+        say(f"  {report.command or 'tism-scan run ...'}")
 
 
 def _say_all(found: "list[Damage]") -> None:
@@ -126,6 +130,9 @@ def _say_recomputed(report: "VerifyReport") -> None:
     say_table(
         "blocks computed again", ["block", "scores", "not equal to the bit", "largest difference"], rows
     )
+    if report.devices != [report.device]:
+        were = "; ".join(report.devices) or "something that was not recorded"
+        say(f"computed now on {report.device}, then on {were}: kinds of device round differently")
     n_equal = sum(found.is_equal for found in report.recomputed)
     n_sound = sum(found.is_sound for found in report.recomputed)
     say(
