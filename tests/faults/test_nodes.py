@@ -1,22 +1,15 @@
 """Nodes that come and go, are slow, or lose their head."""
 
-import contextlib
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from faults.heads import started_head
 from faults.helpers import driver_environment, lines_of_log, repeated_without_reason, wait_until
 from faults.workers import CodesWorker, SlowNodeWorker
 from tism_scan.genome import Genome
@@ -26,7 +19,6 @@ from tism_scan.store import ScoreStore
 
 pytestmark = pytest.mark.cluster
 CHANGES = {False: 1, True: 20}
-RAY = Path(sys.executable).with_name("ray")
 
 
 @pytest.fixture
@@ -94,33 +86,10 @@ def test_slow_node_gets_fewer_blocks_and_does_not_hold_up_the_others(cluster, sc
     assert_scores_are_codes(store, scan)
 
 
-class Head:
-    """A head with one node, started as users start it, in a folder of its own."""
-
-    def __init__(self, folder):
-        # Ray's sockets lie below it, and their paths must be short.
-        self.folder, self.port = folder, 20_000 + os.getpid() % 10_000
-        self.address = f"127.0.0.1:{self.port}"
-
-    def start(self):
-        command = [RAY, "start", "--head", f"--port={self.port}", "--node-ip-address=127.0.0.1"]
-        command += ["--num-cpus=2", f"--temp-dir={self.folder}", "--include-dashboard=false"]
-        subprocess.run(command, check=True, capture_output=True, env=driver_environment())
-
-    def kill(self):
-        for process in psutil.process_iter(["cmdline"]):
-            if str(self.folder) in " ".join(process.info["cmdline"] or ()):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGKILL)
-
-
 @pytest.fixture
 def head():
-    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        head = Head(folder)
-        head.start()
+    with started_head() as head:
         yield head
-        head.kill()
 
 
 @pytest.mark.timeout(900)

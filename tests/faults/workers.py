@@ -39,6 +39,10 @@ class CodesWorker(LoggingWorker):
         return CodesEngine(len(plan.scoring.tracks))
 
 
+class UnhurriedWorker(CodesWorker):
+    pause_s = 0.4
+
+
 class SlowNodeWorker(CodesWorker):
     """Is ten times slower on the node that is named in a file beside the store."""
 
