@@ -19,6 +19,7 @@ from tism_scan.ledger import RUN_KEY
 from tism_scan.object_storage import ObjectFolder
 from tism_scan.places import Url, store_place
 from tism_scan.store import ScoreStore
+from tism_scan.verify import verify_store
 
 KEY = "chr1/c/0/5"
 
@@ -241,7 +242,7 @@ def test_vanished_object_makes_its_block_pending(store):
     first = next(store.plan.all_blocks())
     store.folder.remove("chr1/c/0/0")
     assert list(store.pending()) == [first]
-    assert store.verify() == [first]
+    assert [damage.what for damage in verify_store(store.path).damaged] == [str(first)]
 
 
 def test_other_plan_is_refused(store):
@@ -444,7 +445,11 @@ def test_damaged_object_is_found(store):
     store.folder.put("chr1/c/0/0", b"x" * store.folder.sizes("chr1/c")["chr1/c/0/0"])
     with pytest.raises(StoreError, match=r"s3://.* is damaged at chr1:1-512"):
         store.read("chr1", 0, 512, 0)
-    assert store.verify() == [next(store.plan.all_blocks())]
+    assert verify_store(store.path).damaged == []  # sizes alone do not tell
+    (damage,) = verify_store(store.path, full=True).damaged
+    assert damage.what == "chr1:1-512"
+    assert "chr1/c/0/0 has CRC32C" in damage.fault
+    assert [str(block) for block in store.pending()] == ["chr1:1-512"]
 
 
 def test_nothing_lists_more_than_the_store_itself(store, server):

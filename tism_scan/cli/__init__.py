@@ -18,6 +18,7 @@ _COMMANDS = {
     "bench": "Time a model on a device.",
     "run": "Scan a genome into a store of scores; run it again to resume.",
     "status": "Show what a store holds and what is still to be done.",
+    "verify": "Look for damage in a store, and make damaged blocks pending again.",
     "export": "Write a store's tracks as bigWig files.",
 }
 
