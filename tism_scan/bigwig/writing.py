@@ -11,7 +11,6 @@ Kent et al., "BigWig and BigBed: enabling browsing of large distributed datasets
 
 import contextlib
 import ctypes
-import math
 import os
 import shutil
 import struct
@@ -25,6 +24,7 @@ import numpy as np
 import pyBigWig
 from numpy.typing import NDArray
 
+from tism_scan.bigwig.summary import BigWigSummary, Tally
 from tism_scan.errors import ExportError
 
 ReadScores = Callable[[str, int, int], NDArray[np.float32]]
@@ -41,27 +41,6 @@ BYTES_PER_RUN = 256
 
 # igv.js fetches a view's zoom records in one range, so none may lie far from its neighbours.
 MEND_WITHIN_BYTES = 4 << 20
-
-
-@dataclass(frozen=True)
-class BigWigSummary:
-    """What a bigWig holds.
-
-    Attributes
-    ----------
-    path : Path
-    n_bases : int
-        Bases that have a score.
-    minimum, maximum : float
-    total : float
-        Sum of all scores, added up in float64.
-    """
-
-    path: Path
-    n_bases: int
-    minimum: float
-    maximum: float
-    total: float
 
 
 @dataclass(frozen=True)
@@ -220,7 +199,7 @@ def _refuse_little_space(path: Path, n_bytes: float) -> None:
 
 def _write(export: _Export) -> BigWigSummary:
     """Write all blocks, aside, and return what was written."""
-    summary = BigWigSummary(export.path, 0, math.inf, -math.inf, 0.0)
+    tally = Tally()
     bigwig = pyBigWig.open(str(export.partial), "w")
     try:
         bigwig.addHeader(list(export.chroms.items()), maxZooms=MAX_ZOOMS)
@@ -229,33 +208,21 @@ def _write(export: _Export) -> BigWigSummary:
             runs = np.flatnonzero(np.diff(has_score, prepend=False, append=False)).reshape(-1, 2).tolist()
             n_bases = int(has_score.sum())
             n_bytes = BYTES_PER_BASE * n_bases + BYTES_PER_RUN * len(runs)
-            _refuse_little_space(export.path, n_bytes + ZOOM_BYTES_PER_BASE * summary.n_bases)
+            _refuse_little_space(export.path, n_bytes + ZOOM_BYTES_PER_BASE * tally.n_bases)
             for first, last in runs:
                 bigwig.addEntries(chrom, start + first, values=scores[first:last], span=1, step=1)
-            if n_bases:
-                summary = _with_scores(summary, scores[has_score])
-        _refuse_little_space(export.path, ZOOM_BYTES_PER_BASE * summary.n_bases)
+            tally.add(scores[has_score])
+        _refuse_little_space(export.path, ZOOM_BYTES_PER_BASE * tally.n_bases)
     except BaseException:
         _abandon(bigwig, export.partial)
         raise
     bigwig.close()
-    if not summary.n_bases:
+    if not tally.n_bases:
         raise ExportError(
             f"the track has no score in {_shown(export.chosen)}, so {export.path} would be empty; scan these "
             "chroms first, or choose others"
         )
-    return summary
-
-
-def _with_scores(summary: BigWigSummary, scores: NDArray[np.float32]) -> BigWigSummary:
-    """Return the summary with finite scores, at least one, added."""
-    return BigWigSummary(
-        summary.path,
-        summary.n_bases + len(scores),
-        min(summary.minimum, float(scores.min())),
-        max(summary.maximum, float(scores.max())),
-        summary.total + float(scores.sum(dtype=np.float64)),
-    )
+    return tally.summary(export.path)
 
 
 def _abandon(bigwig: Any, partial: Path) -> None:
@@ -345,7 +312,7 @@ def _check(export: _Export, summary: BigWigSummary) -> None:
         (summary_at,) = _unpack_at(file, "<Q", 44)
         n_bases, minimum, maximum, total = _unpack_at(file, "<Q3d", summary_at)
     rounding = np.finfo(np.float64).eps * summary.n_bases**2 * max(abs(minimum), abs(maximum))
-    header = BigWigSummary(export.path, n_bases, minimum, maximum, total)
+    header = BigWigSummary(export.path, n_bases, minimum, maximum, total, summary.limit)
     if replace(header, total=0.0) != replace(summary, total=0.0) or abs(total - summary.total) > rounding:
         raise ExportError(f"{problem}: its header says {header}, expected {summary}; export it again")
 

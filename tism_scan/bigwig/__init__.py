@@ -1,0 +1,6 @@
+"""Scores of one track as a bigWig, and what the file holds."""
+
+from tism_scan.bigwig.summary import BigWigSummary
+from tism_scan.bigwig.writing import ReadScores, write_bigwig
+
+__all__ = ["BigWigSummary", "ReadScores", "write_bigwig"]
