@@ -39,7 +39,7 @@ DOORS = {
     "google_crc32c": {"store"},
     "logomaker": {"plot"},
     "matplotlib": {"plot"},
-    "psutil": {"lease"},
+    "psutil": {"bigwig", "lease"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
     "ray": {"actors"},
