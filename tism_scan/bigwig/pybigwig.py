@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Collection
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -38,9 +39,14 @@ _LINES_SHOWN = 3
 _MEND_WITHIN_BYTES = 4 << 20
 
 
-def memory_needed(chosen: dict[str, int]) -> float:
+def memory_needed(lengths: Collection[int]) -> float:
     """Return the bytes of memory that pyBigWig takes to write chroms of these lengths."""
-    return BYTES_PER_BASE_OF_LONGEST * max(chosen.values()) + BYTES_PER_BASE_OF_ALL * sum(chosen.values())
+    return BYTES_PER_BASE_OF_LONGEST * max(lengths) + BYTES_PER_BASE_OF_ALL * sum(lengths)
+
+
+def memory_available() -> float:
+    """Return the bytes of memory that may be taken without swapping."""
+    return float(psutil.virtual_memory().available)
 
 
 def write_with_pybigwig(request: Request) -> Tally:
@@ -59,7 +65,7 @@ def write_with_pybigwig(request: Request) -> Tally:
     of each zoom level (but where that record is a tiny part of a large file). One zoom record in a thousand
     still covers a single base and has the sum 0.
     """
-    needed, available = memory_needed(dict(request.chosen)), psutil.virtual_memory().available
+    needed, available = memory_needed(request.chosen.values()), memory_available()
     if needed > available:
         raise ExportError(
             f"pyBigWig needs about {needed / 1e9:.3g} GB of memory to write {request.path}, and "
@@ -128,6 +134,7 @@ class _Process:
         except BrokenPipeError:
             self._fail()
         while not select.select([self._process.stdout], [], [], _PATIENCE_S)[0]:
+            self._request.on_progress(0)  # a chance to stop
             if shutil.disk_usage(self._request.partial.parent).free < _FULL_BELOW_BYTES:
                 raise StorageFullError(
                     f"no room left to write {self._request.path}; finished files are kept: make room and run "

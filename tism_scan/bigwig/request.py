@@ -1,5 +1,7 @@
 """What a bigWig is made of and where it goes, for whichever writer makes it."""
 
+import contextlib
+import glob
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from tism_scan.bigwig.layout import MAX_CHROM_BP
@@ -113,6 +116,15 @@ def partial_of(path: Path) -> Path:
             "change its permissions, or choose another folder"
         ) from None
     return partial
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove unfinished files of processes that were killed while they wrote a bigWig."""
+    for partial in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        pid = partial.name.rsplit(".", 2)[1]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
 
 def refuse_little_space(path: Path, n_bytes: float) -> None:
