@@ -23,7 +23,7 @@ _INNER = np.dtype([*_BOUNDS, ("offset", "<u8")])
 _LEAF = np.dtype([*_BOUNDS, ("offset", "<u8"), ("size", "<u8")])
 _NAMES_OF_BOUNDS = [name for name, _ in _BOUNDS]
 
-_LEAVES_AT_A_TIME = 64 * ITEMS_PER_NODE
+_NODES_AT_A_TIME = 64
 
 Items = NDArray[np.void]
 
@@ -94,7 +94,7 @@ class IndexedParts:
 
     def _leaves_in_order(self) -> Iterator[Items]:
         self._leaves.seek(0)
-        while content := self._leaves.read(_LEAVES_AT_A_TIME * _LEAF.itemsize):
+        while content := self._leaves.read(_NODES_AT_A_TIME * ITEMS_PER_NODE * _LEAF.itemsize):
             yield np.frombuffer(bytearray(content), _LEAF)
 
     def _bounds_per_node(self) -> Items:

@@ -74,6 +74,7 @@ def write_with_pybigwig(request: Request) -> Tally:
         )
     tally = Tally()
     with tempfile.TemporaryFile() as complaints, _Process(request, complaints) as process:
+        process.begin()
         for i_chrom, chrom in enumerate(request.chroms):
             if chrom not in request.chosen:
                 continue
@@ -102,8 +103,6 @@ class _Process:
         )
 
     def __enter__(self) -> "_Process":
-        chroms = json.dumps(list(self._request.chroms.items())).encode()
-        self._send(struct.pack("<Q", len(chroms)) + chroms)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -113,6 +112,11 @@ class _Process:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+    def begin(self) -> None:
+        """Have the file made."""
+        chroms = json.dumps(list(self._request.chroms.items())).encode()
+        self._send(struct.pack("<Q", len(chroms)) + chroms)
 
     def send(self, i_chrom: int, start: int, scores: NDArray[np.float32]) -> None:
         """Have a block written."""
