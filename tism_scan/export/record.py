@@ -33,7 +33,7 @@ class ExportRecord:
         self._folder = LocalFolder(folder)
         self._files: dict[str, dict[str, Any]] = {}
         # What cannot be read is as good as absent: the files are written anew.
-        with contextlib.suppress(ValueError, AttributeError):
+        with contextlib.suppress(ValueError, AttributeError, KeyError):
             found = json.loads(self._folder.get(NAME) or b"{}")
             if found.get("format") == FORMAT:
                 self._files = dict(found["files"])
@@ -86,7 +86,9 @@ def recipe_of(file: TrackFile, store: ScoreStore, content: str) -> str:
 def content_of(store: ScoreStore) -> str:
     """Return the SHA-256 of the sizes and checksums of all objects that the store has marked as finished.
 
-    So a block that was computed again, or that an incomplete export left out, makes another file.
+    So a block that an incomplete export left out makes another file, and so does one that was computed again
+    with another result, as far as that compresses to another size: an object's parts end in their own
+    checksums, and all such objects of one layout have the same checksum as a whole.
     """
     marked = sorted((address, sorted(checksums)) for address, checksums in store.ledger.done().items())
     return hashlib.sha256(json.dumps(marked).encode()).hexdigest()
