@@ -18,7 +18,7 @@ from tism_scan.errors import ExportError
 ReadScores = Callable[[str, int, int], NDArray[np.float32]]
 """Return the scores of ``(chrom, start, end)``, float32 (end - start,), NaN where there is none.
 
-The array is used until the next two were asked for, so each call must give another.
+The array is still in use when the next ones are asked for: each call must give another.
 """
 
 

@@ -96,8 +96,8 @@ class BigWigStream:
         chrom : str
             It comes after those that are written already.
         blocks : iterator of float32 (n,)
-            Consecutive, as long as the chrom together. Finite, or NaN for a gap. An array must stay as it is
-            until two more were taken.
+            Consecutive, as long as the chrom together. Finite, or NaN for a gap. They must not change
+            afterwards.
         """
         i_chrom = self._i_chrom[chrom]
         self._zoom_levels.chrom(i_chrom, self._lengths[i_chrom])
