@@ -190,3 +190,22 @@ def test_a_lone_base_at_a_border_is_found(path, position):
     write(path, {"chr1": scores})
     for reader, values in values_by_reader(path, "chr1", len(scores)):
         assert np.flatnonzero(~np.isnan(values)).tolist() == [position], reader
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ([("b", 10), ("a", 10)], "a comes after a chrom that stands behind it"),
+        ([("a", 10), ("a", 10)], "a comes after"),
+        ([("a", 11)], "more scores came than the 10 bases of a"),
+        ([("a", 9)], "9 scores came for the 10 bases of a"),
+    ],
+)
+def test_chroms_in_disorder_or_of_another_length_are_a_mistake(path, written, message):
+    *before, (chrom, length) = written
+    with open(path, "wb") as file, bigwig_stream(file, {"a": 10, "b": 10}, path.parent) as stream:
+        for earlier, n_bases in before:
+            stream.write_chrom(earlier, iter([np.zeros(n_bases, np.float32)]))
+        scores = iter([np.zeros(length, np.float32)])
+        with pytest.raises(ValueError, match=message):
+            stream.write_chrom(chrom, scores)

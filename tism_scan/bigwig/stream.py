@@ -79,6 +79,7 @@ class BigWigStream:
         self._reductions = reductions(max(self._lengths))
         self._tally = Tally()
         self._zoom_levels = ZoomLevels(self._reductions)
+        self._i_last_chrom = -1
         self._in_flight: deque[Future[list[Packed]]] = deque()
         self._sections = IndexedParts(file, new_file())
         self._levels = [_SpilledLevel(new_file(), new_file()) for _ in self._reductions]
@@ -98,11 +99,22 @@ class BigWigStream:
         blocks : iterator of float32 (n,)
             Consecutive, as long as the chrom together. Finite, or NaN for a gap. They must not change
             afterwards.
+
+        Raises
+        ------
+        ValueError
+            If a chrom comes out of order, or its scores are not as many as it has bases.
         """
         i_chrom = self._i_chrom[chrom]
-        self._zoom_levels.chrom(i_chrom, self._lengths[i_chrom])
+        length = self._lengths[i_chrom]
+        if i_chrom <= self._i_last_chrom:
+            raise ValueError(f"{chrom} comes after a chrom that stands behind it in the genome")
+        self._i_last_chrom = i_chrom
+        self._zoom_levels.chrom(i_chrom, length)
         start = 0
         for scores in _in_pieces(blocks):
+            if start + len(scores) > length:
+                raise ValueError(f"more scores came than the {length} bases of {chrom}")
             self._in_flight.append(self._pool.submit(pack_sections, i_chrom, start, scores))
             start += len(scores)
             self._tally.add(scores[~np.isnan(scores)])
@@ -110,6 +122,8 @@ class BigWigStream:
                 self._levels[level].append(records)
             while len(self._in_flight) > PIECES_IN_FLIGHT:
                 self._sections.append(self._in_flight.popleft().result())
+        if start != length:
+            raise ValueError(f"{start} scores came for the {length} bases of {chrom}")
 
     def finish(self) -> Tally:
         """Write what comes after the last score, and return what was counted."""

@@ -11,27 +11,16 @@ import click
 
 from tism_scan.cli.console import duration, progress_bar, say
 from tism_scan.cli.model_options import PATH, ModelRequest, model_options
+from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.errors import RegionError
+from tism_scan.methods import METHODS, Method, MethodSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
     from tism_scan.locus import LocusScores, Work
-    from tism_scan.methods import MethodSettings
     from tism_scan.tracks import Track
 
-# As in tism_scan.methods, which loads torch; the help must not.
-_METHODS = (
-    "tism",
-    "mean-tism",
-    "ism",
-    "mean-ism",
-    "gradient",
-    "gradxinput",
-    "corrected",
-    "hypothetical",
-    "deepliftshap",
-)
 _IUPAC = frozenset("ACGTURYSWKMBDHVN")
 
 
@@ -42,42 +31,21 @@ _IUPAC = frozenset("ACGTURYSWKMBDHVN")
 @click.option("--fasta", type=PATH, help="FASTA records, each scored as a sequence, instead of a region.")
 @model_options
 @click.option(
-    "--method", type=click.Choice(_METHODS), default="mean-tism", show_default=True, help="See above."
+    "--method", type=click.Choice(METHODS), default="mean-tism", show_default=True, help="See above."
 )
 @click.option("--out", type=PATH, metavar="FILE", help="The scores: .npz or .tsv.")
 @click.option("--plot", type=PATH, metavar="FILE", help="A picture: .png, .svg or .pdf.")
 @click.option(
     "--center", is_flag=True, help="Put the region in the middle of one window, not on run's lattice."
 )
-@click.option("--stride", default=256, show_default=True, help="Bases between windows, as in run.")
-@click.option(
-    "--stitch",
-    type=click.Choice(["center", "mean"]),
-    default="center",
-    show_default=True,
-    help="As in run; 'mean' for tism and mean-tism only.",
-)
-@click.option(
-    "--strands",
-    type=click.Choice(["forward", "both"]),
-    default="forward",
-    show_default=True,
-    help="'both' averages each window with its reverse complement.",
-)
-@click.option(
-    "--output-space",
-    type=click.Choice(["logit", "probability"]),
-    default="logit",
-    show_default=True,
-    help="What is explained: the model's output, or its sigmoid.",
-)
+@scoring_options
 @click.option("--background", metavar="A,C,G,T", help="Base frequencies for hypothetical. [default: equal]")
 @click.option("--seed", default=0, show_default=True, help="Of deepliftshap's shuffles.")
 def command(**options: Any) -> int:
     """Score the bases of one region, or of sequences, and draw them.
 
-    A region is tiled as run tiles the genome, so that tism and mean-tism are the numbers of run. A sequence
-    is padded with N to a window, in its middle.
+    A region is tiled as run tiles the genome, so that tism and mean-tism are the numbers of run; the other
+    methods cannot be stitched by mean. A sequence is padded with N to a window, in its middle.
 
     \b
     One value a base, positive where the base supports the output:
@@ -111,25 +79,22 @@ class _Request:
     """What was asked for on the command line; see the options' help."""
 
     model: ModelRequest
+    scoring: ScoringRequest
     genome: Path | None
     region: str | None
     sequence: str | None
     fasta: Path | None
-    method: str
+    method: Method
     out: Path | None
     plot: Path | None
     center: bool
-    stride: int
-    stitch: str
-    strands: str
-    output_space: str
     background: str | None
     seed: int
 
     @classmethod
     def take(cls, options: dict[str, Any]) -> "_Request":
-        own = {name: options[name] for name in cls.__dataclass_fields__ if name != "model"}
-        return cls(ModelRequest.take(options), **own)
+        own = {name: options[name] for name in cls.__dataclass_fields__ if name in options}
+        return cls(ModelRequest.take(options), ScoringRequest.take(options), **own)
 
     def check(self) -> None:
         """Raise for what can be told before the model is loaded."""
@@ -150,19 +115,18 @@ class _Request:
         if self.plot is not None:
             check_target(self.plot, PICTURE_SUFFIXES)
 
-    def settings(self, tracks: tuple["Track", ...]) -> "MethodSettings":
+    def settings(self, tracks: tuple["Track", ...]) -> MethodSettings:
         """Return which number is asked for."""
-        from tism_scan.methods import MethodSettings
-
         return MethodSettings(
             tracks,
-            self.method,  # type: ignore[arg-type]
-            self.stride,
-            self.stitch,  # type: ignore[arg-type]
-            self.strands,  # type: ignore[arg-type]
-            self.output_space,  # type: ignore[arg-type]
+            self.method,
+            self.scoring.stride,
+            self.scoring.stitch,
+            self.scoring.strands,
+            self.scoring.output_space,
             _background(self.background),
             self.seed,
+            self.scoring.precision_on(self.model.device),
         )
 
     def loci(self, model: "nn.Module", tracks: tuple["Track", ...]) -> Iterator["LocusScores"]:

@@ -6,12 +6,14 @@ from typing import Any
 import click
 
 from tism_scan.cli.console import file_bars, say, say_table
+from tism_scan.cli.place_options import STORE
+from tism_scan.places import Place
 
 _PATH = click.Path(path_type=Path)
 
 
 @click.command(name="export")
-@click.argument("store")
+@click.argument("store", type=STORE)
 @click.option("--out", required=True, type=_PATH, help="Folder for the bigWig files.")
 @click.option(
     "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
@@ -50,7 +52,7 @@ _PATH = click.Path(path_type=Path)
     help="pyBigWig is slower, and needs 10.5 bytes of memory for each base of the longest chrom and 2.3 for "
     "each base of all.",
 )
-def command(store: str, out: Path, **options: Any) -> int:
+def command(store: Place, out: Path, **options: Any) -> int:
     """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 
     A base without a score is a gap. The same command again goes on where it was interrupted: files that are

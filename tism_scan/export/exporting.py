@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tism_scan.alphabet import BASES
 from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, remove_leftovers
-from tism_scan.errors import ExportError, StoreError, TismScanError
+from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.processes import fitting_jobs, write_files
 from tism_scan.export.record import ExportRecord, content_of, recipe_of
@@ -145,14 +145,14 @@ def export_bigwigs(
     missing = {i_file: file for i_file, file in enumerate(files) if i_file not in summaries}
     jobs = fitting_jobs(store, list(missing.values()), jobs)
     _make_room(out, store, list(missing.values()), jobs)
-    faults = []
+    faults: list[ExportError | StoreError] = []
     with closing(write_files(store, missing, jobs, report)) as outcomes:
         for i_file, outcome in outcomes:
-            if isinstance(outcome, TismScanError):
-                faults.append(outcome)
-            else:
+            if isinstance(outcome, BigWigSummary):
                 record.add(outcome, recipes[i_file])
                 summaries[i_file] = outcome
+            else:
+                faults.append(outcome)
     _raise(faults, len(files))
     for i_file, file in enumerate(files):
         _warn_if_empty(file, summaries[i_file])
@@ -237,7 +237,7 @@ def _make_room(out: Path, store: ScoreStore, files: Sequence[TrackFile], jobs: i
         )
 
 
-def _raise(faults: Sequence[TismScanError], n_files: int) -> None:
+def _raise(faults: Sequence[ExportError | StoreError], n_files: int) -> None:
     """Raise what went wrong with some files, if anything did."""
     if len(faults) == 1:
         raise faults[0]

@@ -12,11 +12,11 @@ from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 
 from tism_scan.bigwig import BigWigSummary, writers_that_fit
-from tism_scan.errors import ExportError, StorageFullError, TismScanError
+from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.track_file import TrackFile
 from tism_scan.store import ScoreStore
 
-Outcome = BigWigSummary | TismScanError
+Outcome = BigWigSummary | ExportError | StoreError
 Report = Callable[[int, int], None]
 """Take the number of a file, and how many of its bases are done."""
 
@@ -115,9 +115,7 @@ def _outcome(write: Callable[[], BigWigSummary]) -> Outcome:
     """Return what a file holds, or an error that concerns this file only."""
     try:
         return write()
-    except StorageFullError:
-        raise
-    except TismScanError as error:
+    except (ExportError, StoreError) as error:
         return error
     except BrokenProcessPool:
         raise ExportError(
