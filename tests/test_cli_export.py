@@ -1,5 +1,6 @@
 """`tism-scan export` as a user runs it."""
 
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 import numpy as np
 import pexpect
 import pytest
+from rich.console import Console
 from small_plans import publish, random_scores, small_plan
 
 from tism_scan.cli import console
@@ -59,12 +61,20 @@ def test_export_says_what_it_wrote_and_then_what_it_kept(store, tmp_path):
     assert "2 of them were finished by an earlier export and kept; --overwrite" in again.stdout
 
 
-def test_a_terminal_shows_a_bar_for_each_file(store, tmp_path):
-    arguments = [*COMMAND[1:], str(store.path), "--out", str(tmp_path), "--jobs", "2"]
-    shown = pexpect.run(f"{sys.executable} {' '.join(arguments)}", env=ENVIRONMENT, timeout=60).decode()
-    assert all(name in shown for name in FILES)
-    assert "export" in shown
-    assert bigwigs(tmp_path) == FILES
+def test_a_terminal_shows_a_bar_for_each_file_that_is_being_written(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=shown, force_terminal=True, width=100))
+    with console.file_bars("export", 3) as update:
+        update(1.0, "kept.bw")
+        update(0.5, "a.bw")
+        update(0.25, "b.bw")
+        time.sleep(0.3)  # the bars are drawn ten times a second
+        while_written = shown.getvalue()
+        for name in ("a.bw", "b.bw"):
+            update(1.0, name)
+    assert all(word in while_written for word in ("export", "58.3 %", "a.bw", "50.0 %", "b.bw", "25.0 %"))
+    assert "kept.bw" not in while_written
+    assert "100.0 %" in shown.getvalue()
 
 
 def test_without_a_terminal_lines_tell_of_each_file(monkeypatch, capsys):
