@@ -44,7 +44,7 @@ DOORS = {
     "logomaker": {"plot"},
     "matplotlib": {"plot"},
     "obstore": {"object_storage"},
-    "psutil": {"lease"},
+    "psutil": {"bigwig", "lease"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
     "ray": {"actors", "nodes"},
