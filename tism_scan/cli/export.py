@@ -14,18 +14,29 @@ from tism_scan.cli.console import progress_bar, say, say_table
     "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
 )
 @click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
+@click.option("--genome-id", metavar="NAME", help="The assembly's name in browsers, such as hg38.")
+@click.option("--igv-js", type=click.Path(path_type=Path), help="A copy of igv.js to put beside the page.")
 @click.option("--allow-incomplete", is_flag=True, help="Leave gaps where blocks are not computed yet.")
 def command(
-    store: Path, out: Path, tracks: str | None, chroms: tuple[str, ...], *, allow_incomplete: bool
+    store: Path,
+    out: Path,
+    tracks: str | None,
+    chroms: tuple[str, ...],
+    genome_id: str | None,
+    igv_js: Path | None,
+    *,
+    allow_incomplete: bool,
 ) -> int:
     """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 
     A base without a score is a gap. While it closes a file, pyBigWig needs about 12 bytes of memory for each
     base of the longest chrom and 2.5 for each base scored: some 10 GB for a human genome.
     """
+    from tism_scan.browser import check_browser_options, track_files, write_browser_files
     from tism_scan.export import Progress, choose_tracks, export_bigwigs
     from tism_scan.store import ScoreStore
 
+    check_browser_options(genome_id, igv_js)
     opened = ScoreStore.open(store)
     n_tracks = len(choose_tracks(opened.plan.scoring.tracks, tracks))
     with progress_bar("export", float(n_tracks)) as update:
@@ -39,5 +50,14 @@ def command(
         )
     rows = [[s.path.name, f"{s.n_bases:,}", f"{s.minimum:.4g}", f"{s.maximum:.4g}"] for s in summaries]
     say_table(f"bigWig files in {out}", ["file", "bases", "lowest", "highest"], rows)
-    say("Load them in IGV, JBrowse or the UCSC browser as signal tracks.")
+    write_browser_files(
+        out,
+        track_files(summaries, opened.plan.scoring.tracks),
+        opened.plan,
+        opened.ledger.provenance(),
+        genome_id=genome_id,
+        igv_js_file=igv_js,
+    )
+    say(f"look at them    tism-scan view {out} --genome GENOME.fa")
+    say(f"other browsers  {out / 'README.txt'}")
     return 0
