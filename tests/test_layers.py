@@ -23,9 +23,9 @@ ROWS = [
     ["trunk_engine", "lease"],
     ["locus", "audit"],
     ["store"],
-    ["scan", "bigwig", "browser", "plot", "status"],
+    ["scan", "bigwig", "browser", "plot", "seqlets", "status"],
     ["export", "locus_files", "worker"],
-    ["actors"],
+    ["actors", "seqlet_files"],
     ["ray_scan"],
     ["demo"],
     ["cli"],
@@ -62,6 +62,7 @@ DOORS = {
 }
 # Side doors: open only while a function runs.
 LAZY_DOORS = {
+    "pysam": {"seqlet_files"},  # only for compressed BED, and not a dependency
     "rich": {"attribution"},  # the bar of an ISM that takes long, for those who work without the CLI
     "torch": {"cli.model_options"},  # asks whether the device is there
 }

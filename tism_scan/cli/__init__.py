@@ -19,6 +19,7 @@ _COMMANDS = {
     "status": "Show what a store holds and what is still to be done.",
     "export": "Write a store's tracks as bigWig files.",
     "view": "Look at exported tracks in a web browser.",
+    "seqlets": "Write the runs of high scores as BED.",
 }
 
 
