@@ -55,7 +55,7 @@ def igv_session(shown: Shown) -> dict[str, Any]:
 def _letters(track: TrackFile, i_track: int) -> dict[str, Any]:
     return {
         **_wig(track),
-        "name": track.name,
+        "name": _name(track.name),
         "order": 2 * i_track,
         "graphType": "dynseq",
         "visibilityWindow": LETTERS_WINDOW_BP,
@@ -69,14 +69,19 @@ def _letters(track: TrackFile, i_track: int) -> dict[str, Any]:
 def _overview(track: TrackFile, i_track: int) -> dict[str, Any]:
     return {
         "type": "merged",
-        "name": track.name,
+        "name": _name(track.name),
         "order": 2 * i_track + 1,
         "height": _OVERVIEW_HEIGHT,
         "alpha": 1,
         # Of a million bases, one is always beyond the limit: far away, only what is in view tells the scale.
         "autoscale": True,
         "tracks": [
-            {**_wig(track), "name": f"{track.name}, {word}", "windowFunction": function, "autoscale": True}
+            {
+                **_wig(track),
+                "name": _name(f"{track.name}, {word}"),
+                "windowFunction": function,
+                "autoscale": True,
+            }
             for word, function in (("highest", "max"), ("lowest", "min"))
         ],
         "tism_scan": {"track": i_track, "role": "overview"},
@@ -91,6 +96,11 @@ def _wig(track: TrackFile) -> dict[str, Any]:
         "color": "rgb({},{},{})".format(*BLUE),
         "altColor": "rgb({},{},{})".format(*VERMILION),
     }
+
+
+def _name(text: str) -> str:
+    """Return a track's name for igv.js, which takes it for HTML."""
+    return escape(text)
 
 
 def page_html(shown: Shown) -> str:
