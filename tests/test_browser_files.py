@@ -276,3 +276,11 @@ def test_files_bear_the_names_of_their_tracks():
     paths = ["0003_A_B.bw", "0004_A_B.bw", "mean.bw", "mean_G.bw", "other.bw"]
     found = track_files([track_file(f"/x/{path}", "") for path in paths], tracks)
     assert [each.name for each in found] == ["A B", "A B", "mean", "mean, G", "other"]
+
+
+def test_numbers_of_one_alternative_base_are_told_apart(tmp_path):
+    folder = exported_folder(tmp_path / "x", values="tism")
+    readme = (folder / "README.txt").read_text()
+    assert "Positive (blue): the other base raises the output" in readme
+    assert "mean TISM" not in readme.lower().replace("tism_scan", "")
+    assert "the other base raises the output" in (folder / "index.html").read_text()

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_exports import exported_folder
+from small_plans import small_plan
 
 from tism_scan.browser.server import FolderServer, file_within, requested_span
 from tism_scan.browser.view import make_server, page_address, read_locus
@@ -220,8 +221,6 @@ def genome_folder(tiny_genome, tmp_path):
 
 
 def plan_settings():
-    from small_plans import small_plan
-
     return {"scoring": small_plan(2).scoring, "genome_digest": "g" * 64, "weights_digest": "w" * 64}
 
 
@@ -232,6 +231,21 @@ def test_genome_is_served_with_its_index(genome_folder):
         for key, path in (("fastaURL", fasta), ("indexURL", f"{fasta}.fai")):
             with urllib.request.urlopen(f"{address}{reference[key]}") as response, open(path, "rb") as file:
                 assert response.read() == file.read()
+
+
+def test_genome_is_served_under_the_tracks_names_of_its_chroms(tiny_genome, tmp_path):
+    fasta = shutil.copy(tiny_genome, tmp_path)
+    with Genome(fasta) as genome:
+        chroms = dict(genome.chroms)
+    plan = ScanPlan(**plan_settings(), chroms=chroms, wanted={"chr1": ((0, chroms["chr1"]),)})
+    aliases = {f"NC_{chrom}": length for chrom, length in chroms.items()}
+    folder = exported_folder(tmp_path / "tracks", plan, chroms=aliases)
+    with serving(make_server(folder, genome=Path(fasta), port=0)) as address:
+        index = urllib.request.urlopen(f"{address}_view/genome.fa.fai").read().decode()
+    rows = [line.split("\t") for line in index.splitlines()]
+    assert {name: int(length) for name, length, *_ in rows} == aliases
+    original = [line.split("\t", 1)[1] for line in Path(f"{fasta}.fai").read_text().splitlines()]
+    assert ["\t".join(rest) for _, *rest in rows] == original
 
 
 def test_compressed_genome_is_served_with_both_indexes(genome_folder):

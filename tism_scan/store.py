@@ -210,14 +210,34 @@ class ScoreStore:
         """
         if chrom not in self.plan.wanted:
             return np.full(end - start, np.nan, dtype=np.float32)
+        scores = self._read(chrom, start, end, i_track)
+        return scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3)
+
+    def read_base(self, chrom: str, start: int, end: int, i_track: int, i_base: int) -> NDArray[np.float32]:
+        """Return TISM of one alternative base, float32 (end - start,), of a store with ``values="tism"``.
+
+        It is 0 where the base is the reference, NaN where there is no score; bases are in A, C, G, T order.
+
+        Raises
+        ------
+        StoreError
+            If an object of the store is damaged.
+        """
+        if chrom not in self.plan.wanted:
+            return np.full(end - start, np.nan, dtype=np.float32)
+        return self._read(chrom, start, end, (i_track, i_base))
+
+    def _read(
+        self, chrom: str, start: int, end: int, i_track: int | slice | tuple[int, int]
+    ) -> NDArray[np.float32]:
+        leading = i_track if isinstance(i_track, tuple) else (i_track,)
         try:
-            scores = np.asarray(self._array(chrom)[i_track, ..., start:end], dtype=np.float32)
+            return np.asarray(self._array(chrom)[*leading, ..., start:end], dtype=np.float32)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise StoreError(
                 f"{self.path} is damaged at {chrom}:{start + 1:,}-{end:,} ({error}); run `tism-scan verify`, "
                 "then the same `tism-scan run` again"
             ) from None
-        return scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3)
 
     @property
     def _bases(self) -> tuple[int, ...]:

@@ -46,15 +46,13 @@ class Tally:
     Attributes
     ----------
     n_bases : int
-    minimum, maximum : float
-        Infinite as long as no score came.
     total, total_of_squares : float
         Added up in float64, block by block.
     """
 
     def __init__(self) -> None:
         self.n_bases = 0
-        self.minimum, self.maximum = math.inf, -math.inf
+        self._minimum, self._maximum = math.inf, -math.inf
         self.total = 0.0
         self.total_of_squares = 0.0
         self._n_in_bin = np.zeros(_N_BINS, np.int64)
@@ -64,8 +62,8 @@ class Tally:
         if not len(scores):
             return
         self.n_bases += len(scores)
-        self.minimum = min(self.minimum, float(scores.min()))
-        self.maximum = max(self.maximum, float(scores.max()))
+        self._minimum = min(self._minimum, float(scores.min()))
+        self._maximum = max(self._maximum, float(scores.max()))
         wide = scores.astype(np.float64)
         self.total += float(wide.sum())
         self.total_of_squares += float(wide @ wide)
@@ -73,8 +71,18 @@ class Tally:
         self._n_in_bin += np.bincount(bins, minlength=_N_BINS)
 
     @property
+    def minimum(self) -> float:
+        """The lowest score, 0 if there is none."""
+        return self._minimum if self.n_bases else 0.0
+
+    @property
+    def maximum(self) -> float:
+        """The highest score, 0 if there is none."""
+        return self._maximum if self.n_bases else 0.0
+
+    @property
     def limit(self) -> float:
-        """The 99.9th percentile of the scores' magnitudes, or the largest number of its bin."""
+        """The 99.9th percentile of the scores' magnitudes, or the largest number in its bin."""
         if not self.n_bases:
             return 0.0
         rank = math.ceil(LIMIT_QUANTILE * self.n_bases)
@@ -84,6 +92,4 @@ class Tally:
 
     def summary(self, path: Path) -> BigWigSummary:
         """Return what the bigWig at a path holds, after all scores were counted."""
-        if not self.n_bases:
-            return BigWigSummary(path, 0, 0.0, 0.0, 0.0, 0.0)
         return BigWigSummary(path, self.n_bases, self.minimum, self.maximum, self.total, self.limit)

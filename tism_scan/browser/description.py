@@ -11,12 +11,7 @@ _README = """\
 {rule}
 
 WHAT THE NUMBERS ARE
-Mean TISM, one number a base, in each bigWig (*.bw): an approximation, from one gradient, of what
-in-silico mutagenesis would find. It is minus the mean change of the model's output when the
-reference base is replaced by each of the three others.
-
-  sign   Positive (blue): the reference base supports the prediction; mutating it lowers the output.
-         Negative (vermilion): the reference base speaks against it.
+{meaning}
   unit   The {unit} of the model's output, for one base.
   gaps   No score: not A, C, G or T in the reference, not asked for, or not scored yet. 0 is a score.
 
@@ -41,6 +36,23 @@ WHERE THEY COME FROM
   precision       {precision}, {keep_bits}
 """
 
+_MEANING = {
+    "mean": """\
+Mean TISM, one number a base, in each bigWig (*.bw): an approximation, from one gradient, of what
+in-silico mutagenesis would find. It is minus the mean change of the model's output when the
+reference base is replaced by each of the three others.
+
+  sign   Positive (blue): the reference base supports the prediction; mutating it lowers the output.
+         Negative (vermilion): the reference base speaks against it.""",
+    "tism": """\
+TISM of one alternative base in each bigWig (*.A.bw to *.T.bw), one number a base: an approximation,
+from one gradient, of how the model's output changes when that base replaces the reference base. It
+is 0 where both are the same.
+
+  sign   Positive (blue): the other base raises the output.
+         Negative (vermilion): the other base lowers it.""",
+}
+
 
 def readme_text(shown: Shown) -> str:
     """Return what a reader of the folder, who knows nothing of this package, needs."""
@@ -50,6 +62,7 @@ def readme_text(shown: Shown) -> str:
     title = one_line(shown.title, 96)
     return _README.format(
         title=title,
+        meaning=_MEANING[shown.values],
         rule="=" * len(title),
         unit="logit" if scoring.output_space == "logit" else "probability",
         hub_note="" if shown.genome_id else no_2bit,

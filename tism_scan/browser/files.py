@@ -12,7 +12,7 @@ from tism_scan.browser.sessions import CHROM_SIZES, as_json, igv_desktop_xml, jb
 from tism_scan.browser.shown import Shown, TrackFile, known_assembly
 from tism_scan.browser.ucsc import hub_text
 from tism_scan.errors import InputError
-from tism_scan.plan import ScanPlan
+from tism_scan.plan import ScanPlan, Values
 from tism_scan.targets import replaced_file
 
 PAGE = "index.html"
@@ -43,6 +43,7 @@ def write_browser_files(
     provenance: Mapping[str, Any] | None = None,
     *,
     chroms: Mapping[str, int] | None = None,
+    values: Values = "mean",
     genome_id: str | None = None,
     igv_js_file: Path | None = None,
 ) -> list[Path]:
@@ -59,6 +60,8 @@ def write_browser_files(
         Versions that the scan was made with.
     chroms : mapping from str to int, optional
         Every chrom's length under the name that the bigWigs use, in the plan's order; the plan's by default.
+    values : {"mean", "tism"}
+        Mean TISM, or TISM of one alternative base in each file.
     genome_id : str, optional
         The assembly's name in the browsers; by default what the chroms' lengths tell, if they are of a common
         assembly.
@@ -78,7 +81,7 @@ def write_browser_files(
         raise ValueError("a page without tracks; expected at least one")
     check_browser_options(genome_id, igv_js_file)
     folder, chroms = Path(folder), plan.chroms if chroms is None else chroms
-    shown = Shown(tuple(tracks), plan, chroms, provenance or {}, genome_id or known_assembly(chroms))
+    shown = Shown(tuple(tracks), plan, chroms, provenance or {}, genome_id or known_assembly(chroms), values)
     contents = {
         "README.txt": readme_text(shown).encode(),
         "tracks.tsv": tracks_table(shown).encode(),

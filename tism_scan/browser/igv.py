@@ -21,6 +21,10 @@ LETTERS_WINDOW_BP = 5000
 VIEW = "_view/"
 VIEW_SETTINGS = f"{VIEW}genome.json"
 
+_KEY = {
+    "mean": ("the reference base supports the prediction", "it speaks against it"),
+    "tism": ("the other base raises the output", "it lowers it"),
+}
 _LETTERS_HEIGHT = 90
 _OVERVIEW_HEIGHT = 60
 
@@ -45,6 +49,7 @@ def igv_session(shown: Shown) -> dict[str, Any]:
             "title": shown.title,
             "plan": shown.plan.digest(),
             "genome_id": shown.genome_id,
+            "fasta_names": shown.fasta_names,
             "letters_window_bp": LETTERS_WINDOW_BP,
             "view": VIEW_SETTINGS,
             "names": [track.name for track in shown.tracks],
@@ -105,9 +110,12 @@ def _name(text: str) -> str:
 
 def page_html(shown: Shown) -> str:
     """Return the page."""
+    up, down = _KEY[shown.values]
     page = (files("tism_scan.browser") / "page.html").read_text(encoding="utf-8")
     for name, value in {
         "title": shown.title,
+        "up": up,
+        "down": down,
         "session": SESSION,
         "igv_file": igv_js.FILE,
         "igv_url": igv_js.URL,

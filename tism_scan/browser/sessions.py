@@ -101,7 +101,7 @@ def _jbrowse_track(shown: Shown, track: TrackFile, name: str) -> dict[str, Any]:
         "type": "QuantitativeTrack",
         "trackId": name,
         "name": track.name,
-        "category": ["mean TISM"],
+        "category": [shown.quantity],
         "assemblyNames": [shown.assembly],
         "adapter": {"type": "BigWigAdapter", "bigWigLocation": _uri(quote(track.path.name))},
         "displays": [

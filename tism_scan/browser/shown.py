@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from tism_scan.intervals import Interval
-from tism_scan.plan import ScanPlan
+from tism_scan.plan import ScanPlan, Values
 from tism_scan.tracks import Track, file_stems
 
 # Of the palette of Okabe and Ito, which most colour-blind people tell apart.
@@ -94,6 +94,8 @@ class Shown:
         Versions that the scan was made with.
     genome_id : str or None
         The assembly's name in the browsers, such as ``hg38``.
+    values : {"mean", "tism"}
+        Mean TISM, or TISM of one alternative base in each file.
     """
 
     tracks: Sequence[TrackFile]
@@ -101,6 +103,18 @@ class Shown:
     chroms: Mapping[str, int]
     provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     genome_id: str | None = None
+    values: Values = "mean"
+
+    @property
+    def quantity(self) -> str:
+        """What the numbers are called."""
+        return "mean TISM" if self.values == "mean" else "TISM"
+
+    @property
+    def fasta_names(self) -> dict[str, str]:
+        """The name in the FASTA of each chrom that is called otherwise in the bigWigs."""
+        pairs = zip(self.chroms, self.plan.chroms, strict=True)
+        return {name: in_fasta for name, in_fasta in pairs if name != in_fasta}
 
     @property
     def assembly(self) -> str:
@@ -111,7 +125,7 @@ class Shown:
     def title(self) -> str:
         """One line about what is shown."""
         number = "1 track" if len(self.tracks) == 1 else f"{len(self.tracks):,} tracks"
-        return f"mean TISM of {self.plan.model} on {self.assembly}, {number}"
+        return f"{self.quantity} of {self.plan.model} on {self.assembly}, {number}"
 
     @property
     def name(self) -> str:

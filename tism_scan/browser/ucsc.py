@@ -55,7 +55,7 @@ def _parent(shown: Shown) -> dict[str, str]:
     return {
         "track": shown.name,
         "compositeTrack": "on",
-        "shortLabel": "mean TISM",
+        "shortLabel": shown.quantity,
         "longLabel": _label(shown.title, LONGEST_LONG_LABEL),
         "type": f"bigWig {-axis:.6g} {axis:.6g}",
         "visibility": "full",
@@ -73,7 +73,7 @@ def _child(shown: Shown, i_track: int, name: str) -> dict[str, str]:
         "parent": f"{shown.name} {'on' if i_track < _TRACKS_SEEN_FIRST else 'off'}",
         "bigDataUrl": quote(track.path.name),
         "shortLabel": _label(track.name, LONGEST_SHORT_LABEL),
-        "longLabel": _label(f"{track.name}, mean TISM", LONGEST_LONG_LABEL),
+        "longLabel": _label(f"{track.name}, {shown.quantity}", LONGEST_LONG_LABEL),
         "type": f"bigWig {-track.axis:.6g} {track.axis:.6g}",
         **_drawing(),
     }

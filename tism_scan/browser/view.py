@@ -36,12 +36,12 @@ def make_server(
     InputError
         If the folder holds no page, the genome is another one, or the port cannot be used.
     """
-    chroms = read_chroms(folder)
+    read_chroms(folder)
     extras: dict[str, Path | bytes] = {}
     if igv_js_file is not None:
         extras[igv_js.FILE] = igv_js_file.resolve()
     if genome is not None:
-        extras |= _genome_files(genome.resolve(), chroms)
+        extras |= _genome_files(folder, genome.resolve())
     return FolderServer(folder, extras, port)
 
 
@@ -84,18 +84,42 @@ def read_locus(folder: Path, text: str) -> Interval:
     return parse_region(text, read_chroms(folder))
 
 
-def _genome_files(path: Path, chroms: Mapping[str, int]) -> dict[str, Path | bytes]:
+def _genome_files(folder: Path, path: Path) -> dict[str, Path | bytes]:
     """Return a FASTA, its index, and how the page asks for them, by the paths they are served under."""
+    in_fasta = _read_fasta_names(folder)
+    chroms = {in_fasta.get(chrom, chrom): length for chrom, length in read_chroms(folder).items()}
     with Genome(path) as genome:
         _refuse_other_genome(path, genome.chroms, chroms)
     fasta = f"{VIEW}{'genome.fa.gz' if Path(f'{path}.gzi').exists() and _is_gzip(path) else 'genome.fa'}"
-    files: dict[str, Path | bytes] = {fasta: path, f"{fasta}.fai": Path(f"{path}.fai")}
+    files: dict[str, Path | bytes] = {fasta: path, f"{fasta}.fai": _renamed_index(path, in_fasta)}
     reference = {"id": path.name, "name": path.name, "fastaURL": fasta, "indexURL": f"{fasta}.fai"}
     if fasta.endswith(".gz"):
         files[f"{fasta}.gzi"] = Path(f"{path}.gzi")
         reference["compressedIndexURL"] = f"{fasta}.gzi"
     files[VIEW_SETTINGS] = json.dumps(reference).encode()
     return files
+
+
+def _read_fasta_names(folder: Path) -> dict[str, str]:
+    """Return the name in the FASTA of each chrom that the tracks call otherwise."""
+    try:
+        session = json.loads((folder / SESSION).read_bytes())
+        return {str(name): str(in_fasta) for name, in_fasta in session["tism_scan"]["fasta_names"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / SESSION} cannot be read ({error!r}); export again") from None
+
+
+def _renamed_index(path: Path, in_fasta: Mapping[str, str]) -> Path | bytes:
+    """Return the index of a FASTA under the tracks' names of its chroms.
+
+    igv.js finds bases by the index alone, so the FASTA itself may keep its own names.
+    """
+    index = Path(f"{path}.fai")
+    if not in_fasta:
+        return index
+    name_of = {name: alias for alias, name in in_fasta.items()}
+    rows = [line.split("\t", 1) for line in index.read_text(encoding="utf-8").splitlines()]
+    return "".join(f"{name_of.get(name, name)}\t{rest}\n" for name, rest in rows).encode()
 
 
 def _is_gzip(path: Path) -> bool:

@@ -33,7 +33,7 @@ def command(out: Path) -> int:
 
     Needs no network and no GPU.
     """
-    from tism_scan.browser import track_files, write_browser_files
+    from tism_scan.browser_export import describe_export
     from tism_scan.cli.run import Request, scan_and_report
     from tism_scan.demo.benchmark import best_site, motif_auroc
     from tism_scan.demo.genome import make_genome, write_fasta, write_sites
@@ -84,12 +84,7 @@ def command(out: Path) -> int:
         "|mean TISM| on planted motif bases against all others", ["track", "sites", "AUROC", "bigWig"], rows
     )
     say(f"done in {duration(time.monotonic() - began)}; everything is in {out}")
-    write_browser_files(
-        out / "bigwig",
-        track_files(summaries, store.plan.scoring.tracks),
-        store.plan,
-        store.ledger.provenance(),
-    )
+    describe_export(store, out / "bigwig", summaries)
     _say_what_to_do_next(out, best_site(store, genome))
     return 0
 
