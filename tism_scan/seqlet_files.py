@@ -58,7 +58,7 @@ class TrackSeqlets:
 class _Calls:
     """What one worker is to call, and where to."""
 
-    store: Path
+    store: str
     i_track: int
     name: str
     threshold: float
@@ -195,13 +195,13 @@ def _call_track(
     # The longest first, so that no process is left with it at the end.
     order = sorted(chroms, key=lambda chrom: -store.plan.chroms[chrom])
     magnitudes, n_done = Magnitudes(), 0
-    for bins, n_in_bin in workers.map(_count_chrom, [(store.path, i_track, chrom) for chrom in order]):
+    for bins, n_in_bin in workers.map(_count_chrom, [(str(store.path), i_track, chrom) for chrom in order]):
         magnitudes.counts[bins] += n_in_bin
         n_done += 1
         count(n_done)
     track, threshold = store.plan.scoring.tracks[i_track], magnitudes.threshold(rule.quantile)
     name = one_line(track.name, _LONGEST_NAME) or "-"
-    calls = _Calls(store.path, i_track, name, threshold, magnitudes.highest, rule, folder)
+    calls = _Calls(str(store.path), i_track, name, threshold, magnitudes.highest, rule, folder)
     n_seqlets = 0
     for n_found in workers.map(_call_chrom, [(calls, chrom) for chrom in order]):
         n_seqlets += n_found
@@ -212,7 +212,7 @@ def _call_track(
     return TrackSeqlets(track, threshold, n_seqlets, n_bases, n_by_chance)
 
 
-def _count_chrom(path: Path, i_track: int, chrom: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _count_chrom(path: str, i_track: int, chrom: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the bins of magnitudes that are not empty on a chrom, and how many scores each holds."""
     magnitudes = Magnitudes()
     for start, scores in _pieces(ScoreStore.open(path), i_track, chrom):

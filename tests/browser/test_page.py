@@ -11,6 +11,7 @@ from small_exports import exported_folder
 from small_plans import small_plan
 
 from tism_scan.browser import track_files, write_browser_files
+from tism_scan.browser.igv_js import is_genuine
 from tism_scan.browser.shown import BLUE, VERMILION
 from tism_scan.export import export_bigwigs
 
@@ -217,3 +218,7 @@ def test_hub_is_read_by_jbrowses_parser(folder, ucsc_hub_parser):
     assert hub["hub"]["useOneFile"] == "on"
     files = sorted(track["bigDataUrl"] for track in hub["tracks"] if "bigDataUrl" in track)
     assert files == sorted(path.name for path in folder.glob("*.bw"))
+
+
+def test_copy_of_igv_js_has_the_digest_that_the_page_asks_for(igv_js):
+    assert is_genuine(igv_js.read_bytes())

@@ -125,7 +125,8 @@ class Shown:
     def title(self) -> str:
         """One line about what is shown."""
         number = "1 track" if len(self.tracks) == 1 else f"{len(self.tracks):,} tracks"
-        return f"{self.quantity} of {self.plan.model} on {self.assembly}, {number}"
+        place = f" on {self.genome_id}" if self.genome_id else ""
+        return f"{self.quantity} of {self.plan.model}{place}, {number}"
 
     @property
     def name(self) -> str:

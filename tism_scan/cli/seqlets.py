@@ -8,7 +8,7 @@ from tism_scan.cli.console import progress_bar, say, say_table
 
 
 @click.command(name="seqlets")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store")
 @click.option(
     "--out",
     required=True,
@@ -31,7 +31,7 @@ from tism_scan.cli.console import progress_bar, say, say_table
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--allow-incomplete", is_flag=True, help="Pass over blocks that are not computed yet.")
 def command(
-    store: Path,
+    store: str,
     out: Path,
     tracks: str | None,
     chroms: tuple[str, ...],
