@@ -25,10 +25,10 @@ ROWS = [
     ["trunk_engine"],
     ["locus", "audit", "bench"],
     ["store"],
-    ["scan", "bigwig", "browser", "plot", "status"],
+    ["scan", "bigwig", "browser", "plot", "seqlets", "status"],
     ["export", "locus_files", "worker"],
     ["nodes"],
-    ["actors"],
+    ["actors", "browser_export", "seqlet_files"],
     ["ray_scan"],
     ["demo"],
     ["cli"],
@@ -70,6 +70,7 @@ DOORS = {
 # Side doors: open only while a function runs.
 LAZY_DOORS = {
     "botocore": {"object_storage"},
+    "pysam": {"seqlet_files"},  # only for compressed BED, and not a dependency
     "rich": {"attribution"},  # the bar of an ISM that takes long, for those who work without the CLI
     "torch": {"cli.model_options"},  # asks whether the device is there
 }

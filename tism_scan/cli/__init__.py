@@ -19,6 +19,8 @@ _COMMANDS = {
     "run": "Scan a genome into a store of scores; run it again to resume.",
     "status": "Show what a store holds and what is still to be done.",
     "export": "Write a store's tracks as bigWig files.",
+    "view": "Look at exported tracks in a web browser.",
+    "seqlets": "Write the runs of high scores as BED.",
 }
 
 

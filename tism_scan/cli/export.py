@@ -52,15 +52,20 @@ _PATH = click.Path(path_type=Path)
     help="pyBigWig is slower, and needs 10.5 bytes of memory for each base of the longest chrom and 2.3 for "
     "each base of all.",
 )
-def command(store: Place, out: Path, **options: Any) -> int:
+@click.option("--genome-id", metavar="NAME", help="The assembly's name in browsers, such as hg38.")
+@click.option("--igv-js", type=_PATH, metavar="FILE", help="A copy of igv.js to put beside the page.")
+def command(store: Place, out: Path, genome_id: str | None, igv_js: Path | None, **options: Any) -> int:
     """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 
     A base without a score is a gap. The same command again goes on where it was interrupted: files that are
     finished are kept, unless the store or the options changed.
     """
+    from tism_scan.browser import check_browser_options
+    from tism_scan.browser_export import describe_export
     from tism_scan.export import Progress, choose_tracks, export_bigwigs
     from tism_scan.store import ScoreStore
 
+    check_browser_options(genome_id, igv_js)
     opened = ScoreStore.open(store)
     n_files = len(choose_tracks(opened.plan.scoring.tracks, options["tracks"]))
     n_files *= 4 if options["channels"] else 1
@@ -82,5 +87,15 @@ def command(store: Place, out: Path, **options: Any) -> int:
         say(
             f"{len(kept):,} of them were finished by an earlier export and kept; --overwrite writes them anew"
         )
-    say("Load them in IGV, JBrowse or the UCSC browser as signal tracks.")
+    describe_export(
+        opened,
+        out,
+        summaries,
+        chrom_alias=options["chrom_alias"],
+        channels=options["channels"],
+        genome_id=genome_id,
+        igv_js_file=igv_js,
+    )
+    say(f"look at them    tism-scan view {out} --genome GENOME.fa")
+    say(f"other browsers  {out / 'README.txt'}")
     return 0
