@@ -16,6 +16,7 @@ _COMMANDS = {
     "attribute": "Score and draw one region, or sequences, with any attribution method.",
     "audit": "Compare TISM with exact ISM for a model, and time both.",
     "bench": "Time a model on a device.",
+    "plan": "Tell what a scan will take, without computing it.",
     "run": "Scan a genome into a store of scores; run it again to resume.",
     "status": "Show what a store holds and what is still to be done.",
     "export": "Write a store's tracks as bigWig files.",

@@ -11,6 +11,7 @@ import click
 
 from tism_scan.cli.console import duration, progress_bar, say, say_table
 from tism_scan.cli.model_options import ModelRequest
+from tism_scan.cli.scan_options import ScanRequest
 
 if TYPE_CHECKING:
     from tism_scan.intervals import Interval
@@ -55,10 +56,8 @@ def command(out: Path) -> int:
     say(f"genome  {fasta}, {sum(len(made.codes) for made in genome.values()):,} bp in {len(genome)} chroms")
     say(f"motifs  {out / 'motifs.bed'}, {sum(len(made.sites) for made in genome.values()):,} planted sites")
     request = Request(
-        fasta,
-        ModelRequest("beluga", weights, None, None, "all", names, ()),
+        ScanRequest(fasta, ModelRequest("beluga", weights, None, None, "all", names, ()), block_bp=BLOCK_BP),
         out / "scores.zarr",
-        block_bp=BLOCK_BP,
         actors=min(MOST_ACTORS, os.cpu_count() or 1),
     )
     store = request.create_store(request.plan())
