@@ -259,6 +259,7 @@ def test_help_lists_the_commands_in_the_order_of_the_work():
         "plan",
         "run",
         "status",
+        "verify",
         "export",
         "view",
         "seqlets",

@@ -23,11 +23,12 @@ ROWS = [
     ["trunk_cost", "engine", "ledger", "methods"],
     ["trunk_head", "lease", "method_values"],
     ["trunk_engine"],
-    ["locus", "audit", "bench"],
+    ["locus", "audit", "arrays", "bench"],
     ["store"],
     ["scan", "bigwig", "browser", "plot", "seqlets", "status"],
-    ["export", "locus_files", "worker"],
-    ["nodes"],
+    ["export", "estimate", "locus_files", "recompute", "worker"],
+    ["nodes", "verify"],
+    ["cluster"],
     ["actors", "browser_export", "seqlet_files"],
     ["ray_scan"],
     ["demo"],
@@ -47,7 +48,7 @@ DOORS = {
     "psutil": {"bigwig", "lease"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
-    "ray": {"actors", "nodes"},
+    "ray": {"actors", "cluster", "nodes"},
     "rich": {"cli"},
     "tangermeme": {"attribution"},
     "torch": {
@@ -65,7 +66,7 @@ DOORS = {
         "trunk_head",
         "worker",
     },
-    "zarr": {"store"},
+    "zarr": {"arrays", "store"},
 }
 # Side doors: open only while a function runs.
 LAZY_DOORS = {

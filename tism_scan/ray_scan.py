@@ -23,11 +23,10 @@ from tism_scan.actors import (
     Failed,
     Finished,
     Lost,
-    RayOptions,
-    connected,
 )
+from tism_scan.cluster import RayOptions, connected
 from tism_scan.errors import LeaseError, StorageFullError
-from tism_scan.lease import Lease
+from tism_scan.lease import STALE_S, Lease
 from tism_scan.models import ModelSource
 from tism_scan.places import Url
 from tism_scan.scan import finish
@@ -39,7 +38,7 @@ __all__ = ["Progress", "RayOptions", "scan_on_ray"]
 
 MAX_ATTEMPTS = 3
 MAX_LOSSES = 20
-DRAIN_S = 30.0
+DRAIN_S = 25.0  # which leaves five of the thirty promised for Ray to end
 POLL_S = 0.5
 
 log = logging.getLogger(__name__)
@@ -126,13 +125,14 @@ def scan_on_ray(
     StorageFullError
         If there is no room left; finished blocks are kept.
     ScanError
-        If the cluster cannot be reached, or no actor can be started.
+        If the cluster cannot be reached or is lost, or no actor can be started.
     """
     options = options or RayOptions()
     source = model if isinstance(model, ModelSource) else ModelSource(weights=model)
     stop = threading.Event()
     with Lease(store.folder, on_lost=stop.set).acquire(break_lock=break_lock) as lease:
         progress = Progress()
+        store.folder.sweep(STALE_S)
         for block in store.pending(retry_failed=retry_failed):
             progress.n_blocks_total += 1
             progress.n_bp_total += len(block)
@@ -148,7 +148,8 @@ def scan_on_ray(
             memory_gb=memory_gb,
         )
         blocks = store.pending(retry_failed=retry_failed)
-        with connected(options), _stopping_on_signals(stop):
+        # Twice: before, for those who lose patience while Ray starts, and after, for Ray takes SIGTERM.
+        with _stopping_on_signals(stop), connected(options), _stopping_on_signals(stop):
             pool = ActorPool(setup, options, worker_class)
             try:
                 _Loop(pool, blocks, store, stop, progress, on_progress or (lambda _: None)).run()
@@ -164,10 +165,7 @@ def scan_on_ray(
 
 @contextlib.contextmanager
 def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Set an event at the first SIGINT or SIGTERM; a second SIGINT raises KeyboardInterrupt.
-
-    Enter it after ``ray.init``, which takes SIGTERM for itself.
-    """
+    """Set an event at the first SIGINT or SIGTERM; a second SIGINT raises KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -211,7 +209,7 @@ class _Loop:
         stop_began = None
         while True:
             if self.stop.is_set():
-                stop_began = stop_began or time.monotonic()
+                stop_began = stop_began or self._begin_to_stop()
             else:
                 self._feed()
             if not self.pool.n_in_flight and (self.stop.is_set() or not self._has_blocks()):
@@ -231,6 +229,16 @@ class _Loop:
             self._report()
         self.progress.was_stopped = self.stop.is_set() and self._n_left() > 0
         self._report()
+
+    def _begin_to_stop(self) -> float:
+        """Say what is waited for, and return the time."""
+        if self.pool.n_in_flight:
+            log.warning(
+                "stopping; the %d blocks in flight get %.0f s to finish, a second Ctrl-C stops at once",
+                self.pool.n_in_flight,
+                DRAIN_S,
+            )
+        return time.monotonic()
 
     def _has_blocks(self) -> bool:
         return bool(self.has_more or self.again or self.suspects)

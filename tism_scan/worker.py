@@ -1,13 +1,15 @@
 """What computes blocks in a process of its own: the model, the genome and the store, opened once."""
 
 import os
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from tism_scan.engine import Engine
+from tism_scan import __version__
+from tism_scan.engine import Engine, device_name
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.genome import Genome
 from tism_scan.models import ModelSource
@@ -34,6 +36,8 @@ class WorkerSetup:
     memory_gb : float or None
     n_threads : int
         CPU threads for the model; Ray itself would leave an actor one.
+    version : str
+        The driver's release of this package.
     """
 
     store: Place
@@ -43,6 +47,7 @@ class WorkerSetup:
     batch_size: int | None = None
     memory_gb: float | None = None
     n_threads: int = 1
+    version: str = __version__
 
 
 class BlockWorker:
@@ -64,10 +69,16 @@ class BlockWorker:
         Raises
         ------
         TismScanError
-            If this node does not see the store, the genome or the weights; the node is named.
+            If this node does not see the store, the genome or the weights, or has another release of this
+            package; the node is named.
         """
         node = os.uname().nodename
         try:
+            if self.setup.version != __version__:
+                raise ScanError(
+                    f"tism-scan {__version__} is installed here, and {self.setup.version} where the scan was "
+                    "started; install the same"
+                )
             self.store = ScoreStore.open(self.setup.store)
             plan = self.store.plan
             if plan.digest() != self.setup.plan_digest:
@@ -75,6 +86,7 @@ class BlockWorker:
             self.genome = Genome(self.setup.genome)
             check_genome(self.genome, plan)
             self.engine = self._model_thread.submit(self.make_engine, plan).result()
+            self.store.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
         except TismScanError as error:
             raise ScanError(f"on node {node}: {error}") from None
         return node
@@ -105,3 +117,20 @@ class BlockWorker:
         self.store.publish_block(block, scores)
         self.store.forget_failure(block)
         return report
+
+
+def name_of_device(device: object) -> str:
+    """Return what computes the scores, for the record: kinds of device round differently."""
+    if str(device).startswith("cuda"):
+        return device_name(str(device))
+    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _processor() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,5 +1,7 @@
 """``tism-scan run``: scan a genome into a store."""
 
+import logging
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from tism_scan.plan import ScanPlan
     from tism_scan.ray_scan import Progress, RayOptions
     from tism_scan.store import ScoreStore
+
+_MOST_FAILURES_SHOWN = 10
+
+log = logging.getLogger(__name__)
 
 
 @click.command(name="run")
@@ -101,7 +107,9 @@ class Request:
         """Return the store, new or resumed."""
         from tism_scan.store import ScoreStore
 
-        return ScoreStore.create(self.out, plan, provenance())
+        store = ScoreStore.create(self.out, plan, provenance())
+        _warn_of_other_versions(store)
+        return store
 
     def ray_options(self) -> "RayOptions":
         """Return where to compute."""
@@ -111,11 +119,27 @@ class Request:
 
 
 def provenance() -> dict[str, str]:
-    """Return the versions that a run was made with."""
+    """Return the versions that a run was made with, and what was typed."""
     from importlib.metadata import version
 
     packages = ("tism-scan", "torch", "numpy", "zarr", "ray", "pyfaidx")
-    return {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
+    versions = {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
+    typed = [word for word in sys.argv[1:] if word not in ("--overwrite", "--yes", "--break-lock")]
+    return versions | {"command": shlex.join(["tism-scan", *typed]), "folder": str(Path.cwd())}
+
+
+def _warn_of_other_versions(store: "ScoreStore") -> None:
+    """Say which versions have changed since a store was begun, for they may round differently."""
+    before, now = store.ledger.provenance(), provenance()
+    changed = [
+        f"{name} {before[name]}, now {now[name]}"
+        for name in ("tism-scan", "torch")
+        if before.get(name, now[name]) != now[name]
+    ]
+    if changed:
+        log.warning(
+            "this store was begun with %s; scores may differ in their last digits", "; ".join(changed)
+        )
 
 
 def scan_and_report(store: "ScoreStore", request: Request) -> int:
@@ -167,8 +191,10 @@ def _say_what_was_done(store: "ScoreStore", progress: "Progress", seconds: float
 
 def _say_what_is_next(store: "ScoreStore", progress: "Progress") -> int:
     """Say what is missing and what to type, and return the exit code."""
-    for interval, reason in progress.failed.items():
+    for interval, reason in list(progress.failed.items())[:_MOST_FAILURES_SHOWN]:
         say_error(f"{interval} was given up: {reason}")
+    if len(progress.failed) > _MOST_FAILURES_SHOWN:
+        say_error(f"and {len(progress.failed) - _MOST_FAILURES_SHOWN:,} more; see `tism-scan status`")
     if progress.was_stopped:
         left = progress.n_blocks_total - progress.n_blocks
         say(f"stopped with {left:,} blocks to go; the same command resumes")

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.alphabet import BASES
+from tism_scan.arrays import rounded
 from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, write_bigwig
 from tism_scan.store import ScoreStore
-from tism_scan.store import _rounded as rounded
 from tism_scan.tracks import Track
 
 
