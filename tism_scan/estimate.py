@@ -1,16 +1,18 @@
 """What a scan will take, before it is begun: windows, arithmetic, time, and bytes on disk."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.alphabet import Codes, is_acgt
-from tism_scan.arrays import encode_shard
+from tism_scan.arrays import encode_shard, rounded
 from tism_scan.bench import time_windows
-from tism_scan.bigwig import foreseen_bytes
+from tism_scan.bigwig import write_bigwig
 from tism_scan.engine import BlockEngine, needed_windows
 from tism_scan.genome import Genome
 from tism_scan.plan import ScanPlan
@@ -57,12 +59,10 @@ class Estimate:
         Of one device: measured here, or given.
     seconds : float
         Time that one such device computes. Reading, writing and starting come on top, a few per cent.
-    zarr_bytes : float
-        Size of the store, from a sample that was scored, compressed and measured.
+    zarr_bytes, bigwig_bytes : float
+        Size of the store, and of one bigWig for each track, from a sample that was scored and written.
     zarr_objects : int
-        Files in it, or objects in a bucket, but for the metadata; each has a marker beside it.
-    bigwig_bytes : float
-        Size of all tracks' bigWigs, at most.
+        Files of scores in the store, or objects in a bucket; each has an empty marker beside it.
     """
 
     n_blocks: int
@@ -144,17 +144,19 @@ def estimate(
     ------
     ScanError
         If a single window is too much for the device's memory.
+    ExportError
+        If there is no room for a sample's files.
     """
     scoring, n_tracks = plan.scoring, len(plan.scoring.tracks)
-    windows_per_s, bytes_per_base = (bases_per_s or 0.0) / scoring.stride, 0.0
+    windows_per_s, zarr_bytes, bigwig_bytes = (bases_per_s or 0.0) / scoring.stride, 0.0, 0.0
     if work.sample is not None:
         codes, scores = _sample(genome, plan, work.sample, engine)
-        n_scored = int(np.isfinite(scores.reshape(-1, len(work.sample))[0]).sum())
-        bytes_per_base = _stored_bytes(plan, work.sample, scores) / n_scored
+        times = work.n_bases / int(np.isfinite(scores.reshape(-1, len(work.sample))[0]).sum())
+        zarr_bytes = times * _zarr_bytes(plan, work.sample, scores)
+        bigwig_bytes = times * n_tracks * _bigwig_bytes(plan, scores[0])
         if bases_per_s is None:
             n_windows, taken = time_windows(engine, codes, seconds)
             windows_per_s = n_windows / taken
-    keep_bits = 23 if plan.keep_bits is None else plan.keep_bits
     return Estimate(
         n_blocks=work.n_blocks,
         n_bases=work.n_bases,
@@ -163,9 +165,9 @@ def estimate(
         flop=work.n_windows * engine.flop_per_window(),
         windows_per_s=windows_per_s,
         seconds=work.n_windows / windows_per_s if windows_per_s else 0.0,
-        zarr_bytes=bytes_per_base * work.n_bases,
+        zarr_bytes=zarr_bytes,
         zarr_objects=work.n_blocks * plan.n_shards_per_block,
-        bigwig_bytes=n_tracks * foreseen_bytes(work.n_bases, keep_bits)[0],
+        bigwig_bytes=bigwig_bytes,
     )
 
 
@@ -178,7 +180,16 @@ def _sample(
     return codes, engine.score(codes, stretch, np.ones(len(sample), dtype=np.bool_))
 
 
-def _stored_bytes(plan: ScanPlan, sample: Block, scores: NDArray[np.float32]) -> float:
+def _zarr_bytes(plan: ScanPlan, sample: Block, scores: NDArray[np.float32]) -> float:
     """Return the bytes that a store takes for a sample, of all tracks."""
     first = scores[: plan.tracks_per_shard]
     return len(encode_shard(plan, sample, first)) * len(scores) / len(first)
+
+
+def _bigwig_bytes(plan: ScanPlan, scores: NDArray[np.float32]) -> int:
+    """Return the size of one track's bigWig of a sample's scores, (length,) or (4, length)."""
+    kept = rounded(scores if scores.ndim == 1 else -scores.sum(axis=0) / 3, plan.keep_bits)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sample.bw"
+        write_bigwig(path, {"sample": len(kept)}, lambda _chrom, start, end: kept[start:end])
+        return path.stat().st_size

@@ -105,8 +105,8 @@ def _report(
     devices = "1 device" if gpus == 1 else f"{gpus:,} devices"
     say(f"{duration(result.seconds / gpus)} of computing on {devices} like it")
     say(
-        f"store {_size(result.zarr_bytes)} in {result.zarr_objects:,} files; bigWigs at most "
-        f"{_size(result.bigwig_bytes)} in {result.n_tracks:,}"
+        f"store {_size(result.zarr_bytes)} in {result.zarr_objects:,} files and as many markers; "
+        f"{result.n_tracks:,} bigWigs {_size(result.bigwig_bytes)}"
     )
 
 
