@@ -27,9 +27,10 @@ export RAY_AUTH_TOKEN
 
 have=$(python - <<'PYTHON'
 import sys, importlib.metadata as m
-print("python={}.{} ray={} torch={}".format(*sys.version_info[:2], m.version("ray"), m.version("torch").partition("+")[0]))
+versions = {"python": "{}.{}".format(*sys.version_info), "ray": m.version("ray"), "torch": m.version("torch")}
+print(*(f"{name}={version.partition('+')[0]}" for name, version in versions.items()))
 PYTHON
-)
+) || { echo "local.sh: $environment has no Python with ray and torch; install tism-scan there" >&2; exit 2; }
 if [[ $have != "python=$python ray=$ray torch=$torch" ]]; then
   echo "local.sh: warning: here is $have; tried were python=$python ray=$ray torch=$torch cuda=$cuda" >&2
 fi
