@@ -16,6 +16,21 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--dose",
+        choices=("small", "full"),
+        default="small",
+        help="how often tests that break things at random do so: a few times, or as often as is reported",
+    )
+
+
+@pytest.fixture
+def is_full_dose(request):
+    """Return whether the tests that break things were asked to do so often."""
+    return request.config.getoption("dose") == "full"
+
+
 def random_sequence(length, seed):
     return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
 
@@ -71,3 +86,33 @@ def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     return request.param
+
+
+@pytest.fixture(scope="session")
+def object_server():
+    from object_server import BUCKET, ObjectServer  # few tests need moto, which takes long to import
+
+    server = ObjectServer()
+    server.boto().create_bucket(Bucket=BUCKET)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(object_server, monkeypatch, tmp_path):
+    """Return the server; this process finds it, and its credentials, as a user's does."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no credentials"))
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    object_server.requests.clear()
+    return object_server
+
+
+@pytest.fixture
+def prefix(request):
+    """Return a prefix that no other test uses."""
+    return f"a folder/{abs(hash(request.node.nodeid))}"

@@ -16,16 +16,18 @@ ROOT = Path(tism_scan.__file__).parent
 # From the ground up. A module imports from lower rows only; a folder counts as one module.
 ROWS = [
     ["errors"],
-    ["alphabet", "intervals", "targets", "tracks"],
-    ["tiling", "genome", "beluga", "attribution", "folder", "trunk"],
+    ["alphabet", "intervals", "targets", "tracks", "places"],
+    ["tiling", "genome", "beluga", "attribution", "object_storage", "trunk", "web"],
+    ["folder", "local_copies"],
     ["plan", "models"],
-    ["engine", "ledger", "methods"],
+    ["trunk_cost", "engine", "ledger", "methods"],
     ["trunk_head", "lease", "method_values"],
     ["trunk_engine"],
-    ["locus", "audit"],
+    ["locus", "audit", "bench"],
     ["store"],
     ["scan", "bigwig", "browser", "plot", "status"],
     ["export", "locus_files", "worker"],
+    ["nodes"],
     ["actors"],
     ["ray_scan"],
     ["demo"],
@@ -36,19 +38,22 @@ ROWS = [
 ROW_OF = {module: i_row for i_row, row in enumerate(ROWS) for module in row}
 
 DOORS = {
+    "botocore": {"object_storage"},
     "click": {"cli"},
     "google_crc32c": {"store"},
     "logomaker": {"plot"},
     "matplotlib": {"plot"},
+    "obstore": {"object_storage"},
     "psutil": {"lease"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
-    "ray": {"actors"},
+    "ray": {"actors", "nodes"},
     "rich": {"cli"},
     "tangermeme": {"attribution"},
     "torch": {
         "attribution",
         "audit",
+        "bench",
         "beluga",
         "demo.train",
         "engine",
@@ -64,6 +69,7 @@ DOORS = {
 }
 # Side doors: open only while a function runs.
 LAZY_DOORS = {
+    "botocore": {"object_storage"},
     "rich": {"attribution"},  # the bar of an ISM that takes long, for those who work without the CLI
     "torch": {"cli.model_options"},  # asks whether the device is there
 }

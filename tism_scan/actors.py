@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from tism_scan.errors import ClusterError, ScanError, TismScanError
+from tism_scan.nodes import check_nodes, shipped_package
 from tism_scan.scan import BlockReport
 from tism_scan.tiling import Block
 from tism_scan.worker import BlockWorker, WorkerSetup
@@ -52,6 +53,8 @@ class RayOptions:
         Share of a GPU that an actor takes, where there are GPUs.
     n_cpus, n_gpus : int or None
         What a local Ray may use; everything, if None.
+    ships_package : bool
+        Bring this package to nodes of a cluster that lack it, or have another release of it.
     """
 
     address: str = "local"
@@ -59,6 +62,7 @@ class RayOptions:
     gpus_per_actor: float = 1.0
     n_cpus: int | None = None
     n_gpus: int | None = None
+    ships_package: bool = False
 
 
 @dataclass(eq=False)
@@ -117,6 +121,8 @@ def connected(options: RayOptions) -> Iterator[None]:
     ------
     ScanError
         If there is no cluster at the address, or none can be started.
+    ClusterError
+        If a node lacks this package, or what it needs.
     """
     if ray.is_initialized():
         yield
@@ -132,12 +138,16 @@ def connected(options: RayOptions) -> Iterator[None]:
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
+    elif options.ships_package:
+        arguments["runtime_env"] = shipped_package()
     with _without_notices():
         try:
             try:
                 ray.init(address=options.address, **arguments)
             except (OSError, RuntimeError, ValueError, ImportError, RayError) as error:
                 raise _unreachable(options.address, error) from None
+            if options.address != "local":
+                check_nodes()
             yield
         finally:
             ray.shutdown()  # it prints what notices it has kept, so they are still off

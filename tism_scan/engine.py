@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tism_scan.alphabet import BASES, Codes, channel_of_base, is_acgt, one_hot_table
 from tism_scan.attribution.model import check_batch_size, frozen
@@ -174,7 +175,7 @@ class BlockEngine(ABC):
         target[block] = wanted & is_acgt(codes[block])
         shape = (len(self.scoring.tracks), self.scoring.n_channels, len(codes))
         total = torch.zeros(shape, device=self.device)
-        where = _needed_windows(target, self._reach(), self.lattice.stride, stretch.n_windows)
+        where = needed_windows(target, self.scoring.reach, self.lattice.stride, stretch.n_windows)
         all_codes = torch.from_numpy(np.array(codes)).to(self.device)  # torch wants a writable array
         n_done = 0
         to_tf32 = self.scoring.precision in ("tf32", "bf16")  # what bfloat16 leaves to float32 needs no more
@@ -184,12 +185,16 @@ class BlockEngine(ABC):
                 if n_more == 0:
                     self._halve_batches()
                 n_done += n_more
-        n_windows = _windows_over(where, self._reach(), self.lattice.stride, len(codes))[block]
+        n_windows = _windows_over(where, self.scoring.reach, self.lattice.stride, len(codes))[block]
         here = total[:, :, block]
         here /= torch.from_numpy(n_windows).to(self.device)
         stitched = here.cpu().numpy()
         stitched[:, :, ~target[block]] = np.nan
         return stitched if self.scoring.values == "tism" else stitched[:, 0]
+
+    @abstractmethod
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
 
     @abstractmethod
     def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
@@ -226,12 +231,6 @@ class BlockEngine(ABC):
         # The error is gone by now, and with it the frames that held the batch's tensors.
         torch.cuda.empty_cache()
         log.warning("the device is out of memory; going on with batches of %d", self.batch_size)
-
-    def _reach(self) -> slice:
-        """Return the part of a window whose scores are used."""
-        if self.scoring.stitch == "mean":
-            return slice(0, self.lattice.input_bp)
-        return slice(self.lattice.flank, self.lattice.flank + self.lattice.stride)
 
     def _encode(self, codes: Tensor) -> Tensor:
         """Return codes, uint8 (N, L), as the model reads them, float32 (N, 4, L)."""
@@ -270,11 +269,18 @@ class WindowEngine(BlockEngine):
             model, scoring, batch_size=default if batch_size is None else batch_size, device=device
         )
 
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, of one window's forward pass and a backward pass for each track."""
+        X = self._encode(torch.zeros((1, self.lattice.input_bp), dtype=torch.uint8, device=self.device))
+        forward, backward = module_flop(self.model, X)
+        n_strands = 2 if self.scoring.strands == "both" else 1
+        return n_strands * (forward + len(self.scoring.tracks) * backward)
+
     def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
         batch = where[: self.batch_size]
         windows = codes.unfold(0, self.lattice.input_bp, self.lattice.stride)
         scores = self._score_windows(windows[torch.from_numpy(batch).to(self.device)])
-        reach = self._reach()
+        reach = self.scoring.reach
         for i_window, window_scores in zip(batch.tolist(), scores, strict=True):
             start = i_window * self.lattice.stride
             total[:, :, start + reach.start : start + reach.stop] += window_scores
@@ -287,7 +293,7 @@ class WindowEngine(BlockEngine):
         if self.scoring.strands == "both":
             other = self._gradient(X.flip(2)[:, self._complement])
             gradient = (gradient + other.flip(3)[:, :, self._complement]) / 2
-        reach = self._reach()
+        reach = self.scoring.reach
         return self._to_scores(gradient[..., reach], X[..., reach])
 
     def _gradient(self, X: Tensor) -> Tensor:
@@ -317,10 +323,38 @@ def track_output(outputs: Tensor, track: Track) -> Tensor:
     return (outputs[:, list(track.outputs)] * weights).sum()
 
 
-def _needed_windows(
-    target: NDArray[np.bool_], reach: slice, stride: int, n_windows: int
-) -> NDArray[np.int64]:
-    """Return the windows of a stretch that score at least one of the bases aimed at."""
+def module_flop(module: nn.Module, inputs: Tensor) -> tuple[float, float]:
+    """Return the arithmetic, FLOP, of a module's forward pass, and of one output's backward pass.
+
+    Only products are counted; a multiply-add counts as two.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        module(inputs)
+    inputs = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = module(inputs)
+        with FlopCounterMode(display=False) as backward:
+            torch.autograd.grad(outputs[0, 0], inputs)
+    return float(forward.get_total_flops()), float(backward.get_total_flops())
+
+
+def needed_windows(target: NDArray[np.bool_], reach: slice, stride: int, n_windows: int) -> NDArray[np.int64]:
+    """Return the windows of a stretch that score at least one of the bases aimed at.
+
+    Parameters
+    ----------
+    target : bool (L,)
+        The bases aimed at, of a stretch's L.
+    reach : slice
+        Where a window's scores are used, within it.
+    stride, n_windows : int
+        Of the stretch.
+
+    Returns
+    -------
+    int64 (n,)
+        Positions of windows within the stretch.
+    """
     n_before = np.concatenate(([0], np.cumsum(target)))
     starts = np.arange(n_windows) * stride
     return np.flatnonzero(n_before[starts + reach.stop] > n_before[starts + reach.start])

@@ -83,6 +83,14 @@ class Scoring:
         return Lattice(self.input_bp, self.stride)
 
     @property
+    def reach(self) -> slice:
+        """The part of a window whose scores are used."""
+        lattice = self.lattice
+        if self.stitch == "mean":
+            return slice(0, lattice.input_bp)
+        return slice(lattice.flank, lattice.flank + lattice.stride)
+
+    @property
     def n_channels(self) -> int:
         """Values per track and base: 4 for all of TISM, else 1."""
         return 4 if self.values == "tism" else 1

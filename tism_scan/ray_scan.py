@@ -29,6 +29,7 @@ from tism_scan.actors import (
 from tism_scan.errors import LeaseError, StorageFullError
 from tism_scan.lease import Lease
 from tism_scan.models import ModelSource
+from tism_scan.places import Url
 from tism_scan.scan import finish
 from tism_scan.store import ScoreStore
 from tism_scan.tiling import Block
@@ -77,10 +78,11 @@ class Progress:
 def scan_on_ray(
     store: ScoreStore,
     genome: Path,
-    model: ModelSource | Path,
+    model: ModelSource | Path | Url,
     *,
     options: RayOptions | None = None,
     batch_size: int | None = None,
+    memory_gb: float | None = None,
     retry_failed: bool = False,
     break_lock: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
@@ -97,11 +99,13 @@ def scan_on_ray(
         Made by `ScoreStore.create` in this process.
     genome : Path
         The file of the store's plan, visible under the same path on every node.
-    model : ModelSource or Path
-        The model of the store's plan, likewise; a path is that of Beluga's weights.
+    model : ModelSource, Path or Url
+        The model of the store's plan, likewise; a path or URL is that of Beluga's weights.
     options : RayOptions, optional
     batch_size : int, optional
         Windows that go through the model together.
+    memory_gb : float, optional
+        Memory for what an actor computes at once; see `tism_scan.trunk_engine.TrunkEngine`.
     retry_failed : bool
         Try blocks again that an earlier run gave up.
     break_lock : bool
@@ -125,7 +129,7 @@ def scan_on_ray(
         If the cluster cannot be reached, or no actor can be started.
     """
     options = options or RayOptions()
-    source = ModelSource(weights=model) if isinstance(model, Path) else model
+    source = model if isinstance(model, ModelSource) else ModelSource(weights=model)
     stop = threading.Event()
     with Lease(store.folder, on_lost=stop.set).acquire(break_lock=break_lock) as lease:
         progress = Progress()
@@ -135,7 +139,14 @@ def scan_on_ray(
         if progress.n_blocks_total == 0:
             finish(store)
             return progress
-        setup = WorkerSetup(store.path, genome.absolute(), source.absolute(), store.plan.digest(), batch_size)
+        setup = WorkerSetup(
+            store.path,
+            genome.absolute(),
+            source.absolute(),
+            store.plan.digest(),
+            batch_size=batch_size,
+            memory_gb=memory_gb,
+        )
         blocks = store.pending(retry_failed=retry_failed)
         with connected(options), _stopping_on_signals(stop):
             pool = ActorPool(setup, options, worker_class)

@@ -328,29 +328,6 @@ def forward(
     return h, factors
 
 
-def bytes_per_bp(layers: list[Layer], passes: Passes) -> float:
-    """Return about how much memory `forward` holds at once, for each bp of a stretch."""
-    channels, stride, held = 4, 1, 4.0 * passes.forward.itemsize
-    for layer in layers:
-        if isinstance(layer, Convolution):
-            channels = layer.weight.shape[0]
-        size_of_factor = 0 if isinstance(layer, Convolution) else channels / stride * passes.backward.itemsize
-        stride *= layer.stride
-        held += size_of_factor + channels / stride * passes.forward.itemsize
-    return held
-
-
-def bytes_per_pair(layers: list[Layer], spans: list[Span], passes: Passes) -> int:
-    """Return about how much memory `backward` holds at once, for each pair of window and track."""
-    channels, sizes = 4, []
-    for layer, (start, end) in zip(layers, spans[1:], strict=True):
-        if isinstance(layer, Convolution):
-            channels = layer.weight.shape[0]
-        sizes.append(channels * (end - start))
-    # A layer's gradient, the one below, and what a convolution makes of them on the way.
-    return 3 * max(sizes) * passes.backward.itemsize
-
-
 def backward(
     layers: list[Layer],
     factors: list[Tensor | None],

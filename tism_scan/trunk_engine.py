@@ -20,17 +20,8 @@ from torch import Tensor, nn
 from tism_scan.attribution.model import frozen
 from tism_scan.engine import BlockEngine, WindowEngine
 from tism_scan.plan import Precision, Scoring
-from tism_scan.trunk import (
-    Passes,
-    backward,
-    bytes_per_bp,
-    bytes_per_pair,
-    cone,
-    forward,
-    n_positions,
-    total_stride,
-    trunk_layers,
-)
+from tism_scan.trunk import Passes, backward, cone, forward, n_positions, total_stride, trunk_layers
+from tism_scan.trunk_cost import backward_flop, bytes_per_bp, bytes_per_pair, forward_flop_per_bp
 from tism_scan.trunk_head import TrunkHead
 
 # On a CPU, tensors of a longer slab pass 32 MB, from where glibc asks the system for new pages each time.
@@ -155,7 +146,7 @@ class TrunkEngine(BlockEngine):
         self.layers = trunk_layers(self.model.trunk, self.passes) or []  # type: ignore[arg-type]
         self._n_positions = n_positions(self.layers, scoring.input_bp)[-1]
         self._step = scoring.stride // total_stride(self.layers)
-        reach = self._reach()
+        reach = scoring.reach
         self._spans = cone(self.layers, scoring.input_bp, reach.start, reach.stop)
         trunk_head: nn.Module = self.model.head  # type: ignore[assignment]
         self._head = TrunkHead(trunk_head, self._n_positions, self._spans[-1], scoring, self.passes)
@@ -163,6 +154,20 @@ class TrunkEngine(BlockEngine):
         self._n_pairs = self._pairs_within(budget / 2)
         if windows_per_slab is None:
             self.batch_size = self._windows_within(budget / 2)
+
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
+        stride, n_tracks = self.lattice.stride, len(self.scoring.tracks)
+        window = torch.zeros((1, 4, self.lattice.input_bp), device=self.device)
+        features = forward(self.layers, window, self.passes)[0].transpose(1, 2)
+        head_forward, head_backward = self._head.flop_per_window(features)
+        shared = forward_flop_per_bp(self.layers) * stride + head_forward
+        if self.scoring.stitch == "mean":
+            per_track = forward_flop_per_bp(self.layers) * stride  # as many products, the other way
+        else:
+            per_track = backward_flop(self.layers, self._spans)
+        n_strands = 2 if self.scoring.strands == "both" else 1
+        return n_strands * (shared + n_tracks * (per_track + head_backward))
 
     def _pairs_within(self, budget: float) -> int:
         """Return how many pairs of window and track go down the trunk at once."""
@@ -215,7 +220,7 @@ class TrunkEngine(BlockEngine):
     def _score_cores(self, X: Tensor, factors: list[Tensor | None], top: Tensor) -> Tensor:
         """Return scores at the cores, from the gradient at the top of each window's cone, (N, T, len, C)."""
         n, n_tracks = top.shape[:2]
-        reach, stride = self._reach(), self.lattice.stride
+        reach, stride = self.scoring.reach, self.lattice.stride
         scores = X.new_zeros((n_tracks, self.scoring.n_channels, X.shape[2]))
         n_at_once = max(1, self._n_pairs // n_tracks)
         for first in range(0, n, n_at_once):

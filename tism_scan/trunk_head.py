@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tism_scan.engine import track_output
+from tism_scan.engine import module_flop, track_output
 from tism_scan.plan import Scoring
 from tism_scan.tracks import Track
 from tism_scan.trunk import Passes, Span
@@ -17,6 +17,17 @@ class TrunkHead:
 
     Where the head begins with a linear layer on all positions, as Beluga's does, only the columns of these
     positions are multiplied.
+
+    Parameters
+    ----------
+    head : torch.nn.Module
+        Maps features, float (N, C, positions), to logits, (N, outputs).
+    n_positions : int
+        Of the trunk, in a window.
+    span : Span
+        Those that feed the reach.
+    scoring : Scoring
+    passes : Passes
     """
 
     def __init__(
@@ -39,9 +50,22 @@ class TrunkHead:
         """Return about how much memory `gradient` holds at once, for each window."""
         if self.first is None:
             return 0
-        n_inputs, n_hidden = self.to_span.weight.shape[0], self.to_span.weight.shape[1]
-        features = self.first.weight.shape[1] * self.passes.forward.itemsize
-        return features + n_tracks * (n_hidden * 8 + n_inputs * self.passes.backward.itemsize)
+        features = self.first.n_inputs * self.passes.forward.itemsize
+        at_span = self.to_span.n_outputs * self.passes.backward.itemsize
+        return features + n_tracks * (2 * self.to_span.n_inputs * torch.float32.itemsize + at_span)
+
+    def flop_per_window(self, windows: Tensor) -> tuple[float, float]:
+        """Return the arithmetic of the forward pass, and of the backward pass of each track.
+
+        Parameters
+        ----------
+        windows : float (1, C, positions)
+            Features of any window.
+        """
+        if self.first is None:
+            return module_flop(self.head, windows)
+        forward, backward = module_flop(self.rest, self.first(windows.transpose(1, 2).flatten(1)).float())
+        return self.first.flop + forward, self.to_span.flop + backward
 
     def gradient(self, windows: Tensor, tracks: Sequence[Track]) -> Tensor:
         """Return the gradient of each track, (N, T, len, C), of windows' features, (N, C, positions)."""
@@ -75,12 +99,18 @@ class Product:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.n_outputs, self.n_inputs = weight.shape
         weight = weight.to(dtype).contiguous()
         bias = None if bias is None else bias.to(dtype)
         has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         self.is_packed = weight.device.type == "cpu" and dtype == torch.float32 and has_onednn
         self.weight = weight.to_mkldnn() if self.is_packed else weight
         self.bias = bias.to_mkldnn() if self.is_packed and bias is not None else bias
+
+    @property
+    def flop(self) -> int:
+        """Arithmetic for one row; a multiply-add counts as two."""
+        return 2 * self.n_outputs * self.n_inputs
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return the product, (N, outputs), of (N, inputs)."""

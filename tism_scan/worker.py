@@ -11,6 +11,7 @@ from tism_scan.engine import Engine
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.genome import Genome
 from tism_scan.models import ModelSource
+from tism_scan.places import Place
 from tism_scan.plan import ScanPlan
 from tism_scan.scan import BlockReport, check_genome, fetch_block, score_block
 from tism_scan.store import ScoreStore
@@ -24,20 +25,23 @@ class WorkerSetup:
 
     Attributes
     ----------
-    store, genome : Path
+    store : Path or Url
+    genome : Path
     model : ModelSource
     plan_digest : str
         What the store must have been made under.
     batch_size : int or None
+    memory_gb : float or None
     n_threads : int
         CPU threads for the model; Ray itself would leave an actor one.
     """
 
-    store: Path
+    store: Place
     genome: Path
     model: ModelSource
     plan_digest: str
     batch_size: int | None = None
+    memory_gb: float | None = None
     n_threads: int = 1
 
 
@@ -83,9 +87,15 @@ class BlockWorker:
         TismScanError
             If this node does not see the weights, or sees others.
         """
-        if self.setup.model.identity() != (plan.model, plan.weights_digest):
+        source = self.setup.model.at_hand(plan.weights_digest)
+        if source.identity() != (plan.model, plan.weights_digest):
             raise ScanError(f"{self.setup.model} is another file here; copy the driver's")
-        return make_engine(self.setup.model.load(), plan.scoring, batch_size=self.setup.batch_size)
+        return make_engine(
+            source.load(),
+            plan.scoring,
+            batch_size=self.setup.batch_size,
+            memory_gb=self.setup.memory_gb,
+        )
 
     def process(self, block: Block) -> BlockReport:
         """Compute a block and publish it."""

@@ -15,6 +15,7 @@ _COMMANDS = {
     "tracks": "List a model's outputs by index and name.",
     "attribute": "Score and draw one region, or sequences, with any attribution method.",
     "audit": "Compare TISM with exact ISM for a model, and time both.",
+    "bench": "Time a model on a device.",
     "run": "Scan a genome into a store of scores; run it again to resume.",
     "status": "Show what a store holds and what is still to be done.",
     "export": "Write a store's tracks as bigWig files.",

@@ -126,6 +126,7 @@ class _Request:
             self.scoring.output_space,
             _background(self.background),
             self.seed,
+            self.scoring.precision_on(self.model.device),
         )
 
     def loci(self, model: "nn.Module", tracks: tuple["Track", ...]) -> Iterator["LocusScores"]:

@@ -5,10 +5,12 @@ from pathlib import Path
 import click
 
 from tism_scan.cli.console import progress_bar, say, say_table
+from tism_scan.cli.place_options import STORE
+from tism_scan.places import Place
 
 
 @click.command(name="export")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=STORE)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the bigWig files.")
 @click.option(
     "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
@@ -16,7 +18,7 @@ from tism_scan.cli.console import progress_bar, say, say_table
 @click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
 @click.option("--allow-incomplete", is_flag=True, help="Leave gaps where blocks are not computed yet.")
 def command(
-    store: Path, out: Path, tracks: str | None, chroms: tuple[str, ...], *, allow_incomplete: bool
+    store: Place, out: Path, tracks: str | None, chroms: tuple[str, ...], *, allow_incomplete: bool
 ) -> int:
     """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 

@@ -1,18 +1,20 @@
 """``tism-scan run``: scan a genome into a store."""
 
-import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tism_scan.cli.console import base_count, duration, progress_bar, say, say_error
-from tism_scan.cli.model_options import ModelRequest, model_options_without_device
+from tism_scan.cli.model_options import ModelRequest, memory_option, model_options_without_device
+from tism_scan.cli.place_options import STORE
 from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.errors import InputError, StoreError
+from tism_scan.places import Place
+from tism_scan.plan import Values
 
 if TYPE_CHECKING:
     from tism_scan.plan import ScanPlan
@@ -26,7 +28,12 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--genome", required=True, type=_PATH, help="FASTA, plain or bgzip; its index is made if missing."
 )
-@click.option("--out", required=True, type=_PATH, help="The store, a folder such as scores.zarr.")
+@click.option(
+    "--out",
+    required=True,
+    type=STORE,
+    help="The store: a folder such as scores.zarr, or s3://bucket/prefix, gs://bucket/prefix.",
+)
 @model_options_without_device
 @click.option(
     "--region", multiple=True, metavar="chr1:1,000-2,000", help="Only these bases; 1-based, inclusive."
@@ -49,6 +56,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--keep-bits", type=int, help="Keep this many bits of mantissa (10: half the size). [default: all]"
 )
+@memory_option
 @click.option("--actors", type=click.IntRange(1), help="Ray actors. [default: as many as fit]")
 @click.option(
     "--gpus-per-actor",
@@ -63,6 +71,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="local, auto (the cluster that runs here) or ray://...",
 )
+@click.option("--ship-package", is_flag=True, help="Bring this package to a cluster's nodes that lack it.")
 @click.option("--retry-failed", is_flag=True, help="Try blocks again that were given up.")
 @click.option("--break-lock", is_flag=True, help="Take the store from a run that is known to be dead.")
 @click.option("--overwrite", is_flag=True, help="Delete the store first; asks.")
@@ -86,19 +95,21 @@ class Request:
 
     genome: Path
     model: ModelRequest
-    out: Path
+    out: Place
     region: tuple[str, ...] = ()
     bed: tuple[Path, ...] = ()
     chroms: tuple[str, ...] = ()
     exclude_chroms: tuple[str, ...] = ()
     exclude_bed: tuple[Path, ...] = ()
     scoring: ScoringRequest = field(default_factory=ScoringRequest)
-    values: str = "mean"
+    values: Values = "mean"
     block_bp: int = 0
     keep_bits: int | None = None
+    memory_gb: float | None = None
     actors: int | None = None
     gpus_per_actor: float = 1.0
     address: str = "local"
+    ship_package: bool = False
     retry_failed: bool = False
     break_lock: bool = False
     overwrite: bool = False
@@ -109,7 +120,7 @@ class Request:
         from tism_scan.genome import Genome
         from tism_scan.intervals import wanted_spans
         from tism_scan.models import window_bp
-        from tism_scan.plan import ScanPlan, Scoring
+        from tism_scan.plan import ScanPlan
 
         with Genome(self.genome) as genome:
             chroms = {chrom: length for chrom, length in genome.chroms.items() if length}
@@ -122,15 +133,7 @@ class Request:
                 exclude_beds=self.exclude_bed,
             )
             model, tracks = self.model.load()
-            scoring = Scoring(
-                tracks,
-                window_bp(model),
-                self.scoring.stride,
-                self.scoring.stitch,
-                self.scoring.strands,
-                self.scoring.output_space,
-                self.values,  # type: ignore[arg-type]
-            )
+            scoring = self._scoring_as_recorded().scoring(tracks, window_bp(model), values=self.values)
             name, weights_digest = self.model.source().identity()
             return ScanPlan(
                 scoring,
@@ -143,6 +146,21 @@ class Request:
                 keep_bits=self.keep_bits,
             )
 
+    def _scoring_as_recorded(self) -> ScoringRequest:
+        """Return the scoring, with the precision of a store that exists unless another is asked for.
+
+        Else a scan that began on a GPU would not go on where the driver sees none.
+        """
+        from tism_scan.store import ScoreStore
+
+        if self.scoring.precision != "auto" or self.overwrite:
+            return self.scoring
+        try:
+            recorded = ScoreStore.open(self.out).plan
+        except StoreError:
+            return self.scoring
+        return replace(self.scoring, precision=recorded.scoring.precision)
+
     def create_store(self, plan: "ScanPlan") -> "ScoreStore":
         """Return the store, new or resumed."""
         from tism_scan.store import ScoreStore
@@ -153,7 +171,7 @@ class Request:
         """Return where to compute."""
         from tism_scan.ray_scan import RayOptions
 
-        return RayOptions(self.address, self.actors, self.gpus_per_actor)
+        return RayOptions(self.address, self.actors, self.gpus_per_actor, ships_package=self.ship_package)
 
 
 def provenance() -> dict[str, str]:
@@ -186,6 +204,7 @@ def scan_and_report(store: "ScoreStore", request: Request) -> int:
             request.model.source(),
             options=request.ray_options(),
             batch_size=request.model.batch_size,
+            memory_gb=request.memory_gb,
             retry_failed=request.retry_failed,
             break_lock=request.break_lock,
             on_progress=show,
@@ -222,17 +241,19 @@ def _say_what_is_next(store: "ScoreStore", progress: "Progress") -> int:
     if failures:
         say(f"{len(failures):,} blocks are missing; try them again with the same command and --retry-failed")
         return 1
-    say(f"next: tism-scan export {store.path} --out {store.path.parent / 'bigwig'}")
+    beside = store.path.parent / "bigwig" if isinstance(store.path, Path) else "bigwig"
+    say(f"next: tism-scan export {store.path} --out {beside}")
     return 0
 
 
 def _delete(request: Request) -> None:
     """Delete a store, and nothing else, once the user agrees and nobody writes it."""
+    from tism_scan.folder import open_folder
     from tism_scan.lease import Lease
     from tism_scan.store import ScoreStore
 
     path = request.out
-    if not path.exists():
+    if not open_folder(path).is_there():
         return
     store = ScoreStore.open(path)
     if not request.yes:
@@ -242,7 +263,4 @@ def _delete(request: Request) -> None:
         click.confirm(f"Delete {path} with its {n_done:,} finished blocks?", abort=True)
     with Lease(store.folder).acquire(break_lock=request.break_lock):
         pass
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        raise StoreError(f"cannot delete {path}: {error.strerror}; delete it by hand") from None
+    store.delete()

@@ -1,18 +1,19 @@
 """``tism-scan status``: what a store holds."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
 from tism_scan.cli.console import say, say_table
+from tism_scan.cli.place_options import STORE
+from tism_scan.places import Place
 
 
 @click.command(name="status")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=STORE)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def command(store: Path, *, as_json: bool) -> int:
+def command(store: Place, *, as_json: bool) -> int:
     """Show what STORE was made with, what is done, pending and failed, and who is writing it."""
     from tism_scan.status import store_status
 
