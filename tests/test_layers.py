@@ -17,7 +17,7 @@ ROOT = Path(tism_scan.__file__).parent
 ROWS = [
     ["errors"],
     ["alphabet", "intervals", "targets", "tracks", "places"],
-    ["tiling", "genome", "beluga", "attribution", "object_storage", "trunk", "web"],
+    ["tiling", "genome", "beluga", "attribution", "object_storage", "staging", "trunk", "web"],
     ["folder", "local_copies"],
     ["plan", "models"],
     ["trunk_cost", "engine", "ledger", "methods"],
