@@ -16,7 +16,9 @@ def store(tmp_path):
 
 
 def lines_of(store, *arguments):
-    run = CliRunner().invoke(status_module.command, [str(store.path), "--watch", *arguments], standalone_mode=False)
+    run = CliRunner().invoke(
+        status_module.command, [str(store.path), "--watch", *arguments], standalone_mode=False
+    )
     assert run.exception is None
     return run.return_value, run.output.splitlines()
 

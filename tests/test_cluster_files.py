@@ -30,7 +30,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 _VERSION = r"(\d+(?:\.\d+)*)"
 _IN_AN_IMAGES_NAME = rf":py{_VERSION}-ray{_VERSION}-torch{_VERSION}-cuda{_VERSION}"
 _IN_A_SCRIPT = rf"^python={_VERSION} ray={_VERSION} torch={_VERSION} cuda={_VERSION}$"
-_IN_THE_DOCKERFILE = rf"^ARG PYTHON={_VERSION}\nARG RAY={_VERSION}\nARG TORCH={_VERSION}\nARG CUDA={_VERSION}$"
+_IN_THE_DOCKERFILE = (
+    rf"^ARG PYTHON={_VERSION}\nARG RAY={_VERSION}\nARG TORCH={_VERSION}\nARG CUDA={_VERSION}$"
+)
 
 
 def text_of(name):
@@ -70,7 +72,9 @@ def test_other_mentions_of_ray_have_its_version(name):
 def edits_of(name):
     """Return what each line that is marked for the user sets, such as `region` or `--time`."""
     lines = [line for line in text_of(name).splitlines() if re.search(r"# EDIT\b", line)]
-    return {re.search(r"--?[\w-]+|[\w./-]*\w", line.replace("#SBATCH", ""))[0].split("=")[0] for line in lines}
+    return {
+        re.search(r"--?[\w-]+|[\w./-]*\w", line.replace("#SBATCH", ""))[0].split("=")[0] for line in lines
+    }
 
 
 @pytest.mark.parametrize("name", [*LAUNCHERS, *SCRIPTS, "kuberay-job.yaml"])
@@ -138,7 +142,10 @@ def test_head_computes_nothing_and_gpu_machines_come_and_go(name):
     assert types["gpu"]["resources"]["GPU"] >= 1
     assert types["gpu"]["min_workers"] == 0 < types["gpu"]["max_workers"]
     machine = types["gpu"]["node_config"]
-    spot = {"aws.yaml": ["InstanceMarketOptions", "MarketType"], "gcp.yaml": ["scheduling", "provisioningModel"]}
+    spot = {
+        "aws.yaml": ["InstanceMarketOptions", "MarketType"],
+        "gcp.yaml": ["scheduling", "provisioningModel"],
+    }
     for key in spot[name]:
         machine = machine[key]
     assert machine.lower() == "spot"
@@ -202,7 +209,9 @@ POD = fields(
         volumes={
             "type": "array",
             "items": fields(
-                ["name"], name=TEXT, persistentVolumeClaim=fields(["claimName"], claimName=TEXT, readOnly=SWITCH)
+                ["name"],
+                name=TEXT,
+                persistentVolumeClaim=fields(["claimName"], claimName=TEXT, readOnly=SWITCH),
             ),
         },
     ),
@@ -301,7 +310,9 @@ def test_gpu_workers_come_with_the_work_and_no_more_than_the_scan_asks_for(manif
 
 def test_every_pod_is_confined_has_the_image_and_is_behind_the_policy(manifest, pods):
     selector = manifest["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"]
-    assert manifest["NetworkPolicy"]["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"] == selector
+    assert (
+        manifest["NetworkPolicy"]["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"] == selector
+    )
     images = set()
     for pod in pods.values():
         assert pod["metadata"]["labels"] == selector

@@ -33,7 +33,17 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 HG38 = [
     *(248_956_422, 242_193_529, 198_295_559, 190_214_555, 181_538_259, 170_805_979, 159_345_973, 145_138_636),
     *(138_394_717, 133_797_422, 135_086_622, 133_275_309, 114_364_328, 107_043_718, 101_991_189, 90_338_345),
-    *(83_257_441, 80_373_285, 58_617_616, 64_444_167, 46_709_983, 50_818_468, 156_040_895, 57_227_415, 16_569),
+    *(
+        83_257_441,
+        80_373_285,
+        58_617_616,
+        64_444_167,
+        46_709_983,
+        50_818_468,
+        156_040_895,
+        57_227_415,
+        16_569,
+    ),
 ]
 BYTES_PER_VALUE = 3.5  # measured: mean TISM of the demo, lossless
 DOLLARS_PER_1000_PUTS = 0.005  # list price of S3 and of Google's standard class
@@ -208,17 +218,15 @@ def paper(arguments: argparse.Namespace) -> dict:
     """Print what hg38 takes, as a table."""
     from tism_scan.beluga import random_beluga
     from tism_scan.plan import ScanPlan, Scoring
-    from tism_scan.trunk_engine import TrunkEngine
     from tism_scan.tracks import Track
+    from tism_scan.trunk_engine import TrunkEngine
 
     model = random_beluga()
     chroms = {str(i): length for i, length in enumerate(HG38)}
     wanted = {chrom: ((0, length),) for chrom, length in chroms.items()}
     rows = []
     for n_tracks in (1, 100, 2002):
-        scoring = Scoring(
-            tuple(Track(str(i), (i,), (1.0,)) for i in range(n_tracks)), 2000, strands="both"
-        )
+        scoring = Scoring(tuple(Track(str(i), (i,), (1.0,)) for i in range(n_tracks)), 2000, strands="both")
         flop_per_bp = TrunkEngine(model, scoring, device="cpu").flop_per_window() / scoring.stride
         plan = ScanPlan(scoring, "0" * 64, "0" * 64, chroms, wanted)
         n_blocks = sum(1 for _ in plan.all_blocks())
@@ -239,7 +247,12 @@ def paper(arguments: argparse.Namespace) -> dict:
                 "dollars_a_month": gigabytes * DOLLARS_PER_GB_MONTH,
             }
         )
-        print(", ".join(f"{key} {value:,.4g}" if isinstance(value, float) else f"{key} {value:,}" for key, value in rows[-1].items()))
+        print(
+            ", ".join(
+                f"{key} {value:,.4g}" if isinstance(value, float) else f"{key} {value:,}"
+                for key, value in rows[-1].items()
+            )
+        )
     return {"rows": rows}
 
 

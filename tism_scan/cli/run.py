@@ -59,11 +59,15 @@ _PATH = click.Path(path_type=Path)
 @memory_option
 @click.option("--actors", type=click.IntRange(1), help="Ray actors. [default: as many as fit]")
 @click.option(
+    "--max-actors", type=click.IntRange(1), help="Ask a cluster that grows for up to so many actors."
+)
+@click.option(
     "--gpus-per-actor",
     type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="GPUs each.",
+    help="GPUs each, such as 0.5; waits for GPUs to come. [default: 1 where there are any, else CPU cores]",
+)
+@click.option(
+    "--stage-genome", type=_PATH, metavar="FOLDER", help="Copy the genome here, on each node's own disk."
 )
 @click.option(
     "--address",
@@ -107,7 +111,9 @@ class Request:
     keep_bits: int | None = None
     memory_gb: float | None = None
     actors: int | None = None
-    gpus_per_actor: float = 1.0
+    max_actors: int | None = None
+    gpus_per_actor: float | None = None
+    stage_genome: Path | None = None
     address: str = "local"
     ship_package: bool = False
     retry_failed: bool = False
@@ -171,7 +177,13 @@ class Request:
         """Return where to compute."""
         from tism_scan.ray_scan import RayOptions
 
-        return RayOptions(self.address, self.actors, self.gpus_per_actor, ships_package=self.ship_package)
+        return RayOptions(
+            self.address,
+            self.actors,
+            self.max_actors,
+            self.gpus_per_actor,
+            ships_package=self.ship_package,
+        )
 
 
 def provenance() -> dict[str, str]:
@@ -205,6 +217,7 @@ def scan_and_report(store: "ScoreStore", request: Request) -> int:
             options=request.ray_options(),
             batch_size=request.model.batch_size,
             memory_gb=request.memory_gb,
+            stage_folder=request.stage_genome,
             retry_failed=request.retry_failed,
             break_lock=request.break_lock,
             on_progress=show,
