@@ -54,7 +54,8 @@ class BlockWorker:
     """Turns blocks into published scores; on Ray, the actor.
 
     Two threads may call `process` at once, so that one block's sequence is fetched and another's scores are
-    written while the model works on a third thread of its own. A further thread may call `abandon`. A subclass may compute with another engine.
+    written while the model works on a third thread of its own; one more may call `abandon`. A subclass may
+    compute with another engine.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:

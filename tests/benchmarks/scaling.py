@@ -33,21 +33,20 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 HG38 = [
     *(248_956_422, 242_193_529, 198_295_559, 190_214_555, 181_538_259, 170_805_979, 159_345_973, 145_138_636),
     *(138_394_717, 133_797_422, 135_086_622, 133_275_309, 114_364_328, 107_043_718, 101_991_189, 90_338_345),
-    *(
-        83_257_441,
-        80_373_285,
-        58_617_616,
-        64_444_167,
-        46_709_983,
-        50_818_468,
-        156_040_895,
-        57_227_415,
-        16_569,
-    ),
+    *(83_257_441, 80_373_285, 58_617_616, 64_444_167, 46_709_983, 50_818_468, 156_040_895, 57_227_415),
+    16_569,
 ]
 BYTES_PER_VALUE = 3.5  # measured: mean TISM of the demo, lossless
 DOLLARS_PER_1000_PUTS = 0.005  # list price of S3 and of Google's standard class
 DOLLARS_PER_GB_MONTH = 0.023
+
+
+def shown(figures: dict) -> str:
+    """Return figures on one line."""
+    return ", ".join(
+        f"{key} {value:,.4g}" if isinstance(value, float) else f"{key} {value:,}"
+        for key, value in figures.items()
+    )
 
 
 class Watch:
@@ -161,13 +160,7 @@ def simulated(arguments: argparse.Namespace) -> dict:
             n_blocks = round(n_actors * arguments.seconds / arguments.block_s)
             store = ScoreStore.create(Path(name) / f"{n_actors}.zarr", plan_of_blocks(min(n_blocks, 100_000)))
             figures["runs"].append(run_asleep(store, n_actors, arguments.block_s))
-            print(
-                ", ".join(
-                    f"{key} {value:,.3f}" if isinstance(value, float) else f"{key} {value:,}"
-                    for key, value in figures["runs"][-1].items()
-                ),
-                flush=True,
-            )
+            print(shown(figures["runs"][-1]), flush=True)
     return figures
 
 
@@ -247,12 +240,7 @@ def paper(arguments: argparse.Namespace) -> dict:
                 "dollars_a_month": gigabytes * DOLLARS_PER_GB_MONTH,
             }
         )
-        print(
-            ", ".join(
-                f"{key} {value:,.4g}" if isinstance(value, float) else f"{key} {value:,}"
-                for key, value in rows[-1].items()
-            )
-        )
+        print(shown(rows[-1]))
     return {"rows": rows}
 
 

@@ -58,9 +58,7 @@ _PATH = click.Path(path_type=Path)
 )
 @memory_option
 @click.option("--actors", type=click.IntRange(1), help="Ray actors. [default: as many as fit]")
-@click.option(
-    "--max-actors", type=click.IntRange(1), help="Ask a cluster that grows for up to so many actors."
-)
+@click.option("--max-actors", type=click.IntRange(1), help="Have a cluster that grows do so for as many.")
 @click.option(
     "--gpus-per-actor",
     type=click.FloatRange(0, min_open=True),

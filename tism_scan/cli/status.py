@@ -13,9 +13,7 @@ from tism_scan.places import Place
 @click.command(name="status")
 @click.argument("store", type=STORE)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-@click.option(
-    "--watch", "is_watching", is_flag=True, help="Print a line every few seconds until all is done."
-)
+@click.option("--watch", "is_watching", is_flag=True, help="Print a line now and then until all is done.")
 @click.option(
     "--every",
     type=click.FloatRange(0, min_open=True),
