@@ -7,6 +7,7 @@ import os
 import time
 
 import numpy as np
+import ray
 import torch
 
 from tism_scan.alphabet import is_acgt
@@ -132,4 +133,36 @@ class MortalBelugaWorker(SlowBelugaWorker):
         if block.i_block == ODD_BLOCK and not died.exists():
             died.touch()
             os._exit(1)
+        return super().process(block)
+
+
+class SnailWorker(UnhurriedWorker):
+    """The first of these needs a minute for a block."""
+
+    def start(self):
+        self.is_slow = self.claim("snail")
+        return super().start()
+
+    def process(self, block):
+        if self.is_slow:
+            time.sleep(60)
+        return super().process(block)
+
+
+class PlacedWorker(UnhurriedWorker):
+    """Notes which of Ray's nodes, and which GPU, it computes on."""
+
+    def start(self):
+        context = ray.get_runtime_context()
+        self.note("places", f"{context.get_node_id()} {','.join(map(str, ray.get_gpu_ids())) or '-'}")
+        return super().start()
+
+
+class PlacedBelugaWorker(BlockWorker):
+    """Computes real scores, slowly enough for all nodes to have a part, and notes its node at each block."""
+
+    def process(self, block):
+        time.sleep(0.1)
+        with open(self.setup.store.parent / "places", "a") as file:
+            file.write(f"{ray.get_runtime_context().get_node_id()}\n")
         return super().process(block)

@@ -284,6 +284,16 @@ def test_actor_that_fails_at_every_block_is_replaced(quick):
     assert not progress.failed
 
 
+def test_slow_actor_does_not_hold_up_the_end_of_the_scan(quick):
+    began = time.monotonic()
+    progress = quick(ray_workers.SnailWorker, n_actors=2)
+    assert time.monotonic() - began < 30  # the slow one's blocks take a minute each
+    assert progress.n_blocks == N_BLOCKS
+    assert list(quick.store.pending()) == []
+    scores = quick.store.read("c", 0, 60, 0)
+    np.testing.assert_array_equal(scores, np.where(quick.codes < 4, quick.codes, np.float32(np.nan)))
+
+
 def test_scan_goes_on_without_a_node_that_lacks_the_files(quick, caplog):
     progress = quick(ray_workers.BadNodeWorker, n_actors=2)
     assert progress.n_blocks == N_BLOCKS

@@ -1,14 +1,16 @@
 """How a scan scales: with actors for real, with simulated GPUs, and on paper.
 
     python tests/benchmarks/scaling.py real [--repeats 3]
-    python tests/benchmarks/scaling.py simulated [--actors 1,8,64,256] [--block-s 0.67] [--seconds 60]
+    python tests/benchmarks/scaling.py simulated [--actors 1,8,64,256] [--block-s 0.67] [--seats 1]
     python tests/benchmarks/scaling.py paper [--flop-per-s 3.3e13] [--dollars-per-hour 4]
 
 real: the demo's model and genome, one thread an actor, two actors against one; it wants two idle cores.
 Efficiency is half the ratio of the rates, each from the moment when all actors are ready to the last block.
 
 simulated: actors that sleep for as long as a GPU would need for a block. All else is the scan's own: its
-pending blocks, its loop, its actors, each a process. Efficiency is the actors' time asleep over their time.
+pending blocks, its loop, its actors. Each is a process, or, where a machine does not hold hundreds of them,
+one of several seats in a process; the driver calls, waits for and counts them alike. Efficiency is the time
+that perfectly fed actors would need over the time that was needed.
 
 paper: what hg38 takes on 1, 8 and 64 GPUs, from stated rates.
 """
@@ -24,6 +26,7 @@ import time
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 from tism_scan.tiling import Block
 
@@ -107,6 +110,7 @@ class SleepSetup:
     """What a sleeping actor needs; light, so that hundreds of them fit a small machine."""
 
     block_s: float
+    n_seats: int = 1
     n_threads: int = 1
 
 
@@ -124,15 +128,42 @@ class SleepWorker:
 
     def __init__(self, setup: SleepSetup) -> None:
         self.block_s = setup.block_s
-        self.gpu = threading.Lock()
+        self.gpus = [threading.Lock() for _ in range(setup.n_seats)]
 
     def start(self) -> str:
         return os.uname().nodename
 
-    def process(self, block: Block) -> SleepReport:
-        with self.gpu:
+    def process(self, block: Block, seat: int = 0) -> SleepReport:
+        with self.gpus[seat]:
             time.sleep(self.block_s)
         return SleepReport(block, len(block), self.block_s)
+
+
+class Call:
+    """A method of an actor, called for one of its seats."""
+
+    def __init__(self, method, *seat: int) -> None:
+        self.method, self.seat = method, seat
+
+    def remote(self, *arguments):
+        return self.method.remote(*arguments, *self.seat)
+
+
+class Seats:
+    """Makes what the pool takes for actors: seats in actors that hold several."""
+
+    def __init__(self, n_seats: int) -> None:
+        self.n_seats, self.n_taken, self.held = n_seats, 0, None
+
+    def remote(self, setup: SleepSetup):
+        import ray
+
+        seat = self.n_taken % self.n_seats
+        if seat == 0:
+            actor = ray.remote(SleepWorker).options(num_cpus=0, max_concurrency=2 * self.n_seats)
+            self.held = actor.remote(setup)
+        self.n_taken += 1
+        return SimpleNamespace(start=Call(self.held.start), process=Call(self.held.process, seat))
 
 
 def plan_of_blocks(n_blocks: int):
@@ -159,12 +190,12 @@ def simulated(arguments: argparse.Namespace) -> dict:
         for n_actors in map(int, arguments.actors.split(",")):
             n_blocks = round(n_actors * arguments.seconds / arguments.block_s)
             store = ScoreStore.create(Path(name) / f"{n_actors}.zarr", plan_of_blocks(min(n_blocks, 100_000)))
-            figures["runs"].append(run_asleep(store, n_actors, arguments.block_s))
+            figures["runs"].append(run_asleep(store, n_actors, arguments))
             print(shown(figures["runs"][-1]), flush=True)
     return figures
 
 
-def run_asleep(store, n_actors: int, block_s: float) -> dict:
+def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
     """Return the figures of one simulated scan."""
     import ray
 
@@ -183,7 +214,9 @@ def run_asleep(store, n_actors: int, block_s: float) -> dict:
         runtime_env={"env_vars": {"PYTHONPATH": f"{here}:{os.environ.get('PYTHONPATH', '')}"}},
     )
     try:
-        pool = ActorPool(SleepSetup(block_s), options, SleepWorker)
+        pool = ActorPool(SleepSetup(arguments.block_s, arguments.seats), options, SleepWorker)
+        if arguments.seats > 1:
+            pool._actor_class = Seats(arguments.seats)
         pool.grow(n_actors)
         while len(pool.ready) < n_actors:
             pool.wait(1.0)
@@ -192,11 +225,10 @@ def run_asleep(store, n_actors: int, block_s: float) -> dict:
         began, cpu_began = time.perf_counter(), time.process_time()
         loop.run()
         seconds, driver_cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
-        pool.close()
     finally:
         ray.shutdown()
     # No driver can do better than whole blocks, one after the other, on each actor.
-    best_s = -(-progress.n_blocks // n_actors) * block_s
+    best_s = -(-progress.n_blocks // n_actors) * arguments.block_s
     return {
         "n_actors": n_actors,
         "n_blocks": progress.n_blocks,
@@ -257,6 +289,7 @@ def main() -> None:
             kind.add_argument("--actors", default="1,8,64")
             kind.add_argument("--block-s", type=float, default=0.67)
             kind.add_argument("--seconds", type=float, default=60)
+            kind.add_argument("--seats", type=int, default=1)
         else:
             kind.add_argument("--flop-per-s", type=float, default=3.3e13)
             kind.add_argument("--dollars-per-hour", type=float, default=4.0)
