@@ -149,20 +149,34 @@ class SnailWorker(UnhurriedWorker):
         return super().process(block)
 
 
-class PlacedWorker(UnhurriedWorker):
-    """Notes which of Ray's nodes, and which GPU, it computes on."""
+class Placed(BlockWorker):
+    """Notes which of Ray's nodes, and which GPU, it computes on, and waits for its fellows if told of them."""
 
     def start(self):
         context = ray.get_runtime_context()
-        self.note("places", f"{context.get_node_id()} {','.join(map(str, ray.get_gpu_ids())) or '-'}")
+        gpus = ",".join(map(str, ray.get_gpu_ids())) or "-"
+        with open(self.setup.store.parent / "places", "a") as file:
+            file.write(f"{context.get_node_id()} {gpus}\n")
         return super().start()
 
+    def process(self, block):
+        told = self.setup.store.parent / "n_fellows"
+        n_fellows = int(told.read_text()) if told.exists() else 1
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if len((self.setup.store.parent / "places").read_text().splitlines()) >= n_fellows:
+                break
+            time.sleep(0.05)
+        return super().process(block)
 
-class PlacedBelugaWorker(BlockWorker):
-    """Computes real scores, slowly enough for all nodes to have a part, and notes its node at each block."""
+
+class PlacedWorker(Placed, UnhurriedWorker):
+    """Computes next to nothing."""
+
+
+class PlacedBelugaWorker(Placed):
+    """Computes real scores, slowly enough for all to have a part."""
 
     def process(self, block):
         time.sleep(0.1)
-        with open(self.setup.store.parent / "places", "a") as file:
-            file.write(f"{ray.get_runtime_context().get_node_id()}\n")
         return super().process(block)

@@ -28,7 +28,7 @@ SCRIPTS = ["slurm.sbatch", "local.sh"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 _VERSION = r"(\d+(?:\.\d+)*)"
-_IN_AN_IMAGES_NAME = rf":py{_VERSION}-ray{_VERSION}-torch{_VERSION}-cuda{_VERSION}"
+_IN_AN_IMAGES_NAME = rf"\bpy{_VERSION}-ray{_VERSION}-torch{_VERSION}-cuda{_VERSION}"
 _IN_A_SCRIPT = rf"^python={_VERSION} ray={_VERSION} torch={_VERSION} cuda={_VERSION}$"
 _IN_THE_DOCKERFILE = (
     rf"^ARG PYTHON={_VERSION}\nARG RAY={_VERSION}\nARG TORCH={_VERSION}\nARG CUDA={_VERSION}$"
@@ -450,3 +450,14 @@ def test_scan_over_ssh_ends_its_nodes_and_keeps_the_secret_from_the_command_line
             break
         subprocess.run(["sleep", "0.1"], check=True)
     assert ends.read_text().split() == ["ended"] * 3
+
+
+def test_dashboard_shows_metrics_that_the_scan_exports():
+    source = (ROOT / "tism_scan" / "metrics.py").read_text()
+    counters = {f"ray_{name}_total" for name in re.findall(r'Counter\("(\w+)"', source)}
+    gauges = {f"ray_{name}" for name in re.findall(r'Gauge\("(\w+)"', source)}
+    panels = json.loads(text_of("grafana.json"))["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    shown = {name for query in queries for name in re.findall(r"\bray_\w+", query)}
+    assert shown == counters | gauges
+    assert len({panel["id"] for panel in panels}) == len(panels)
