@@ -57,6 +57,7 @@ class ObjectServer:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._conditional = threading.Lock()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
+        self._server.handle_error = lambda *_: None  # a client that has lost patience hangs up
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -70,6 +71,7 @@ class ObjectServer:
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": REGION,
+            "NO_PROXY": "127.0.0.1",
             "GOOGLE_BASE_URL": self.url,
             "GOOGLE_BEARER_TOKEN": "a-token",
         }

@@ -150,7 +150,7 @@ class SnailWorker(UnhurriedWorker):
 
 
 class Placed(BlockWorker):
-    """Notes which of Ray's nodes, and which GPU, it computes on, and waits for its fellows if told of them."""
+    """Notes which of Ray's nodes, and which GPU, it has, and waits for its fellows if told of them."""
 
     def start(self):
         context = ray.get_runtime_context()

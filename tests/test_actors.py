@@ -4,7 +4,8 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
 
-from tism_scan.actors import RayOptions, connected, cpus_per_actor, is_accident
+from tism_scan.actors import cpus_per_actor, is_accident
+from tism_scan.cluster import RayOptions, connected
 from tism_scan.errors import ClusterError, ScanError
 
 # As Ray 2.60 writes it of a process that was killed; it speaks of nodes, too.

@@ -50,6 +50,7 @@ def site(monkeypatch):
     """Return the address of a file, and what counts how often it was asked for."""
     monkeypatch.setattr(local_copies, "PAUSES_S", (0.01, 0.01))
     monkeypatch.setattr(Site, "counts", Counter(), raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

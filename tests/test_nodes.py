@@ -7,7 +7,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tism_scan import nodes
-from tism_scan.actors import RayOptions, connected
+from tism_scan.cluster import RayOptions, connected
 from tism_scan.errors import ClusterError
 
 # Run by every Python of a node: it hides this package there, but for what Ray has brought.

@@ -44,6 +44,10 @@ class Folder(Protocol):
         """Remove an object, if it is there."""
         ...
 
+    def sweep(self, idle_s: float) -> list[str]:
+        """Remove what broken-off writers left and nobody has touched for so long, and return the keys."""
+        ...
+
     def is_there(self) -> bool:
         """Return whether there is such a folder."""
         ...
@@ -156,6 +160,31 @@ class LocalFolder:
         """Remove an object, if it is there."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (self.root / key).unlink()
+
+    def sweep(self, idle_s: float) -> list[str]:
+        """Remove temporary files that nobody has written to for so long, and return their keys.
+
+        Their age is told by the file system's own clock.
+        """
+        partials = list(self.root.rglob(f"*{_PARTIAL}"))
+        if not partials:
+            return []
+        now = self._now()
+        swept = []
+        for path in partials:
+            with contextlib.suppress(FileNotFoundError):  # its writer ended meanwhile
+                if now - path.stat().st_mtime >= idle_s:
+                    path.unlink()
+                    swept.append(path.relative_to(self.root).as_posix())
+        return sorted(swept)
+
+    def _now(self) -> float:
+        """Return the file system's time; a file server's clock may differ from ours."""
+        partial = self._write_partial(self.root / "clock", b"")
+        try:
+            return partial.stat().st_mtime
+        finally:
+            partial.unlink()
 
     def is_there(self) -> bool:
         """Return whether there is such a folder."""

@@ -5,6 +5,7 @@ marker is published after the shard, so a marker never promises what is not ther
 from the scores themselves.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ ROOT = ".scan"
 RUN_KEY = f"{ROOT}/run.json"
 DONE = f"{ROOT}/done"
 FAILED = f"{ROOT}/failed"
+DEVICES = f"{ROOT}/devices"
 _MARKER = re.compile(r"(\d+)\.(\d+)\.(\d+)\.(\d+)\.([0-9a-f]{8})")
 
 
@@ -146,6 +148,17 @@ class Ledger:
         """Make a failed block pending again."""
         self.folder.remove(_failure_key(i_chrom, block.i_block))
 
+    def note_device(self, name: str) -> None:
+        """Record that a kind of device computes blocks."""
+        key = f"{DEVICES}/{hashlib.sha256(name.encode()).hexdigest()[:12]}.txt"
+        if self.folder.get(key) is None:
+            self.folder.put(key, name.encode())
+
+    def devices(self) -> list[str]:
+        """Return the kinds of devices that computed blocks."""
+        contents = map(self.folder.get, sorted(self.folder.sizes(DEVICES)))
+        return sorted(content.decode(errors="replace") for content in contents if content)
+
     def failures(self) -> list[Failure]:
         """Return the blocks that were given up, ordered by chrom name and position.
 
@@ -157,6 +170,16 @@ class Ledger:
         contents = {key: self.folder.get(key) for key in self.folder.sizes(FAILED)}
         failures = [_failure(key, content) for key, content in contents.items() if content is not None]
         return sorted(failures, key=lambda failure: (failure.chrom, failure.i_block))
+
+    def damaged_failures(self) -> list[str]:
+        """Return the keys of records of failed blocks that cannot be read."""
+        damaged = []
+        for key in self.folder.sizes(FAILED):
+            try:
+                _failure(key, self.folder.get(key) or b"")
+            except StoreError:
+                damaged.append(key)
+        return damaged
 
 
 def _failure(key: str, content: bytes) -> Failure:

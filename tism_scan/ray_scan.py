@@ -26,11 +26,10 @@ from tism_scan.actors import (
     Failed,
     Finished,
     Lost,
-    RayOptions,
-    connected,
 )
+from tism_scan.cluster import RayOptions, connected
 from tism_scan.errors import LeaseError, StorageFullError
-from tism_scan.lease import Lease
+from tism_scan.lease import STALE_S, Lease
 from tism_scan.metrics import ScanMetrics
 from tism_scan.models import ModelSource
 from tism_scan.order import WidestFirst
@@ -45,7 +44,7 @@ __all__ = ["Progress", "RayOptions", "scan_on_ray"]
 
 MAX_ATTEMPTS = 3
 MAX_LOSSES = 20
-DRAIN_S = 30.0
+DRAIN_S = 25.0  # which leaves five of the thirty promised for Ray to end
 POLL_S = 0.5
 
 log = logging.getLogger(__name__)
@@ -138,12 +137,13 @@ def scan_on_ray(
     StorageFullError
         If there is no room left; finished blocks are kept.
     ScanError
-        If the cluster cannot be reached, or no actor can be started.
+        If the cluster cannot be reached or is lost, or no actor can be started.
     """
     options = options or RayOptions()
     source = model if isinstance(model, ModelSource) else ModelSource(weights=model)
     stop = threading.Event()
     with Lease(store.folder, on_lost=stop.set).acquire(break_lock=break_lock) as lease:
+        store.folder.sweep(STALE_S)
         blocks = WidestFirst(store.plan, store.pending(retry_failed=retry_failed))
         progress = Progress(blocks.n_blocks, blocks.n_bp)
         if progress.n_blocks_total == 0:
@@ -158,7 +158,8 @@ def scan_on_ray(
             memory_gb=memory_gb,
             stage_folder=stage_folder.absolute() if stage_folder else None,
         )
-        with connected(options), _stopping_on_signals(stop):
+        # Twice: before, for those who lose patience while Ray starts, and after, for Ray takes SIGTERM.
+        with _stopping_on_signals(stop), connected(options), _stopping_on_signals(stop):
             metrics = ScanMetrics()
 
             def show(progress: Progress) -> None:
@@ -182,10 +183,7 @@ def scan_on_ray(
 
 @contextlib.contextmanager
 def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Set an event at the first SIGINT or SIGTERM; a second SIGINT raises KeyboardInterrupt.
-
-    Enter it after ``ray.init``, which takes SIGTERM for itself.
-    """
+    """Set an event at the first SIGINT or SIGTERM; a second SIGINT raises KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -230,7 +228,7 @@ class _Loop:
         stop_began = None
         while True:
             if self.stop.is_set():
-                stop_began = stop_began or time.monotonic()
+                stop_began = stop_began or self._begin_to_stop()
             else:
                 self._feed()
             if not self._n_awaited() and (self.stop.is_set() or not self._has_blocks()):
@@ -250,6 +248,16 @@ class _Loop:
             self._report()
         self.progress.was_stopped = self.stop.is_set() and self._n_left() > 0
         self._report()
+
+    def _begin_to_stop(self) -> float:
+        """Say what is waited for, and return the time."""
+        if self._n_awaited():
+            log.warning(
+                "stopping; the %d blocks in flight get %.0f s to finish, a second Ctrl-C stops at once",
+                self._n_awaited(),
+                DRAIN_S,
+            )
+        return time.monotonic()
 
     def _has_blocks(self) -> bool:
         return bool(self.has_more or self.again or self.suspects)

@@ -20,8 +20,9 @@ def store_status(path: str | Place) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``path``, ``is_complete``, ``plan``, ``provenance``, ``lease`` (who is writing, or None), ``total``,
-        ``chroms`` (blocks and bases that are done, pending and failed, of each chrom) and ``failures``.
+        ``path``, ``is_complete``, ``plan``, ``provenance``, ``devices`` (what computed the blocks), ``lease``
+        (who is writing, or None), ``total``, ``chroms`` (blocks and bases that are done, pending and failed,
+        of each chrom) and ``failures``.
 
     Raises
     ------
@@ -52,6 +53,7 @@ def store_status(path: str | Place) -> dict[str, Any]:
         "is_complete": not total["blocks_pending"] and not total["blocks_failed"],
         "plan": store.plan.to_json(),
         "provenance": store.ledger.provenance(),
+        "devices": store.ledger.devices(),
         "lease": None if owner is None or owner.is_gone() else str(owner),
         "total": _complete(total),
         "chroms": chroms,

@@ -1,13 +1,15 @@
 """What computes blocks in a process of its own: the model, the genome and the store, opened once."""
 
 import os
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from tism_scan.engine import Engine
+from tism_scan import __version__
+from tism_scan.engine import Engine, device_name
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.genome import Genome
 from tism_scan.models import ModelSource
@@ -38,6 +40,8 @@ class WorkerSetup:
         CPU threads for the model; Ray itself would leave an actor one.
     stage_folder : Path or None
         Where on the node's own disk a copy of the genome is kept; None reads it where it is.
+    version : str
+        The driver's release of this package.
     """
 
     store: Place
@@ -48,6 +52,7 @@ class WorkerSetup:
     memory_gb: float | None = None
     n_threads: int = 1
     stage_folder: Path | None = None
+    version: str = __version__
 
 
 class BlockWorker:
@@ -71,10 +76,16 @@ class BlockWorker:
         Raises
         ------
         TismScanError
-            If this node does not see the store, the genome or the weights; the node is named.
+            If this node does not see the store, the genome or the weights, or has another release of this
+            package; the node is named.
         """
         node = os.uname().nodename
         try:
+            if self.setup.version != __version__:
+                raise ScanError(
+                    f"tism-scan {__version__} is installed here, and {self.setup.version} where the scan was "
+                    "started; install the same"
+                )
             self.store = ScoreStore.open(self.setup.store)
             plan = self.store.plan
             if plan.digest() != self.setup.plan_digest:
@@ -82,6 +93,7 @@ class BlockWorker:
             self.genome = Genome(self.genome_here(plan))
             check_genome(self.genome, plan)
             self.engine = self._model_thread.submit(self.make_engine, plan).result()
+            self.store.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
         except TismScanError as error:
             raise ScanError(f"on node {node}: {error}") from None
         return node
@@ -124,3 +136,20 @@ class BlockWorker:
     def abandon(self, block: Block) -> None:
         """Return when this worker will not touch a block's objects any more."""
         self._publishing.abandon(block)
+
+
+def name_of_device(device: object) -> str:
+    """Return what computes the scores, for the record: kinds of device round differently."""
+    if str(device).startswith("cuda"):
+        return device_name(str(device))
+    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _processor() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -40,11 +40,7 @@ _SOURCE_OPTIONS = (
         "--alphabet", metavar="ACGT", help="Order of the input channels, if the model does not say it."
     ),
 )
-_BATCH_SIZE = click.option(
-    "--batch-size", type=click.IntRange(1), help="Windows computed together. [default: auto]"
-)
-_OPTIONS = (
-    *_SOURCE_OPTIONS,
+_TRACK_OPTIONS = (
     click.option(
         "--tracks", metavar="SPEC", help="Indices, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'."
     ),
@@ -54,7 +50,9 @@ _OPTIONS = (
     click.option(
         "--group", multiple=True, metavar="NAME=SPEC", help="Add a track: the mean of these outputs."
     ),
-    _BATCH_SIZE,
+)
+_BATCH_SIZE = click.option(
+    "--batch-size", type=click.IntRange(1), help="Windows computed together. [default: auto]"
 )
 _DEVICE = click.option(
     "--device", metavar="cpu|cuda", help="Where to compute. [default: a GPU if there is one]"
@@ -115,11 +113,19 @@ class ModelRequest:
         return model, select_tracks(self.tracks, n_outputs, names, self.group)
 
 
+def source_options(command: Command) -> Command:
+    """Return a command with the options that say which model it is, but not of which tracks."""
+    return _with(command, *_SOURCE_OPTIONS, _BATCH_SIZE)
+
+
 def timed_model_options(command: Command) -> Command:
     """Return a command with the options of a model that is merely timed, whichever its tracks."""
-    for option in reversed((*_SOURCE_OPTIONS, _BATCH_SIZE, _DEVICE)):
-        command = option(command)
-    return command
+    return source_options(_DEVICE(command))
+
+
+def model_options_without_device(command: Command) -> Command:
+    """Return a command with the options of a model and its tracks; actors choose their own device."""
+    return _with(command, *_SOURCE_OPTIONS, *_TRACK_OPTIONS, _BATCH_SIZE)
 
 
 def model_options(command: Command) -> Command:
@@ -127,9 +133,8 @@ def model_options(command: Command) -> Command:
     return model_options_without_device(_DEVICE(command))
 
 
-def model_options_without_device(command: Command) -> Command:
-    """Return a command with these options, but for the device: actors choose their own."""
-    for option in reversed(_OPTIONS):
+def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 

@@ -44,6 +44,7 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     )
     say(f"genome      sha256 {plan['genome_digest'][:12]}   weights sha256 {plan['weights_digest'][:12]}")
     say(f"blocks      of {plan['block_bp']:,} bp")
+    say(f"computed on {'; '.join(status['devices']) or 'nothing yet'}")
     say(f"written by  {status['lease'] or 'nobody now'}")
     rows = [_row(chrom) for chrom in status["chroms"]]
     if len(rows) > 1:
