@@ -17,10 +17,10 @@ ROOT = Path(tism_scan.__file__).parent
 ROWS = [
     ["errors"],
     ["alphabet", "intervals", "targets", "tracks", "places"],
-    ["tiling", "genome", "beluga", "attribution", "object_storage", "trunk", "web"],
+    ["tiling", "genome", "beluga", "attribution", "object_storage", "staging", "trunk", "web"],
     ["folder", "local_copies"],
-    ["plan", "models"],
-    ["trunk_cost", "engine", "ledger", "methods"],
+    ["plan", "models", "publishing", "demand", "metrics"],
+    ["trunk_cost", "engine", "ledger", "methods", "order", "stragglers"],
     ["trunk_head", "lease", "method_values"],
     ["trunk_engine"],
     ["locus", "audit", "arrays", "bench"],
@@ -48,7 +48,7 @@ DOORS = {
     "psutil": {"bigwig", "lease"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
-    "ray": {"actors", "cluster", "nodes"},
+    "ray": {"actors", "cluster", "demand", "metrics", "nodes"},
     "rich": {"cli"},
     "tangermeme": {"attribution"},
     "torch": {

@@ -35,12 +35,17 @@ log = logging.getLogger(__name__)
 )
 @scan_options
 @click.option("--actors", type=click.IntRange(1), help="Ray actors. [default: as many as fit]")
+@click.option("--max-actors", type=click.IntRange(1), help="Have a cluster that grows do so for as many.")
 @click.option(
     "--gpus-per-actor",
     type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="GPUs each.",
+    help="GPUs each, such as 0.5; waits for GPUs to come. [default: 1 where there are any, else CPU cores]",
+)
+@click.option(
+    "--stage-genome",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Copy the genome here, on each node's own disk.",
 )
 @click.option(
     "--address",
@@ -73,7 +78,9 @@ class Request:
     scan: ScanRequest
     out: Place
     actors: int | None = None
-    gpus_per_actor: float = 1.0
+    max_actors: int | None = None
+    gpus_per_actor: float | None = None
+    stage_genome: Path | None = None
     address: str = "local"
     ship_package: bool = False
     retry_failed: bool = False
@@ -115,7 +122,13 @@ class Request:
         """Return where to compute."""
         from tism_scan.ray_scan import RayOptions
 
-        return RayOptions(self.address, self.actors, self.gpus_per_actor, ships_package=self.ship_package)
+        return RayOptions(
+            self.address,
+            self.actors,
+            self.max_actors,
+            self.gpus_per_actor,
+            ships_package=self.ship_package,
+        )
 
 
 def provenance() -> dict[str, str]:
@@ -165,6 +178,7 @@ def scan_and_report(store: "ScoreStore", request: Request) -> int:
             options=request.ray_options(),
             batch_size=request.scan.model.batch_size,
             memory_gb=request.scan.memory_gb,
+            stage_folder=request.stage_genome,
             retry_failed=request.retry_failed,
             break_lock=request.break_lock,
             on_progress=show,
