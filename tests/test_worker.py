@@ -1,5 +1,6 @@
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,23 @@ def test_worker_that_lacks_a_file_says_so_and_names_its_node(setup, change, mess
     change(setup)
     with pytest.raises(TismScanError, match=f"^on node {re.escape(os.uname().nodename)}: .*{message}"):
         BlockWorker(setup).start()
+
+
+def test_worker_reads_a_copy_of_the_genome_if_one_is_asked_for(setup, tmp_path):
+    worker = BlockWorker(replace(setup, stage_folder=tmp_path / "node"))
+    worker.start()
+    assert worker.genome.path.is_relative_to(tmp_path / "node")
+    assert worker.genome.path.read_bytes() == setup.genome.read_bytes()
+    assert worker.process(next(worker.store.pending())).n_scored == 280
+
+
+def test_block_that_another_worker_finished_is_not_published(setup):
+    worker = BlockWorker(setup)
+    worker.start()
+    (block,) = worker.store.pending()
+    worker.abandon(block)
+    worker.process(block)
+    assert list(worker.store.pending()) == [block]
 
 
 def test_worker_that_sees_another_store_says_so(setup, tmp_path):

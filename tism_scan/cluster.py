@@ -34,8 +34,11 @@ class RayOptions:
         the cluster that it has.
     n_actors : int or None
         As many as fit the cluster, if None.
-    gpus_per_actor : float
-        Share of a GPU that an actor takes, where there are GPUs.
+    max_actors : int or None
+        Ask a cluster that grows by itself for as many as these, and use no more.
+    gpus_per_actor : float or None
+        GPUs, or the share of one, that an actor takes. None computes on a whole GPU each where there are
+        GPUs, else on CPU cores; a number waits for GPUs that are yet to come.
     n_cpus, n_gpus : int or None
         What a local Ray may use; everything, if None.
     ships_package : bool
@@ -44,7 +47,8 @@ class RayOptions:
 
     address: str = "local"
     n_actors: int | None = None
-    gpus_per_actor: float = 1.0
+    max_actors: int | None = None
+    gpus_per_actor: float | None = None
     n_cpus: int | None = None
     n_gpus: int | None = None
     ships_package: bool = False
@@ -141,6 +145,11 @@ class ClusterWatch:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the head is gone, and Ray must not be asked for anything."""
+        return self._is_lost.is_set()
+
     def check(self) -> None:
         """Raise if the head is gone.
 
@@ -148,7 +157,7 @@ class ClusterWatch:
         ------
         ScanError
         """
-        if self._is_lost.is_set():
+        if self.is_lost:
             raise ScanError(
                 f"the Ray cluster at {self.address} is gone; what is finished is kept: start the cluster, "
                 "and the same command resumes"

@@ -264,6 +264,20 @@ class ScoreStore:
         scores = self._read(chrom, start, end, i_track)
         return scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3)
 
+    def read_base(self, chrom: str, start: int, end: int, i_track: int, i_base: int) -> NDArray[np.float32]:
+        """Return TISM of one alternative base, float32 (end - start,), of a store with ``values="tism"``.
+
+        It is 0 where the base is the reference, NaN where there is no score; bases are in A, C, G, T order.
+
+        Raises
+        ------
+        StoreError
+            If an object of the store is damaged.
+        """
+        if chrom not in self.plan.wanted:
+            return np.full(end - start, np.nan, dtype=np.float32)
+        return self._read(chrom, start, end, (i_track, i_base))
+
     def read_block(self, block: Block) -> NDArray[np.float32]:
         """Return all that is stored of a block, as `publish_block` took it.
 
@@ -274,10 +288,13 @@ class ScoreStore:
         """
         return self._read(block.chrom, block.start, block.end, slice(None))
 
-    def _read(self, chrom: str, start: int, end: int, i_track: int | slice) -> NDArray[np.float32]:
+    def _read(
+        self, chrom: str, start: int, end: int, i_track: int | slice | tuple[int, int]
+    ) -> NDArray[np.float32]:
+        leading = i_track if isinstance(i_track, tuple) else (i_track,)
         try:
             with self.folder.explained(self._nodes[self._i_chrom[chrom]]):
-                return np.asarray(self._array(chrom)[i_track, ..., start:end], dtype=np.float32)
+                return np.asarray(self._array(chrom)[*leading, ..., start:end], dtype=np.float32)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise StoreError(
                 f"{self.path} is damaged at {chrom}:{start + 1:,}-{end:,} ({error}); run `tism-scan verify`, "

@@ -4,26 +4,23 @@ import logging
 import shlex
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tism_scan.cli.console import base_count, duration, progress_bar, say, say_error
-from tism_scan.cli.model_options import ModelRequest, memory_option, model_options_without_device
 from tism_scan.cli.place_options import STORE
-from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
+from tism_scan.cli.scan_options import ScanRequest, scan_options
 from tism_scan.errors import InputError, StoreError
 from tism_scan.places import Place
-from tism_scan.plan import Values
 
 if TYPE_CHECKING:
     from tism_scan.plan import ScanPlan
     from tism_scan.ray_scan import Progress, RayOptions
     from tism_scan.store import ScoreStore
 
-_PATH = click.Path(path_type=Path)
 _MOST_FAILURES_SHOWN = 10
 
 log = logging.getLogger(__name__)
@@ -31,44 +28,24 @@ log = logging.getLogger(__name__)
 
 @click.command(name="run")
 @click.option(
-    "--genome", required=True, type=_PATH, help="FASTA, plain or bgzip; its index is made if missing."
-)
-@click.option(
     "--out",
     required=True,
     type=STORE,
     help="The store: a folder such as scores.zarr, or s3://bucket/prefix, gs://bucket/prefix.",
 )
-@model_options_without_device
-@click.option(
-    "--region", multiple=True, metavar="chr1:1,000-2,000", help="Only these bases; 1-based, inclusive."
-)
-@click.option("--bed", multiple=True, type=_PATH, help="Only the bases of this BED file.")
-@click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
-@click.option("--exclude-chroms", multiple=True, metavar="GLOBS", help="Not these, such as '*_alt,chrUn_*'.")
-@click.option("--exclude-bed", multiple=True, type=_PATH, help="Not the bases of this BED file.")
-@scoring_options
-@click.option(
-    "--values",
-    type=click.Choice(["mean", "tism"]),
-    default="mean",
-    show_default=True,
-    help="Store mean TISM, or TISM of all four bases.",
-)
-@click.option(
-    "--block-bp", default=0, metavar="BP", help="Bases per block, the unit of resume. [default: auto]"
-)
-@click.option(
-    "--keep-bits", type=int, help="Keep this many bits of mantissa (10: half the size). [default: all]"
-)
-@memory_option
+@scan_options
 @click.option("--actors", type=click.IntRange(1), help="Ray actors. [default: as many as fit]")
+@click.option("--max-actors", type=click.IntRange(1), help="Have a cluster that grows do so for as many.")
 @click.option(
     "--gpus-per-actor",
     type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="GPUs each.",
+    help="GPUs each, such as 0.5; waits for GPUs to come. [default: 1 where there are any, else CPU cores]",
+)
+@click.option(
+    "--stage-genome",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Copy the genome here, on each node's own disk.",
 )
 @click.option(
     "--address",
@@ -87,7 +64,7 @@ def command(**options: Any) -> int:
     The same command again resumes: only blocks that are not finished are computed.
     """
     own = {name: options[name] for name in Request.__dataclass_fields__ if name in options}
-    request = Request(model=ModelRequest.take(options), scoring=ScoringRequest.take(options), **own)
+    request = Request(scan=ScanRequest.take(options), **own)
     plan = request.plan()
     if request.overwrite:
         _delete(request)
@@ -98,21 +75,12 @@ def command(**options: Any) -> int:
 class Request:
     """What was asked for on the command line; see the options' help."""
 
-    genome: Path
-    model: ModelRequest
+    scan: ScanRequest
     out: Place
-    region: tuple[str, ...] = ()
-    bed: tuple[Path, ...] = ()
-    chroms: tuple[str, ...] = ()
-    exclude_chroms: tuple[str, ...] = ()
-    exclude_bed: tuple[Path, ...] = ()
-    scoring: ScoringRequest = field(default_factory=ScoringRequest)
-    values: Values = "mean"
-    block_bp: int = 0
-    keep_bits: int | None = None
-    memory_gb: float | None = None
     actors: int | None = None
-    gpus_per_actor: float = 1.0
+    max_actors: int | None = None
+    gpus_per_actor: float | None = None
+    stage_genome: Path | None = None
     address: str = "local"
     ship_package: bool = False
     retry_failed: bool = False
@@ -121,50 +89,26 @@ class Request:
     yes: bool = False
 
     def plan(self) -> "ScanPlan":
-        """Return the plan, or raise with every fault of the input at once."""
-        from tism_scan.genome import Genome
-        from tism_scan.intervals import wanted_spans
-        from tism_scan.models import window_bp
-        from tism_scan.plan import ScanPlan
-
-        with Genome(self.genome) as genome:
-            chroms = {chrom: length for chrom, length in genome.chroms.items() if length}
-            wanted = wanted_spans(
-                chroms,
-                regions=self.region,
-                beds=self.bed,
-                include=self.chroms,
-                exclude=self.exclude_chroms,
-                exclude_beds=self.exclude_bed,
-            )
-            model, tracks = self.model.load()
-            scoring = self._scoring_as_recorded().scoring(tracks, window_bp(model), values=self.values)
-            name, weights_digest = self.model.source().identity()
-            return ScanPlan(
-                scoring,
-                genome.digest(),
-                weights_digest,
-                chroms,
-                wanted,
-                self.block_bp,
-                model=name,
-                keep_bits=self.keep_bits,
-            )
-
-    def _scoring_as_recorded(self) -> ScoringRequest:
-        """Return the scoring, with the precision of a store that exists unless another is asked for.
+        """Return the plan; a store that exists goes on in its own precision, unless one is asked for.
 
         Else a scan that began on a GPU would not go on where the driver sees none.
         """
+        from tism_scan.genome import Genome
+
+        scan, recorded = self.scan, None if self.overwrite else self._recorded()
+        if recorded is not None and scan.scoring.precision == "auto":
+            scan = scan.in_precision(recorded.scoring.precision)
+        with Genome(scan.genome) as genome:
+            return scan.plan(genome)
+
+    def _recorded(self) -> "ScanPlan | None":
+        """Return the plan of the store, if there is one."""
         from tism_scan.store import ScoreStore
 
-        if self.scoring.precision != "auto" or self.overwrite:
-            return self.scoring
         try:
-            recorded = ScoreStore.open(self.out).plan
+            return ScoreStore.open(self.out).plan
         except StoreError:
-            return self.scoring
-        return replace(self.scoring, precision=recorded.scoring.precision)
+            return None
 
     def create_store(self, plan: "ScanPlan") -> "ScoreStore":
         """Return the store, new or resumed."""
@@ -178,7 +122,13 @@ class Request:
         """Return where to compute."""
         from tism_scan.ray_scan import RayOptions
 
-        return RayOptions(self.address, self.actors, self.gpus_per_actor, ships_package=self.ship_package)
+        return RayOptions(
+            self.address,
+            self.actors,
+            self.max_actors,
+            self.gpus_per_actor,
+            ships_package=self.ship_package,
+        )
 
 
 def provenance() -> dict[str, str]:
@@ -223,11 +173,12 @@ def scan_and_report(store: "ScoreStore", request: Request) -> int:
 
         progress = scan_on_ray(
             store,
-            request.genome,
-            request.model.source(),
+            request.scan.genome,
+            request.scan.model.source(),
             options=request.ray_options(),
-            batch_size=request.model.batch_size,
-            memory_gb=request.memory_gb,
+            batch_size=request.scan.model.batch_size,
+            memory_gb=request.scan.memory_gb,
+            stage_folder=request.stage_genome,
             retry_failed=request.retry_failed,
             break_lock=request.break_lock,
             on_progress=show,
