@@ -17,7 +17,8 @@ ROOT = Path(tism_scan.__file__).parent
 ROWS = [
     ["errors"],
     ["alphabet", "intervals", "targets", "tracks", "places"],
-    ["tiling", "genome", "beluga", "attribution", "object_storage", "trunk", "web"],
+    ["tiling", "genome", "beluga", "attribution", "buckets", "trunk", "web"],
+    ["object_storage"],
     ["folder", "local_copies"],
     ["plan", "models"],
     ["trunk_cost", "engine", "ledger", "methods"],
@@ -38,12 +39,12 @@ ROWS = [
 ROW_OF = {module: i_row for i_row, row in enumerate(ROWS) for module in row}
 
 DOORS = {
-    "botocore": {"object_storage"},
+    "botocore": {"buckets"},
     "click": {"cli"},
     "google_crc32c": {"store"},
     "logomaker": {"plot"},
     "matplotlib": {"plot"},
-    "obstore": {"object_storage"},
+    "obstore": {"buckets"},
     "psutil": {"lease"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
@@ -69,7 +70,7 @@ DOORS = {
 }
 # Side doors: open only while a function runs.
 LAZY_DOORS = {
-    "botocore": {"object_storage"},
+    "botocore": {"buckets"},
     "rich": {"attribution"},  # the bar of an ISM that takes long, for those who work without the CLI
     "torch": {"cli.model_options"},  # asks whether the device is there
 }
