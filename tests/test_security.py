@@ -46,15 +46,25 @@ class Bomb:
         return os.system, (f"touch {self.path}",)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb))])
-def test_weights_that_would_run_code_are_refused_and_do_not(tmp_path, save):
+def save_as_pickle(bomb, path):
+    path.write_bytes(pickle.dumps(bomb))
+
+
+@pytest.mark.parametrize(
+    ("save", "command"),
+    [
+        (torch.save, ["run", "--out", "s.zarr"]),
+        (save_as_pickle, ["attribute", "--region", "c", "--out", "x.npz"]),
+    ],
+    ids=["run", "attribute"],
+)
+def test_weights_that_would_run_code_are_refused_and_do_not(tmp_path, save, command):
     save({"model.0.0.weight": Bomb(tmp_path / "ran")}, tmp_path / "weights.pth")
     (tmp_path / "genome.fa").write_text(">c\nACGT\n")
-    arguments = ["--genome", tmp_path / "genome.fa", "--weights", tmp_path / "weights.pth", "--tracks", "0"]
-    for command in (["run", "--out", tmp_path / "s.zarr"], ["attribute", "--region", "c", "--out", "x.npz"]):
-        result = tism_scan(*command[:1], *arguments, *command[1:], cwd=tmp_path)
-        assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
-        assert not (tmp_path / "ran").exists()
+    arguments = ["--genome", "genome.fa", "--weights", "weights.pth", "--tracks", "0"]
+    result = tism_scan(*command, *arguments, cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_names_of_chroms_and_tracks_never_lead_out_of_the_output_folders(tmp_path):
