@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tism_scan.errors import LeaseError
-from tism_scan.folder import LocalFolder
+from tism_scan.folder import LocalFolder, open_folder
 from tism_scan.lease import Lease
 
 PATIENCE_S = 60
@@ -27,7 +27,7 @@ def acquire_often(root, i_racer, n_rounds, barrier, wins):
     """Take one lease after another, and report in which rounds this process got it."""
     won = []
     for i_round in range(n_rounds):
-        lease = Lease(LocalFolder(Path(root) / str(i_round)))
+        lease = Lease(open_folder(f"{root}/{i_round}"))
         barrier.wait(PATIENCE_S)
         try:
             lease.acquire()

@@ -244,3 +244,28 @@ def test_random_sequences_and_motifs_come_from_tangermeme_in_any_channel_order()
 def test_a_name_that_does_not_exist_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'saliency'"):
         _ = attribution.saliency
+
+
+class _Untraceable(torch.autograd.Function):
+    """Doubles, in a way that several backward passes cannot share."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.tensor(2 * gradient.numpy())
+
+
+def test_tracks_that_cannot_share_a_backward_pass_get_one_each():
+    class Doubled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = smooth_model()
+
+        def forward(self, X):
+            return _Untraceable.apply(self.body(X))
+
+    X = inputs(2)
+    np.testing.assert_allclose(gradient(Doubled(), X), 2 * gradient(smooth_model(), X), atol=1e-6)

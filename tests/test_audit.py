@@ -13,7 +13,8 @@ from tism_scan.attribution import ism, tism
 from tism_scan.audit import audit, sample_windows
 from tism_scan.errors import InputError, PlanError, RegionError
 from tism_scan.genome import Genome
-from tism_scan.plot import MAX_POINTS, plot_concordance
+from tism_scan.plot import plot_concordance
+from tism_scan.plot.concordance import MAX_POINTS
 from tism_scan.tiling import Lattice
 
 LATTICE = Lattice(INPUT_BP, 8)
@@ -44,6 +45,15 @@ def test_every_window_that_fits_can_be_drawn(genome):
         sample_windows(genome, LATTICE, n_fit + 1)
 
 
+def test_only_cores_that_overlap_the_spans_are_drawn_each_once(genome):
+    spans = {"chr1": ((3, 9), (12, 13), (32, 40)), "chr2": ((15, 17), (90, 100))}
+    expected = {("chr1", core) for core in (0, 1, 4)} | {("chr2", core) for core in (1, 2, 11)}
+    drawn = sample_windows(genome, LATTICE, 6, spans=spans)
+    assert {(chrom, (start + LATTICE.flank) // 8) for chrom, start in drawn} == expected
+    with pytest.raises(RegionError, match="has 6 whole cores"):
+        sample_windows(genome, LATTICE, 7, spans=spans)
+
+
 def test_a_seed_gives_the_same_windows_and_another_seed_others(genome):
     draws = [sample_windows(genome, LATTICE, 5, seed=seed) for seed in (1, 1, 2)]
     assert draws[0] == draws[1] != draws[2]
@@ -51,9 +61,10 @@ def test_a_seed_gives_the_same_windows_and_another_seed_others(genome):
 
 def test_a_genome_without_such_windows_is_refused(genome):
     with pytest.raises(
-        RegionError, match=r"on short, has 0 whole cores.*expected 1; ask for a shorter --core"
+        RegionError,
+        match=r"where it may be drawn from, has 0 whole cores.*expected 1; ask for a shorter --core",
     ):
-        sample_windows(genome, LATTICE, 1, chroms=["short"])
+        sample_windows(genome, LATTICE, 1, spans={"short": ((0, 7),)})
     with pytest.raises(InputError, match="0 windows were asked for"):
         sample_windows(genome, LATTICE, 0)
 

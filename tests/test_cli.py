@@ -112,7 +112,7 @@ def test_status_shows_a_table(scanned):
 def test_exported_bigwig_equals_the_store_in_an_independent_reader(scanned, tmp_path):
     result = tism_scan("export", scanned[0], "--out", tmp_path / "bw")
     assert result.returncode == 0, result.stderr
-    assert sorted(path.name for path in (tmp_path / "bw").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "bw").glob("*.bw")) == [
         "0000_CTCF.bw",
         "0001_GATA1.bw",
         "both.bw",

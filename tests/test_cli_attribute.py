@@ -133,8 +133,21 @@ def test_a_picture_names_its_axes_and_tracks(folder, beluga, site, tmp_path):
         *("--method", "tism", "--region", f"chr1:{site[0]}-{site[1]}", "--plot", tmp_path / "s.svg"),
     )
     svg = (tmp_path / "s.svg").read_text()
-    for text in ("CTCF", "accessible", "chr1, position (bp, 0-based)", "TISM (logit)"):
+    for text in ("CTCF", "accessible", "chr1, position (bp, 0-based)", "mean TISM", "(logit)", "TISM"):
         assert f"<!-- {text} -->" in svg
+
+
+def test_several_methods_and_motifs_share_a_picture(folder, beluga, site, tmp_path):
+    (tmp_path / "motifs.bed").write_text(f"chr1\t{site[0]}\t{site[1]}\tmy motif\n")
+    result = _done(
+        *("attribute", "--genome", folder / "genome.fa", *beluga, "--tracks", "CTCF", "--method", "tism"),
+        *("--method", "ism", "--region", f"chr1:{site[0]}-{site[1]}", "--plot", tmp_path / "s.svg"),
+        *("--spans", tmp_path / "motifs.bed"),
+    )
+    svg = (tmp_path / "s.svg").read_text()
+    for text in ("CTCF, TISM", "CTCF, ISM", "mean TISM", "my motif"):
+        assert f"<!-- {text} -->" in svg
+    assert result.stdout.startswith("tism and ism of 20 bases in 1 locus")
 
 
 def test_a_sequence_is_scored_in_the_middle_of_a_window(beluga, tmp_path):
@@ -178,6 +191,10 @@ def test_a_model_of_ones_own_scores_records_that_each_get_a_picture(folder, tmp_
         ("--region chr1:1-5 --out s.npz", "region 'chr1:1-5' has no genome; add --genome"),
         ("--sequence A --center --out s.npz", "--center is for --region"),
         ("--sequence A", "expected --out, --plot, or both"),
+        ("--sequence A --method ism --method tism --out s.npz", "--out holds one method, but 2 were given"),
+        ("--sequence A --out s.npz --spans names.txt", "--spans is for pictures; add --plot"),
+        ("--sequence A --plot s.png --spans names.txt", "names.txt cannot be used as BED: .*line 1"),
+        ("--sequence A --plot s.png --spans gone.bed", "cannot read 'gone.bed'"),
         ("--sequence A --out s.csv", r"has the suffix '\.csv'; expected \.npz, \.tsv"),
         ("--sequence A --plot s.npz", r"expected \.png, \.svg, \.pdf"),
         ("--sequence A --out gone/s.npz", "expected a folder that is there"),
@@ -241,6 +258,20 @@ def test_audit_reports_and_saves_what_it_found(folder, beluga, tmp_path):
     assert height > 450
 
 
+def test_audit_draws_where_the_bed_file_says(folder, beluga, site, tmp_path):
+    (tmp_path / "peaks.bed").write_text(f"chr1\t{site[0]}\t{site[1]}\n")
+    arguments = ("audit", "--genome", folder / "genome.fa", *beluga, "--tracks", "CTCF", "--core-bp", "64")
+    bed = ("--bed", tmp_path / "peaks.bed")
+    _done(*arguments, *bed, "--n", "1", "--out", tmp_path / "a.json")
+    ((chrom, start),) = json.loads((tmp_path / "a.json").read_text())["windows"]
+    assert chrom == "chr1"
+    assert start + 968 < site[1]
+    assert start + 968 + 64 > site[0]
+    result = tism_scan(*arguments, *bed, "--n", "9")
+    assert result.returncode == 2
+    assert "where it may be drawn from, has" in result.stderr
+
+
 def test_audit_of_a_genome_without_windows_is_one_line(folder, beluga, tmp_path):
     (tmp_path / "n.fa").write_text(">chr1\n" + "N" * 5000 + "\n")
     result = tism_scan("audit", "--genome", tmp_path / "n.fa", *beluga, "--tracks", "0", "--n", "3")
@@ -250,6 +281,19 @@ def test_audit_of_a_genome_without_windows_is_one_line(folder, beluga, tmp_path)
 
 def test_help_lists_the_commands_in_the_order_of_the_work():
     text = _done("--help").stdout.partition("Commands:")[2]
-    order = ["demo", "tracks", "attribute", "audit", "run", "status", "export"]
+    order = [
+        "demo",
+        "tracks",
+        "attribute",
+        "audit",
+        "bench",
+        "plan",
+        "run",
+        "status",
+        "verify",
+        "export",
+        "view",
+        "seqlets",
+    ]
     found = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and line[2] != " "]
     assert found == order

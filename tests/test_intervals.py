@@ -13,6 +13,7 @@ from tism_scan.intervals import (
     overlaps,
     parse_region,
     read_bed,
+    read_named_spans,
     span_mask,
     subtract,
     wanted_spans,
@@ -273,3 +274,19 @@ def test_regions_at_fault_are_all_named():
 def test_wishes_that_leave_no_base_are_refused():
     with pytest.raises(RegionError, match="no base is left to score on 6 chroms, of which 1 were chosen"):
         wanted_spans(CHROMS, regions=["chr1:1-10"], include=["chr2"])
+
+
+def test_named_spans_are_those_that_overlap_the_interval(tmp_path):
+    path = tmp_path / "motifs.bed"
+    path.write_text(
+        "track name=x\nchr1\t5\t10\tbefore\nchr1\t8\t12\tCTCF core\t0\t+\nchr1 19 30\n"
+        "chr1\t20\t30\tafter\nchr2\t12\t14\telsewhere\nchr1\t15\t15\tempty\n"
+    )
+    assert read_named_spans(path, Interval("chr1", 10, 20)) == [(8, 12, "CTCF core"), (19, 30, "")]
+
+
+def test_named_spans_at_fault_are_shown_by_line(tmp_path):
+    path = tmp_path / "motifs.bed"
+    path.write_text("chr9\t5\t1\tx\nchr1\tfive\t9\n")
+    with pytest.raises(RegionError, match=r"line 1: end 1 is before start 5.*line 2: start 'five'"):
+        read_named_spans(path, Interval("chr1", 0, 9))

@@ -11,7 +11,8 @@ from toy_models import linear_model
 from tism_scan.alphabet import channel_of_base, encode, one_hot
 from tism_scan.attribution import mean_tism, tism
 from tism_scan.errors import InputError
-from tism_scan.plot import MAX_COLUMNS, MAX_LETTERS, plot_attribution
+from tism_scan.plot import plot_attribution
+from tism_scan.plot.attribution import MAX_COLUMNS, MAX_LETTERS
 
 pytest.importorskip("logomaker")
 
@@ -84,6 +85,13 @@ def test_colours_are_symmetric_about_zero_and_nan_has_its_own():
     assert np.ma.is_masked(image.get_array())
 
 
+def test_each_panel_can_have_units_of_its_own():
+    scores, values, X = _example(20, n_panels=2)
+    figure = plot_attribution(scores, values, X=X, unit=["mean a", "mean b"], heatmap_unit=["a", "b"])
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert [label for label in labels if label] == ["mean a", "mean b", "a", "b"]
+
+
 def test_limits_can_be_set():
     scores, values, X = _example(30)
     figure = plot_attribution(scores, values, X=X, logo_limits=(-2, 3), heatmap_limit=0.5, width_in=4)
@@ -125,6 +133,13 @@ def test_spans_in_view_are_drawn_and_overlaps_get_rows_of_their_own():
         (39.5, 89.5),
         (-0.5, 2.5),
     }
+
+
+def test_letters_are_drawn_over_the_shade_of_a_span():
+    scores, _, X = _example(20)
+    *letters, shade = plot_attribution(scores, X=X, spans=[(5, 9, "motif")]).axes[1].patches
+    assert (shade.get_x(), shade.get_width()) == (4.5, 4)
+    assert shade.get_zorder() < min(letter.get_zorder() for letter in letters)
 
 
 def test_tensors_and_a_logo_without_heat_map_will_do():

@@ -222,7 +222,7 @@ class CrashingFolder(LocalFolder):
 def test_creation_killed_at_any_point_is_completed_by_the_next(tmp_path, monkeypatch, n_puts):
     whole = ScoreStore.create(tmp_path / "whole", small_plan())
     with monkeypatch.context() as crashing:
-        crashing.setattr(store_module, "LocalFolder", CrashingFolder)
+        crashing.setattr(store_module, "open_folder", CrashingFolder)
         CrashingFolder.puts_left = n_puts
         with pytest.raises(KeyboardInterrupt, match="killed"):
             ScoreStore.create(tmp_path / "killed", small_plan())

@@ -66,6 +66,23 @@ def test_worker_that_lacks_a_file_says_so_and_names_its_node(setup, change, mess
         BlockWorker(setup).start()
 
 
+def test_worker_reads_a_copy_of_the_genome_if_one_is_asked_for(setup, tmp_path):
+    worker = BlockWorker(replace(setup, stage_folder=tmp_path / "node"))
+    worker.start()
+    assert worker.genome.path.is_relative_to(tmp_path / "node")
+    assert worker.genome.path.read_bytes() == setup.genome.read_bytes()
+    assert worker.process(next(worker.store.pending())).n_scored == 280
+
+
+def test_block_that_another_worker_finished_is_not_published(setup):
+    worker = BlockWorker(setup)
+    worker.start()
+    (block,) = worker.store.pending()
+    worker.abandon(block)
+    worker.process(block)
+    assert list(worker.store.pending()) == [block]
+
+
 def test_worker_that_sees_another_store_says_so(setup, tmp_path):
     other_plan = plan_of(Scoring((Track("a", (2,), (1.0,)),), 24, 6), {"chr1": np.zeros(280, np.uint8)})
     other = ScoreStore.create(tmp_path / "other.zarr", other_plan)

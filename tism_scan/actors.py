@@ -15,13 +15,17 @@ import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from tism_scan.cluster import ClusterWatch, RayOptions
+from tism_scan.demand import Demand
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.scan import BlockReport
 from tism_scan.tiling import Block
 from tism_scan.worker import BlockWorker, WorkerSetup
 
 IN_FLIGHT_PER_ACTOR = 2
-CPUS_PER_ACTOR = 4
+CPUS_PER_ACTOR = 4  # at most, and fewer where that many would leave more idle than this:
+USED_CPUS = 0.85
+ABANDON_S = 10.0
+IDLE_S = 30.0
 MAX_FAILED_STARTS = 3
 MAX_FAILURES_IN_A_ROW = 2  # then the actor itself is doubted: a GPU that failed once may fail ever after
 LONGEST_PAUSE_S = 60.0  # before another actor is started where one failed; the first lasts two seconds
@@ -34,11 +38,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Actor:
-    """An actor's handle and its blocks in flight, oldest first."""
+    """An actor's handle and name, its blocks in flight, oldest first, and when it had one last."""
 
     handle: Any
+    name: str = ""
     in_flight: dict[Any, Block] = field(default_factory=dict)
     n_failures_in_a_row: int = 0
+    busy_until: float = 0.0
 
     @property
     def is_doubted(self) -> bool:
@@ -52,6 +58,7 @@ class Finished:
 
     block: Block
     report: BlockReport
+    actor: Actor | None = None
 
 
 @dataclass(frozen=True)
@@ -106,18 +113,24 @@ class ActorPool:
         self._n_failed_starts = 0
         self._paused_until = 0.0
         self._waiting_since = time.monotonic()
+        self._abandoning: list[Any] = []
+        self._n_started = 0
         self._cluster = ClusterWatch()
-        gpus, cpus = self._cluster.amounts("GPU"), self._cluster.amounts("CPU")
-        if gpus:
-            self._resource, self._share = "GPU", options.gpus_per_actor
+        if options.gpus_per_actor or self._cluster.amounts("GPU"):
+            self._resource, self._share = "GPU", options.gpus_per_actor or 1.0
             needs: dict[str, float] = {"num_gpus": self._share, "num_cpus": 0}
+            n_threads = 1
         else:
-            self._resource, self._share = "CPU", cpus_per_actor(cpus, options.n_actors)
+            self._resource, self._share = (
+                "CPU",
+                cpus_per_actor(self._cluster.amounts("CPU"), options.n_actors),
+            )
             needs = {"num_cpus": self._share}
-        n_threads = 1 if gpus else max(1, int(self._share))
+            n_threads = max(1, int(self._share))
+        self._demand = Demand(self._resource, self._share)
         self._setup = replace(setup, n_threads=n_threads)
         self._actor_class: Any = ray.remote(worker_class).options(
-            max_concurrency=IN_FLIGHT_PER_ACTOR,
+            max_concurrency=IN_FLIGHT_PER_ACTOR + 1,  # one more to abandon a block
             max_restarts=0,
             max_task_retries=0,
             enable_task_events=False,
@@ -130,7 +143,9 @@ class ActorPool:
         return len(self._owners)
 
     def grow(self, n_useful: int) -> None:
-        """Start actors until there are as many as can be held, and can be of use."""
+        """Start actors until there are as many as fit, and are of use; ask the cluster for room for more."""
+        if self.options.max_actors:
+            self._demand.ask(min(self.options.max_actors, n_useful))
         n_actors = len(self.ready) + len(self._starting)
         if n_actors and time.monotonic() < self._paused_until:
             return
@@ -143,6 +158,21 @@ class ActorPool:
         ref = actor.handle.process.remote(block)
         actor.in_flight[ref] = block
         self._owners[ref] = actor
+
+    def abandon(self, actor: Actor, block: Block) -> None:
+        """Have an actor not publish a block that another one has published."""
+        self._abandoning.append(actor.handle.abandon.remote(block))
+
+    def shrink(self, n_useful: int) -> None:
+        """End actors that have long had nothing to do, so that a cluster that asks for it may shrink."""
+        n_spare = len(self.ready) - n_useful
+        if not self.options.max_actors or n_spare <= 0:
+            return
+        now = time.monotonic()
+        idle = [actor for actor in self.ready if not actor.in_flight and now - actor.busy_until > IDLE_S]
+        for actor in idle[:n_spare]:
+            log.info("actor %s has nothing left to do", actor.name)
+            self._kill(actor)
 
     def wait(self, timeout_s: float) -> Finished | Failed | Lost | None:
         """Return what became of one block or actor, or None if nothing did, or an actor became ready.
@@ -168,7 +198,12 @@ class ActorPool:
         return self._outcome(ref)
 
     def close(self) -> None:
-        """End every actor."""
+        """End every actor, none while it publishes a block that was abandoned."""
+        if not self._cluster.is_lost:
+            if self._abandoning:
+                ray.wait(self._abandoning, num_returns=len(self._abandoning), timeout=ABANDON_S)
+            self._demand.close()
+        self._abandoning.clear()
         for actor in [*self.ready, *self._starting.values()]:
             self._kill(actor)
         self._starting.clear()
@@ -178,13 +213,17 @@ class ActorPool:
         """Return how many actors the cluster can hold now."""
         if self.options.n_actors:
             return self.options.n_actors
-        return max(1, _n_fitting(self._cluster.amounts(self._resource), self._share))
+        n_fitting = max(1, _n_fitting(self._cluster.amounts(self._resource), self._share))
+        return min(n_fitting, self.options.max_actors or n_fitting)
 
     def _welcome(self, started: Any) -> None:
         """Take an actor into service, or raise if none starts."""
         actor = self._starting.pop(started)
         try:
-            log.info("an actor is ready on %s", ray.get(started))
+            self._n_started += 1
+            actor.name = f"{ray.get(started)}/{self._n_started}"
+            actor.busy_until = time.monotonic()
+            log.info("actor %s is ready", actor.name)
         except RayError as error:
             self._kill(actor)
             self._n_failed_starts += 1
@@ -213,12 +252,13 @@ class ActorPool:
             self._kill(actor)
             return Lost(blocks, str(_explained(error)), is_accident(error))
         actor.n_failures_in_a_row = 0
-        return Finished(self._take_back(ref), report)
+        return Finished(self._take_back(ref), report, actor)
 
     def _take_back(self, ref: Any) -> Block:
         """Return the block of a call that was answered; a doubted actor ends with its last one."""
         actor = self._owners.pop(ref)
         block = actor.in_flight.pop(ref)
+        actor.busy_until = time.monotonic()
         if actor.is_doubted and not actor.in_flight:
             log.warning("an actor failed %d times in a row; replacing it", actor.n_failures_in_a_row)
             self._kill(actor)
@@ -255,7 +295,10 @@ def cpus_per_actor(cpus: Sequence[float], n_actors: int | None) -> float:
     if not cpus:
         return 1
     if n_actors is None:
-        share = min(CPUS_PER_ACTOR, *cpus)
+        most = min(CPUS_PER_ACTOR, *cpus)
+        whole = range(int(most), 0, -1)
+        enough = (share for share in whole if share * _n_fitting(cpus, share) >= USED_CPUS * sum(cpus))
+        share = next(enough, min(1, most))
     else:
         shares = sorted({n / k for n in cpus for k in range(1, n_actors + 1)}, reverse=True)
         share = next(share for share in shares if _n_fitting(cpus, share) >= n_actors)

@@ -8,7 +8,7 @@ and a speed-up of about three times the window's length, since exact ISM takes t
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from tism_scan.attribution.mutagenesis import predict_substitutions
 from tism_scan.engine import default_device
 from tism_scan.errors import InputError, RegionError
 from tism_scan.genome import Genome
+from tism_scan.intervals import Spans
 from tism_scan.models import check_differentiable, window_bp
 from tism_scan.tiling import Lattice
 from tism_scan.tracks import Track
@@ -112,7 +113,7 @@ def audit(
     n_windows: int = 50,
     core_bp: int = 256,
     seed: int = 0,
-    chroms: Sequence[str] | None = None,
+    spans: Spans | None = None,
     batch_size: int | None = None,
     device: str | None = None,
     progress: bool | None = None,
@@ -125,7 +126,7 @@ def audit(
         As `tism_scan.models.load_model` returns it. It is moved to the device and frozen.
     genome : Genome
     tracks : sequence of Track
-    n_windows, core_bp, seed, chroms
+    n_windows, core_bp, seed, spans
         As for `sample_windows`. Exact ISM takes three forward passes for each base of each core.
     batch_size : int, optional
         Model inputs in one pass.
@@ -147,7 +148,7 @@ def audit(
     check_differentiable(model)
     input_bp, chosen = window_bp(model), list(tracks)
     lattice = Lattice(input_bp, core_bp)
-    windows = sample_windows(genome, lattice, n_windows, seed=seed, chroms=chroms)
+    windows = sample_windows(genome, lattice, n_windows, seed=seed, spans=spans)
     codes = np.stack([genome.fetch(chrom, start, start + input_bp) for chrom, start in windows])
     X = torch.from_numpy(one_hot(codes, str(model.alphabet))).to(device)
     model = model.to(torch.device(device)).requires_grad_(False).eval()
@@ -178,7 +179,7 @@ def audit(
 
 
 def sample_windows(
-    genome: Genome, lattice: Lattice, n: int, *, seed: int = 0, chroms: Sequence[str] | None = None
+    genome: Genome, lattice: Lattice, n: int, *, seed: int = 0, spans: Spans | None = None
 ) -> list[tuple[str, int]]:
     """Return chrom and start of windows drawn at random from a genome's lattice, in the genome's order.
 
@@ -191,8 +192,8 @@ def sample_windows(
     n : int
     seed : int
         The same seed gives the same windows.
-    chroms : sequence of str, optional
-        Where to draw from; by default all chroms.
+    spans : mapping from str to spans, optional
+        As `tism_scan.intervals.wanted_spans` returns them; only cores that overlap these bases are drawn.
 
     Raises
     ------
@@ -204,23 +205,37 @@ def sample_windows(
     if n < 1:
         raise InputError(f"{n} windows were asked for; expected at least 1; raise --n")
     stride = lattice.stride
-    names = list(genome.chroms if chroms is None else chroms)
-    ends = np.cumsum([genome.chroms[name] // stride for name in names])
+    runs = list(_runs_of_cores(genome.chroms, stride, spans))
+    ends = np.cumsum([len(cores) for _, cores in runs])
     found: list[tuple[int, int]] = []
     for drawn in np.random.default_rng(seed).permutation(int(ends[-1]) if len(ends) else 0):
-        i_chrom = int(np.searchsorted(ends, drawn, side="right"))
-        i_core = int(drawn - (ends[i_chrom - 1] if i_chrom else 0))
-        core: Codes = genome.fetch(names[i_chrom], i_core * stride, (i_core + 1) * stride)
+        i_run = int(np.searchsorted(ends, drawn, side="right"))
+        chrom, cores = runs[i_run]
+        i_core = cores[int(drawn) - (int(ends[i_run - 1]) if i_run else 0)]
+        core: Codes = genome.fetch(chrom, i_core * stride, (i_core + 1) * stride)
         if is_acgt(core).all():
-            found.append((i_chrom, i_core))
+            found.append((i_run, i_core))
         if len(found) == n:
-            return [(names[i], lattice.window_start(core)) for i, core in sorted(found)]
-    place = str(genome.path) + (f", on {', '.join(names[:5])}," if chroms is not None else "")
+            return [(runs[i][0], lattice.window_start(core)) for i, core in sorted(found)]
+    place = str(genome.path) + (", where it may be drawn from," if spans is not None else "")
     remedy = f"ask for --n {len(found)} or fewer, or for" if found else "ask for"
     raise RegionError(
         f"{place} has {len(found):,} whole cores of {stride:,} bp without N; expected {n:,}; {remedy} a "
         "shorter --core-bp"
     )
+
+
+def _runs_of_cores(
+    chroms: Mapping[str, int], stride: int, spans: Spans | None
+) -> Iterator[tuple[str, range]]:
+    """Yield chrom and indices of the whole cores that overlap the spans, each core once."""
+    for chrom, length in chroms.items():
+        done = 0
+        for start, end in ((0, length),) if spans is None else spans.get(chrom, ()):
+            cores = range(max(done, start // stride), min(-(-end // stride), length // stride))
+            if cores:
+                done = cores.stop
+                yield chrom, cores
 
 
 def _timed_ism(

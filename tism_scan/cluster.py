@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from tism_scan.errors import ClusterError, ScanError, TismScanError
+from tism_scan.nodes import check_nodes, shipped_package
 
 NODES_KNOWN_FOR_S = 0.5
 OBJECT_STORE_BYTES = 128 << 20  # blocks never pass through Ray's object store
@@ -33,17 +34,24 @@ class RayOptions:
         the cluster that it has.
     n_actors : int or None
         As many as fit the cluster, if None.
-    gpus_per_actor : float
-        Share of a GPU that an actor takes, where there are GPUs.
+    max_actors : int or None
+        Ask a cluster that grows by itself for as many as these, and use no more.
+    gpus_per_actor : float or None
+        GPUs, or the share of one, that an actor takes. None computes on a whole GPU each where there are
+        GPUs, else on CPU cores; a number waits for GPUs that are yet to come.
     n_cpus, n_gpus : int or None
         What a local Ray may use; everything, if None.
+    ships_package : bool
+        Bring this package to nodes of a cluster that lack it, or have another release of it.
     """
 
     address: str = "local"
     n_actors: int | None = None
-    gpus_per_actor: float = 1.0
+    max_actors: int | None = None
+    gpus_per_actor: float | None = None
     n_cpus: int | None = None
     n_gpus: int | None = None
+    ships_package: bool = False
 
 
 @contextlib.contextmanager
@@ -54,6 +62,8 @@ def connected(options: RayOptions) -> Iterator[None]:
     ------
     ScanError
         If there is no cluster at the address, or none can be started.
+    ClusterError
+        If a node lacks this package, or what it needs.
     """
     if ray.is_initialized():
         yield
@@ -69,12 +79,16 @@ def connected(options: RayOptions) -> Iterator[None]:
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
+    elif options.ships_package:
+        arguments["runtime_env"] = shipped_package()
     with _without_notices():
         try:
             try:
                 ray.init(address=options.address, **arguments)
             except (OSError, RuntimeError, ValueError, ImportError, RayError) as error:
                 raise _unreachable(options.address, error) from None
+            if options.address != "local":
+                check_nodes()
             yield
         finally:
             ray.shutdown()  # it prints what notices it has kept, so they are still off
@@ -131,6 +145,11 @@ class ClusterWatch:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the head is gone, and Ray must not be asked for anything."""
+        return self._is_lost.is_set()
+
     def check(self) -> None:
         """Raise if the head is gone.
 
@@ -138,7 +157,7 @@ class ClusterWatch:
         ------
         ScanError
         """
-        if self._is_lost.is_set():
+        if self.is_lost:
             raise ScanError(
                 f"the Ray cluster at {self.address} is gone; what is finished is kept: start the cluster, "
                 "and the same command resumes"

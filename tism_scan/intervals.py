@@ -9,7 +9,7 @@ import gzip
 import re
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,6 +24,7 @@ from tism_scan.errors import RegionError
 Spans: TypeAlias = Mapping[str, tuple[tuple[int, int], ...]]
 
 _FAULTS_SHOWN = 5
+_BED_HEADERS = ("track", "browser")
 _GZIP_MAGIC = b"\x1f\x8b"
 _POSITIONS = re.compile(r"([0-9][0-9,]{0,20})(-([0-9][0-9,]{0,20})?)?")
 
@@ -101,9 +102,7 @@ def read_bed(path: str | Path, chroms: Mapping[str, int], *, skip_unknown: bool 
     intervals: list[Interval] = []
     faults: list[str] = []
     unknown: set[str] = set()
-    for number, line in enumerate(_lines(Path(path)), start=1):
-        if not line.strip() or line.startswith("#") or line.split(maxsplit=1)[0] in ("track", "browser"):
-            continue
+    for number, line in _bed_lines(Path(path)):
         try:
             interval = _bed_interval(line)
             if interval.chrom in chroms:
@@ -120,6 +119,36 @@ def read_bed(path: str | Path, chroms: Mapping[str, int], *, skip_unknown: bool 
     if twins and not intervals:
         raise RegionError(f"no line of {path} lies on the genome: {_unknown_chrom(twins[0], chroms)}")
     return intervals
+
+
+def read_named_spans(path: str | Path, within: Interval) -> list[tuple[int, int, str]]:
+    """Return start, end and name of the lines of a BED file, plain or gzipped, that overlap an interval.
+
+    Parameters
+    ----------
+    path : str or Path
+        The name is the fourth column, empty where there is none.
+    within : Interval
+        Lines on other chroms, and empty ones, are passed over.
+
+    Raises
+    ------
+    RegionError
+        If the file cannot be read, or any line is at fault; the first few are shown.
+    """
+    spans: list[tuple[int, int, str]] = []
+    faults: list[str] = []
+    for number, line in _bed_lines(Path(path)):
+        try:
+            found = _bed_interval(line)
+        except ValueError as error:
+            faults.append(f"line {number}: {error}")
+            continue
+        if found.chrom == within.chrom and max(found.start, within.start) < min(found.end, within.end):
+            spans.append((found.start, found.end, "".join(_fields(line)[3:4])))
+    if faults:
+        raise RegionError(f"{path} cannot be used as BED: {_summary(faults)}")
+    return spans
 
 
 def merge(intervals: Iterable[Interval]) -> dict[str, tuple[tuple[int, int], ...]]:
@@ -266,9 +295,20 @@ def _lines(path: Path) -> list[str]:
     raise RegionError(f"cannot read {str(path)!r}: {reason}; expected a BED file, plain or gzipped")
 
 
+def _bed_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of the lines of a BED file that hold an interval."""
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip() and not line.startswith("#") and line.split(maxsplit=1)[0] not in _BED_HEADERS:
+            yield number, line
+
+
+def _fields(line: str) -> list[str]:
+    return line.split("\t") if "\t" in line else line.split()
+
+
 def _bed_interval(line: str) -> Interval:
     """Return the interval of one line; ValueError says what is wrong with it."""
-    fields = line.split("\t") if "\t" in line else line.split()
+    fields = _fields(line)
     if len(fields) < 3:
         raise ValueError(f"{line!r} has {len(fields)} of at least 3 columns (chrom, start, end)")
     try:

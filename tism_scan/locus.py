@@ -18,7 +18,8 @@ from tism_scan.engine import BlockEngine, default_device
 from tism_scan.errors import RegionError, ScanError
 from tism_scan.genome import Genome
 from tism_scan.intervals import Interval
-from tism_scan.methods import ISM_METHODS, TISM_METHODS, MethodSettings, attribute_windows
+from tism_scan.method_values import attribute_windows
+from tism_scan.methods import ISM_METHODS, TISM_METHODS, MethodSettings
 from tism_scan.models import check_differentiable, window_bp
 from tism_scan.tiling import Block, Lattice
 from tism_scan.tracks import Track

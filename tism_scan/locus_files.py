@@ -31,9 +31,9 @@ import numpy as np
 
 from tism_scan.alphabet import BASES, decode, one_hot
 from tism_scan.errors import ExportError
-from tism_scan.locus import LocusScores
+from tism_scan.locus import LocusScores, Values
 from tism_scan.methods import Method
-from tism_scan.plot import plot_attribution
+from tism_scan.plot import Span, plot_attribution
 from tism_scan.targets import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target, replaced_file
 from tism_scan.tracks import Track
 
@@ -66,48 +66,85 @@ def write_scores(path: Path, loci: Sequence[LocusScores]) -> None:
         write(file, loci)
 
 
-def draw_locus(path: Path, scores: LocusScores) -> None:
-    """Draw a locus, a panel for each track: a logo, and a heat map if every base has a value.
+def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[Span] = ()) -> None:
+    """Draw a locus: for each track a panel for each method, a logo and a heat map.
 
     The logo of TISM and ISM shows minus the mean of the three substitutions, that of the other methods the
-    value of the reference base.
+    value of the reference base. Heat maps are left out if a method has one value a base.
+
+    Parameters
+    ----------
+    path : Path
+    panels : sequence of LocusScores
+        The same bases and tracks under one or more methods.
+    spans : sequence of (start, end, label)
+        Genes or motifs, as for `tism_scan.plot.plot_attribution`.
 
     Raises
     ------
     ExportError
-        If there are too many tracks, the file cannot be written, or has another suffix.
+        If there are too many panels, the file cannot be written, or has another suffix.
     InputError
         If matplotlib or logomaker is not installed.
     """
     check_target(path, PICTURE_SUFFIXES)
-    check_panels(len(scores.tracks))
-    values = scores.values
-    is_substitution = scores.settings.method in ("tism", "ism")
-    unit = f"{_UNITS[scores.settings.method]} ({scores.settings.output_space})"
+    first, n_tracks = panels[0], len(panels[0].tracks)
+    check_panels(len(panels) * n_tracks)
+    names = [_UNITS[scores.settings.method] for scores in panels]
+    titles = [
+        track if len(panels) == 1 else f"{track}, {name}"
+        for track in column_names(first.tracks)
+        for name in names
+    ]
     figure = plot_attribution(
-        -values.sum(1) / 3 if is_substitution else values,
-        values if scores.settings.has_bases else None,
-        X=one_hot(scores.codes),
-        titles=column_names(scores.tracks),
-        chrom=scores.chrom,
-        start=scores.start,
-        unit=unit,
+        _interleaved([_logo(scores) for scores in panels]),
+        _interleaved([scores.values for scores in panels])
+        if all(scores.settings.has_bases for scores in panels)
+        else None,
+        X=one_hot(first.codes),
+        titles=titles,
+        chrom=first.chrom,
+        start=first.start,
+        spans=spans,
+        unit=[f"{_logo_unit(scores)}\n({scores.settings.output_space})" for scores in panels] * n_tracks,
+        heatmap_unit=names * n_tracks,
     )
     with replaced_file(path) as file:
-        figure.savefig(file, format=path.suffix.lower()[1:], dpi=150)
+        figure.savefig(file, format=path.suffix.lower()[1:], dpi=200)
 
 
-def check_panels(n_tracks: int) -> None:
-    """Raise unless so many tracks can be told apart in one picture.
+def _logo(scores: LocusScores) -> Values:
+    """Return one value a base, (T, L), or (T, 4, L) of which the reference base is drawn."""
+    return -scores.values.sum(1) / 3 if _is_averaged(scores) else scores.values
+
+
+def _logo_unit(scores: LocusScores) -> str:
+    name = _UNITS[scores.settings.method]
+    return f"mean {name}" if _is_averaged(scores) else name
+
+
+def _is_averaged(scores: LocusScores) -> bool:
+    """Return whether the values are substitutions' effects, which are 0 at the reference base."""
+    return scores.settings.method in ("tism", "ism")
+
+
+def _interleaved(values: Sequence[Values]) -> Values:
+    """Return P arrays (T, ...) as one, (T * P, ...), track by track."""
+    stacked: Values = np.stack(values, axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])
+
+
+def check_panels(n_panels: int) -> None:
+    """Raise unless so many panels can be told apart in one picture.
 
     Raises
     ------
     ExportError
     """
-    if n_tracks > MOST_PANELS:
+    if n_panels > MOST_PANELS:
         raise ExportError(
-            f"a picture of {n_tracks:,} tracks was asked for; expected at most {MOST_PANELS}; choose fewer "
-            "with --tracks, or put them together with --group"
+            f"a picture of {n_panels:,} panels was asked for; expected at most {MOST_PANELS}; choose fewer "
+            "tracks with --tracks, or put them together with --group"
         )
 
 

@@ -1,21 +1,21 @@
 """What a store holds: counts of blocks and bases, from listings alone."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from tism_scan.lease import current_owner
+from tism_scan.places import Place
 from tism_scan.store import ScoreStore
 
 _STATES = ("done", "pending", "failed")
 
 
-def store_status(path: str | Path) -> dict[str, Any]:
+def store_status(path: str | Place) -> dict[str, Any]:
     """Return the state of a store, as plain lists, dicts, strings and numbers.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or Url
 
     Returns
     -------

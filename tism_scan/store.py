@@ -1,4 +1,4 @@
-"""Scores on disk: a Zarr v3 group with one array per chrom, written block by block.
+"""Scores on disk or in object storage: a Zarr v3 group with one array per chrom, written block by block.
 
 An array holds float32 ``(track, position)``, or ``(track, base, position)`` for all of TISM, NaN where there
 is no score. One shard is one block of a group of tracks; its inner chunks are one track (and base) wide, so
@@ -6,6 +6,7 @@ that the export of one track reads its own bytes only. Any Zarr v3 reader opens 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, ObjectStore
 
 from tism_scan.arrays import encode_shard, is_equivalent, metadata_of, node_name
 from tism_scan.errors import PlanError, StoreError
-from tism_scan.folder import LocalFolder
+from tism_scan.folder import Folder, open_folder
 from tism_scan.intervals import overlaps
-from tism_scan.ledger import RUN_KEY, Checksum, Failure, Ledger, ShardAddress
+from tism_scan.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress
+from tism_scan.object_storage import ObjectFolder
+from tism_scan.places import Place, Url
 from tism_scan.plan import ScanPlan
 from tism_scan.tiling import Block
 
 MAX_NODE_NAME = 200
+METADATA_THREADS = 16
 _GATHERED = b'"consolidated_metadata"'
 
 
@@ -34,25 +38,29 @@ class ScoreStore:
 
     Attributes
     ----------
-    path : Path
-        Absolute.
+    folder : Folder
+        Where its objects are.
     plan : ScanPlan
     ledger : Ledger
     """
 
-    def __init__(self, path: Path, plan: ScanPlan) -> None:
-        self.path = path
+    def __init__(self, path: str | Place, plan: ScanPlan) -> None:
         self.plan = plan
-        self.folder = LocalFolder(path)
+        self.folder = open_folder(path)
         self.ledger = Ledger(self.folder)
         self._chroms = tuple(plan.chroms)
         self._i_chrom = {chrom: i for i, chrom in enumerate(self._chroms)}
         self._nodes = tuple(map(node_name, self._chroms))
         self._group: zarr.Group | None = None
 
+    @property
+    def path(self) -> Place:
+        """Where the store is, for every process: an absolute path, or a URL."""
+        return self.folder.place
+
     @classmethod
     def create(
-        cls, path: str | Path, plan: ScanPlan, provenance: Mapping[str, Any] | None = None
+        cls, path: str | Place, plan: ScanPlan, provenance: Mapping[str, Any] | None = None
     ) -> "ScoreStore":
         """Return the store of a plan: a new one, or the one that is there if its plan is equal.
 
@@ -61,8 +69,9 @@ class ScoreStore:
 
         Parameters
         ----------
-        path : str or Path
-            A folder that is absent, empty, or holds a store.
+        path : str, Path or Url
+            A folder that is absent, empty, or holds a store; ``s3://bucket/prefix`` or
+            ``gs://bucket/prefix`` for one in object storage.
         plan : ScanPlan
         provenance : Mapping, optional
             Versions and names for the record.
@@ -74,38 +83,57 @@ class ScoreStore:
             plan; every field that differs is named, with both values.
         StorageFullError
             If there is no room left.
+        AccessError
+            If there is no such bucket, or it may not be used.
         """
-        path = Path(path).absolute()
         _check_node_names(plan)
+        store = cls(path, plan)
         try:
-            _refuse_foreign(path)
-            store = cls(path, plan)
+            _refuse_foreign(store.folder)
             if not store.ledger.start(plan, provenance or {}):
                 store._refuse_other_plan()
             store._write_metadata(consolidated=False)
         except OSError as error:
-            raise StoreError(f"cannot write to {path}: {error.strerror}; choose another --out") from None
+            raise StoreError(
+                f"cannot write to {store.path}: {error.strerror}; choose another --out"
+            ) from None
         return store
 
     @classmethod
-    def open(cls, path: str | Path) -> "ScoreStore":
+    def open(cls, path: str | Place) -> "ScoreStore":
         """Return a store that exists.
 
         Raises
         ------
         StoreError
             If there is none at this path, or its record is damaged.
+        AccessError
+            If there is no such bucket, or it may not be used.
         """
-        path = Path(path).absolute()
+        folder = open_folder(path)
+        where = folder.place
         try:
-            if not path.is_dir():
-                raise StoreError(f"{path} is not there; expected a store that `tism-scan run` made")
-            plan = Ledger(LocalFolder(path)).plan()
+            if not folder.is_there():
+                raise StoreError(f"{where} is not there; expected a store that `tism-scan run` made")
+            plan = Ledger(folder).plan()
         except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror}; check who may read it") from None
+            raise StoreError(f"cannot read {where}: {error.strerror}; check who may read it") from None
         if plan is None:
-            raise StoreError(f"{path} is not a store of scores: {RUN_KEY} is missing in it; check the path")
-        return cls(path, plan)
+            raise StoreError(f"{where} is not a store of scores: {RUN_KEY} is missing in it; check the path")
+        return cls(where, plan)
+
+    def delete(self) -> None:
+        """Delete the store, its record last, so that a deletion that was cut short can be repeated.
+
+        Raises
+        ------
+        StoreError
+            If a file of it cannot be deleted.
+        """
+        try:
+            self.folder.clear(last=RUN_KEY)
+        except OSError as error:
+            raise StoreError(f"cannot delete {self.path}: {error.strerror}; delete it by hand") from None
 
     def publish_block(self, block: Block, scores: NDArray[np.float32]) -> None:
         """Write the scores of a block, durably, and mark it done.
@@ -228,11 +256,27 @@ class ScoreStore:
         ------
         StoreError
             If an object of the store is damaged.
+        AccessError, StorageError
+            If object storage refuses, or does not answer.
         """
         if chrom not in self.plan.wanted:
             return np.full(end - start, np.nan, dtype=np.float32)
         scores = self._read(chrom, start, end, i_track)
         return scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3)
+
+    def read_base(self, chrom: str, start: int, end: int, i_track: int, i_base: int) -> NDArray[np.float32]:
+        """Return TISM of one alternative base, float32 (end - start,), of a store with ``values="tism"``.
+
+        It is 0 where the base is the reference, NaN where there is no score; bases are in A, C, G, T order.
+
+        Raises
+        ------
+        StoreError
+            If an object of the store is damaged.
+        """
+        if chrom not in self.plan.wanted:
+            return np.full(end - start, np.nan, dtype=np.float32)
+        return self._read(chrom, start, end, (i_track, i_base))
 
     def read_block(self, block: Block) -> NDArray[np.float32]:
         """Return all that is stored of a block, as `publish_block` took it.
@@ -244,9 +288,13 @@ class ScoreStore:
         """
         return self._read(block.chrom, block.start, block.end, slice(None))
 
-    def _read(self, chrom: str, start: int, end: int, i_track: int | slice) -> NDArray[np.float32]:
+    def _read(
+        self, chrom: str, start: int, end: int, i_track: int | slice | tuple[int, int]
+    ) -> NDArray[np.float32]:
+        leading = i_track if isinstance(i_track, tuple) else (i_track,)
         try:
-            return np.asarray(self._array(chrom)[i_track, ..., start:end], dtype=np.float32)
+            with self.folder.explained(self._nodes[self._i_chrom[chrom]]):
+                return np.asarray(self._array(chrom)[*leading, ..., start:end], dtype=np.float32)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise StoreError(
                 f"{self.path} is damaged at {chrom}:{start + 1:,}-{end:,} ({error}); run `tism-scan verify`, "
@@ -274,7 +322,7 @@ class ScoreStore:
 
     def _array(self, chrom: str) -> "zarr.Array[Any]":
         if self._group is None:
-            self._group = zarr.open_group(LocalStore(self.path, read_only=True), mode="r")
+            self._group = zarr.open_group(_reading(self.folder), mode="r")
         array = self._group[self._nodes[self._i_chrom[chrom]]]
         if not isinstance(array, zarr.Array):
             raise StoreError(f"{self.path} is damaged: {chrom} is no array in it; restore its zarr.json")
@@ -282,11 +330,17 @@ class ScoreStore:
 
     def _write_metadata(self, *, consolidated: bool) -> None:
         """Publish what is missing of the group's and the arrays' metadata."""
-        for key, content in metadata_of(self.plan, consolidated=consolidated).items():
-            present = self.folder.get(key)
+        metadata = metadata_of(self.plan, consolidated=consolidated)
+
+        def publish(key: str) -> None:
+            content, present = metadata[key], self.folder.get(key)
             # What is there stays: a user may have added attributes.
             if present is None or (_GATHERED in content and _GATHERED not in present):
                 self.folder.put(key, content)
+
+        with ThreadPoolExecutor(METADATA_THREADS) as threads:  # a genome may have hundreds of chroms
+            for _ in threads.map(publish, metadata):
+                pass
 
 
 def _check_node_names(plan: ScanPlan) -> None:
@@ -297,16 +351,20 @@ def _check_node_names(plan: ScanPlan) -> None:
         )
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Raise if a path holds anything that is not a store of ours."""
-    if not path.exists():
+def _refuse_foreign(folder: Folder) -> None:
+    """Raise if a folder holds anything that is not a store of ours."""
+    if not folder.is_there() and isinstance(folder.place, Url):
         return
-    if not path.is_dir():
-        raise StoreError(f"{path} is a file; expected a folder for the store, choose another --out")
-    names = {entry.name for entry in path.iterdir()}
-    if names - {".scan"} and not (path / RUN_KEY).exists():
-        found = min(names - {".scan"})
-        raise StoreError(f"{path} holds other files ({found}, ...); choose another --out or empty it")
+    found = folder.stranger(own=ROOT)
+    if found is not None and folder.get(RUN_KEY) is None:
+        raise StoreError(f"{folder.place} holds other files ({found}, ...); choose another --out or empty it")
+
+
+def _reading(folder: Folder) -> LocalStore | ObjectStore[Any]:
+    """Return a folder as Zarr reads it."""
+    if isinstance(folder, ObjectFolder):
+        return ObjectStore(folder.client, read_only=True)
+    return LocalStore(Path(str(folder.place)), read_only=True)
 
 
 def checksum_of(content: bytes) -> Checksum:

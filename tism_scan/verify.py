@@ -14,6 +14,7 @@ from tism_scan.genome import Genome
 from tism_scan.lease import STALE_S, Lease
 from tism_scan.ledger import Checksum, ShardAddress
 from tism_scan.models import ModelSource
+from tism_scan.places import Place
 from tism_scan.recompute import Recomputed, recompute_block
 from tism_scan.scan import check_genome, finish
 from tism_scan.store import ScoreStore, checksum_of
@@ -69,7 +70,7 @@ class VerifyReport:
 
     Attributes
     ----------
-    path : Path
+    path : Path or Url
     is_full : bool
         Whether every object was read, or only its size compared.
     n_objects, n_bytes : int
@@ -91,7 +92,7 @@ class VerifyReport:
         What was typed to begin the store, and resumes it; empty if that was not recorded.
     """
 
-    path: Path
+    path: Place
     is_full: bool
     n_objects: int = 0
     n_bytes: int = 0
@@ -111,7 +112,7 @@ class VerifyReport:
 
 
 def verify_store(
-    path: str | Path,
+    path: str | Place,
     *,
     full: bool = False,
     sample: Sample | None = None,
@@ -122,7 +123,7 @@ def verify_store(
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or Url
     full : bool
         Read every object and compare its CRC32C; otherwise sizes are compared, from listings.
     sample : Sample, optional

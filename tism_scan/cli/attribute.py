@@ -2,36 +2,24 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import duration, progress_bar, say
+from tism_scan.cli.console import Update, duration, progress_bar, say
 from tism_scan.cli.model_options import PATH, ModelRequest, model_options
+from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.errors import RegionError
+from tism_scan.methods import METHODS, Method, MethodSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
     from tism_scan.locus import LocusScores, Work
-    from tism_scan.methods import MethodSettings
     from tism_scan.tracks import Track
 
-# As in tism_scan.methods, which loads torch; the help must not.
-_METHODS = (
-    "tism",
-    "mean-tism",
-    "ism",
-    "mean-ism",
-    "gradient",
-    "gradxinput",
-    "corrected",
-    "hypothetical",
-    "deepliftshap",
-)
 _IUPAC = frozenset("ACGTURYSWKMBDHVN")
 
 
@@ -42,42 +30,26 @@ _IUPAC = frozenset("ACGTURYSWKMBDHVN")
 @click.option("--fasta", type=PATH, help="FASTA records, each scored as a sequence, instead of a region.")
 @model_options
 @click.option(
-    "--method", type=click.Choice(_METHODS), default="mean-tism", show_default=True, help="See above."
+    "--method",
+    "methods",
+    type=click.Choice(METHODS),
+    multiple=True,
+    help="See above; several are drawn in one picture. [default: mean-tism]",
 )
 @click.option("--out", type=PATH, metavar="FILE", help="The scores: .npz or .tsv.")
 @click.option("--plot", type=PATH, metavar="FILE", help="A picture: .png, .svg or .pdf.")
+@click.option("--spans", type=PATH, metavar="BED", help="Genes or motifs to draw above the picture.")
 @click.option(
     "--center", is_flag=True, help="Put the region in the middle of one window, not on run's lattice."
 )
-@click.option("--stride", default=256, show_default=True, help="Bases between windows, as in run.")
-@click.option(
-    "--stitch",
-    type=click.Choice(["center", "mean"]),
-    default="center",
-    show_default=True,
-    help="As in run; 'mean' for tism and mean-tism only.",
-)
-@click.option(
-    "--strands",
-    type=click.Choice(["forward", "both"]),
-    default="forward",
-    show_default=True,
-    help="'both' averages each window with its reverse complement.",
-)
-@click.option(
-    "--output-space",
-    type=click.Choice(["logit", "probability"]),
-    default="logit",
-    show_default=True,
-    help="What is explained: the model's output, or its sigmoid.",
-)
+@scoring_options
 @click.option("--background", metavar="A,C,G,T", help="Base frequencies for hypothetical. [default: equal]")
 @click.option("--seed", default=0, show_default=True, help="Of deepliftshap's shuffles.")
 def command(**options: Any) -> int:
     """Score the bases of one region, or of sequences, and draw them.
 
-    A region is tiled as run tiles the genome, so that tism and mean-tism are the numbers of run. A sequence
-    is padded with N to a window, in its middle.
+    A region is tiled as run tiles the genome, so that tism and mean-tism are the numbers of run; the other
+    methods cannot be stitched by mean. A sequence is padded with N to a window, in its middle.
 
     \b
     One value a base, positive where the base supports the output:
@@ -96,11 +68,11 @@ def command(**options: Any) -> int:
     model, tracks = request.model.load()
     began = time.monotonic()
     loci = list(request.loci(model, tracks))
-    n_bp = sum(len(scores.codes) for scores in loci)
+    n_bp = sum(len(locus[0].codes) for locus in loci)
     say(
-        f"{request.method} of {n_bp:,} bases in {len(loci):,} {'loci' if len(loci) > 1 else 'locus'} from "
-        f"{sum(len(scores.windows) for scores in loci):,} windows, {len(tracks):,} tracks, in "
-        f"{duration(time.monotonic() - began)}"
+        f"{' and '.join(request.methods)} of {n_bp:,} bases in {len(loci):,} "
+        f"{'loci' if len(loci) > 1 else 'locus'} from {sum(len(locus[0].windows) for locus in loci):,} "
+        f"windows, {len(tracks):,} tracks, in {duration(time.monotonic() - began)}"
     )
     request.write(loci)
     return 0
@@ -111,28 +83,28 @@ class _Request:
     """What was asked for on the command line; see the options' help."""
 
     model: ModelRequest
+    scoring: ScoringRequest
     genome: Path | None
     region: str | None
     sequence: str | None
     fasta: Path | None
-    method: str
+    methods: tuple[Method, ...]
     out: Path | None
     plot: Path | None
+    spans: Path | None
     center: bool
-    stride: int
-    stitch: str
-    strands: str
-    output_space: str
     background: str | None
     seed: int
 
     @classmethod
     def take(cls, options: dict[str, Any]) -> "_Request":
-        own = {name: options[name] for name in cls.__dataclass_fields__ if name != "model"}
-        return cls(ModelRequest.take(options), **own)
+        own = {name: options[name] for name in cls.__dataclass_fields__ if name in options}
+        own["methods"] = tuple(dict.fromkeys(options["methods"])) or ("mean-tism",)
+        return cls(ModelRequest.take(options), ScoringRequest.take(options), **own)
 
     def check(self) -> None:
         """Raise for what can be told before the model is loaded."""
+        from tism_scan.intervals import Interval, read_named_spans
         from tism_scan.targets import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target
 
         given = [name for name in ("region", "sequence", "fasta") if getattr(self, name) is not None]
@@ -146,27 +118,38 @@ class _Request:
         if self.out is None and self.plot is None:
             raise click.UsageError("no file was asked for; expected --out, --plot, or both")
         if self.out is not None:
+            if len(self.methods) > 1:
+                raise click.UsageError(
+                    f"--out holds one method, but {len(self.methods)} were given; expected one --method; "
+                    "leave --out out, or run again for each"
+                )
             check_target(self.out, SCORE_SUFFIXES)
+        if self.spans is not None and self.plot is None:
+            raise click.UsageError("--spans is for pictures; add --plot, or leave it out")
+        if self.spans is not None:
+            read_named_spans(self.spans, Interval("", 0, 0))  # its faults are told before the work
         if self.plot is not None:
             check_target(self.plot, PICTURE_SUFFIXES)
 
-    def settings(self, tracks: tuple["Track", ...]) -> "MethodSettings":
-        """Return which number is asked for."""
-        from tism_scan.methods import MethodSettings
+    def settings(self, tracks: tuple["Track", ...]) -> list[MethodSettings]:
+        """Return which numbers are asked for, one for each method."""
+        return [
+            MethodSettings(
+                tracks,
+                method,
+                self.scoring.stride,
+                self.scoring.stitch,
+                self.scoring.strands,
+                self.scoring.output_space,
+                _background(self.background),
+                self.seed,
+                self.scoring.precision_on(self.model.device),
+            )
+            for method in self.methods
+        ]
 
-        return MethodSettings(
-            tracks,
-            self.method,  # type: ignore[arg-type]
-            self.stride,
-            self.stitch,  # type: ignore[arg-type]
-            self.strands,  # type: ignore[arg-type]
-            self.output_space,  # type: ignore[arg-type]
-            _background(self.background),
-            self.seed,
-        )
-
-    def loci(self, model: "nn.Module", tracks: tuple["Track", ...]) -> Iterator["LocusScores"]:
-        """Yield the scores of the region, or of each sequence."""
+    def loci(self, model: "nn.Module", tracks: tuple["Track", ...]) -> Iterator[list["LocusScores"]]:
+        """Yield the scores of the region, or of each sequence, by each method."""
         from tism_scan.alphabet import encode
         from tism_scan.genome import Genome
         from tism_scan.intervals import parse_region
@@ -175,48 +158,56 @@ class _Request:
 
         settings = self.settings(tracks)
         if self.plot is not None:
-            check_panels(len(tracks))
+            check_panels(len(tracks) * len(settings))
         if self.sequence is not None:
-            letters = _checked_letters(self.sequence)
-            with self.work("sequence") as work:
-                yield score_sequence(model, "sequence", encode(letters), settings, work=work)
+            codes = encode(_checked_letters(self.sequence))
+            yield [
+                score_sequence(model, "sequence", codes, each, work=work)
+                for each, work in self.works("sequence", settings)
+            ]
         elif self.fasta is not None:
             with Genome(self.fasta) as records:
                 for name, length in records.chroms.items():
-                    with self.work(name) as work:
-                        codes = records.fetch(name, 0, length)
-                        yield score_sequence(model, name, codes, settings, work=work)
+                    codes = records.fetch(name, 0, length)
+                    yield [
+                        score_sequence(model, name, codes, each, work=work)
+                        for each, work in self.works(name, settings)
+                    ]
         elif self.region is not None and self.genome is not None:
             with Genome(self.genome) as genome:
                 region = parse_region(self.region, genome.chroms)
-                with self.work(str(region)) as work:
-                    yield score_region(model, genome, region, settings, center=self.center, work=work)
+                yield [
+                    score_region(model, genome, region, each, center=self.center, work=work)
+                    for each, work in self.works(str(region), settings)
+                ]
 
-    @contextmanager
-    def work(self, label: str) -> Iterator["Work"]:
-        """Yield where and how to compute, with a bar that shows how far it is."""
+    def works(self, label: str, settings: list[MethodSettings]) -> Iterator[tuple[MethodSettings, "Work"]]:
+        """Yield each method's settings, and where and how to compute, with a bar of how far it is."""
         from tism_scan.locus import Work
 
-        with progress_bar(label, 1.0) as update:
+        for each in settings:
+            with progress_bar(f"{each.method}, {label}", 1.0) as update:
 
-            def show(n_done: int, n_all: int) -> None:
-                update(n_done / n_all, f"{n_done:,} of {n_all:,} bases")
+                def show(n_done: int, n_all: int, update: Update = update) -> None:
+                    update(n_done / n_all, f"{n_done:,} of {n_all:,} bases")
 
-            yield Work(self.model.batch_size, self.model.device, show)
+                yield each, Work(self.model.batch_size, self.model.device, show)
 
-    def write(self, loci: list["LocusScores"]) -> None:
+    def write(self, loci: list[list["LocusScores"]]) -> None:
         """Write what was asked for; each locus has a picture of its own."""
+        from tism_scan.intervals import read_named_spans
         from tism_scan.locus_files import draw_locus, write_scores
 
         if self.out is not None:
-            write_scores(self.out, loci)
+            write_scores(self.out, [locus[0] for locus in loci])
             say(f"scores   {self.out}")
         if self.plot is None:
             return
-        for i, scores in enumerate(loci, start=1):
+        for i, locus in enumerate(loci, start=1):
             path = self.plot if len(loci) == 1 else self.plot.with_stem(f"{self.plot.stem}_{i}")
-            draw_locus(path, scores)
-            say(f"picture  {path}  {scores.interval}")
+            interval = locus[0].interval
+            draw_locus(path, locus, read_named_spans(self.spans, interval) if self.spans else ())
+            say(f"picture  {path}  {interval}")
 
 
 def _checked_letters(sequence: str) -> str:

@@ -9,7 +9,9 @@ import click
 
 from tism_scan.cli.console import progress_bar, say, say_table
 from tism_scan.cli.model_options import ModelRequest, source_options
+from tism_scan.cli.place_options import STORE
 from tism_scan.errors import InputError
+from tism_scan.places import Place
 
 if TYPE_CHECKING:
     from tism_scan.verify import Damage, Sample, VerifyReport
@@ -19,7 +21,7 @@ _MOST_SHOWN = 20
 
 
 @click.command(name="verify")
-@click.argument("store", type=_PATH)
+@click.argument("store", type=STORE)
 @click.option("--full", is_flag=True, help="Read every object and compare its checksum, not sizes only.")
 @click.option(
     "--recompute",
@@ -34,7 +36,7 @@ _MOST_SHOWN = 20
 @click.option("--break-lock", is_flag=True, help="Take the store from a run that is known to be dead.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(
-    store: Path,
+    store: Place,
     *,
     full: bool,
     n_recompute: int | None,
@@ -51,7 +53,7 @@ def command(
     """
     from tism_scan.verify import verify_store
 
-    sample = _sample(n_recompute, genome, seed, ModelRequest.take(model | _NO_TRACKS))
+    sample = _sample(n_recompute, genome, seed, ModelRequest.take(model))
     with progress_bar("verify", 1.0) as update:
         report = verify_store(store, full=full, sample=sample, break_lock=break_lock, on_progress=update)
     if as_json:
@@ -59,9 +61,6 @@ def command(
     else:
         _say(report)
     return 0 if report.is_sound else 1
-
-
-_NO_TRACKS: dict[str, Any] = {"tracks": None, "track_names": None, "group": ()}
 
 
 def _sample(n_blocks: int | None, genome: Path | None, seed: int, model: ModelRequest) -> "Sample | None":

@@ -1,25 +1,19 @@
-"""Pictures of attributions: a logo, the heat map of all substitutions beneath, and what lies there.
+"""Pictures of attributions: a logo, the heat map of all substitutions beneath, and what lies there."""
 
-The only door to matplotlib and logomaker, which are loaded when a picture is made.
-"""
-
-import importlib
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tism_scan.alphabet import BASES, channel_of_base
-from tism_scan.errors import InputError
+from tism_scan.plot.libraries import MARK_COLOR, Values, as_array, required
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Span = tuple[int, int, str]
-Values = NDArray[np.float32]
 
 BASE_COLORS = {"A": "#109648", "C": "#255c99", "G": "#f7b32b", "T": "#d62839"}
 # Over this many bases letters are too narrow to be told apart, and slow; bars are drawn instead.
@@ -28,8 +22,7 @@ MAX_LETTERS = 350
 MAX_DOTS = 150
 # More columns than this are lost between the pixels of a page.
 MAX_COLUMNS = 1500
-MAX_POINTS = 20_000
-_SPAN_COLOR = "#5b5f97"
+_SPAN_SHADE = "#f0f0f6"  # opaque: not every viewer of SVG knows opacity
 _N_COLOR = "#d9d9d9"
 
 
@@ -43,7 +36,8 @@ def plot_attribution(
     chrom: str | None = None,
     start: int = 0,
     spans: Sequence[Span] = (),
-    unit: str = "score",
+    unit: str | Sequence[str] = "score",
+    heatmap_unit: str | Sequence[str] | None = None,
     logo_limits: tuple[float, float] | None = None,
     heatmap_limit: float | None = None,
     width_in: float | None = None,
@@ -70,15 +64,17 @@ def plot_attribution(
         Where the first base lies, 0-based, in bp.
     spans : sequence of (start, end, label)
         Genes or motifs, 0-based half-open in bp on the same axis; what lies outside is left out.
-    unit : str
-        What the values are, for the axes.
+    unit : str, or sequence of str
+        What the logo's values are, for its axis; one for all panels, or for each.
+    heatmap_unit : str, or sequence of str, optional
+        What the heat map's values are, for the colour bar; by default as `unit`.
     logo_limits : (float, float), optional
         Limits of every logo's axis; by default each panel's own extremes, with 0.
     heatmap_limit : float, optional
         The colours reach from minus this to this. By default the 99.5th percentile of each panel's absolute
         values; the ends of the colour bar are pointed where values go beyond.
     width_in : float, optional
-        Width in inches; by default it grows with the number of bases, from 7 to 18.
+        Width in inches; by default it grows with the number of bases, from 3 to 18.
 
     Returns
     -------
@@ -94,78 +90,24 @@ def plot_attribution(
     """
     panels = _checked(logo, heatmap, X, alphabet, titles)
     n_bases = panels.letters.shape[2]
-    width = width_in or float(np.clip(0.1 * n_bases, 7, 18))
+    width = width_in or float(np.clip(0.1 * n_bases, min(2.5 + 0.5 * n_bases, 7), 18))
     lanes = _lanes(spans, start, start + n_bases, width)
     figure, span_axes, logo_axes, heat_axes = _layout(panels, len(lanes), width)
     for i, axes in enumerate(logo_axes):
         _draw_logo(axes, panels.letters[i], start, logo_limits)
-        axes.set_ylabel(unit, fontsize=8)
+        axes.set_ylabel(_one_of(unit, i), fontsize=8)
         if titles is not None:
             axes.set_title(titles[i], loc="left", fontsize=9)
         for bar in itertools.chain.from_iterable(lanes):
-            axes.axvspan(bar.start - 0.5, bar.end - 0.5, color=_SPAN_COLOR, alpha=0.08, linewidth=0)
+            axes.axvspan(bar.start - 0.5, bar.end - 0.5, color=_SPAN_SHADE, linewidth=0, zorder=-1)
     for i, axes in enumerate(heat_axes):
-        _draw_heatmap(axes, panels, i, start, heatmap_limit, unit)
+        _draw_heatmap(axes, panels, i, start, heatmap_limit, _one_of(heatmap_unit or unit, i))
     if span_axes is not None:
         _draw_spans(span_axes, lanes)
     if n_bases > MAX_LETTERS:
         _add_color_key(logo_axes[0])
     figure.align_ylabels(logo_axes)
     _label_positions([*logo_axes, *heat_axes], chrom, start, n_bases)
-    return figure
-
-
-def plot_concordance(
-    approximate: Any,
-    exact: Any,
-    *,
-    titles: Sequence[str],
-    unit: str = "effect of a substitution",
-) -> "Figure":
-    """Return a figure that sets TISM against exact ISM, a panel for each track.
-
-    Parameters
-    ----------
-    approximate, exact : float (P, n), NumPy or torch
-        TISM and ISM of the same substitutions, or their means over positions. Pairs with a NaN are left out;
-        of more than 20,000 pairs in a panel, evenly spread ones are drawn. The line is where both are equal.
-    titles : sequence of str
-        One for each panel, such as the track and its correlation.
-    unit : str
-        What the values are, for the axes.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or are not (P, n), or there are not as many titles as panels.
-    InputError
-        If matplotlib is not installed.
-    """
-    x, y = _as_array(exact), _as_array(approximate)
-    if x.ndim != 2 or x.shape != y.shape or len(titles) != len(x) or not len(x):
-        raise ValueError(
-            f"TISM has shape {y.shape}, ISM {x.shape}, with {len(titles)} titles; expected (P, n) twice, and "
-            "P titles"
-        )
-    _require("matplotlib")
-    from matplotlib.figure import Figure
-
-    n_columns = min(len(x), 4)
-    n_rows = -(-len(x) // n_columns)
-    figure = Figure(figsize=(3.2 * n_columns + 0.4, 3.2 * n_rows + 0.3), layout="constrained")
-    grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for axes, title, xs, ys in zip(grid, titles, x, y, strict=False):
-        both = np.flatnonzero(np.isfinite(xs) & np.isfinite(ys))
-        drawn = both[:: -(-len(both) // MAX_POINTS) or 1]
-        axes.plot(xs[drawn], ys[drawn], ".", markersize=2, alpha=0.3, color=_SPAN_COLOR, rasterized=True)
-        axes.axline((0, 0), slope=1, color="black", linewidth=0.6)
-        axes.set_title(title, loc="left", fontsize=9)
-        axes.tick_params(labelsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
-    for axes in grid[len(x) :]:
-        axes.set_visible(False)
-    figure.supxlabel(f"exact ISM: {unit}", fontsize=9)
-    figure.supylabel(f"TISM: {unit}", fontsize=9)
     return figure
 
 
@@ -177,31 +119,15 @@ class _Panels(NamedTuple):
     X: Values | None  # (4, L)
 
 
-def _require(name: str) -> Any:
-    """Return a drawing library, or raise InputError."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"the module {error.name!r} is not installed; expected matplotlib and logomaker, for pictures; "
-            "run: pip install 'tism-scan[attribution]'"
-        ) from None
-
-
-def _as_array(values: Any) -> Values:
-    """Return float32 NumPy values of what may be a tensor on any device."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float32)
-
-
 def _checked(logo: Any, heatmap: Any, X: Any, alphabet: str, titles: Sequence[str] | None) -> _Panels:
     """Return what to draw, or raise ValueError with every fault of the shapes."""
     order = channel_of_base(alphabet)
-    letters = _as_array(logo)
-    reference = None if X is None else _as_array(X)
+    letters = as_array(logo)
+    reference = None if X is None else as_array(X)
     if letters.ndim <= 2 and reference is not None:
         letters = np.atleast_2d(letters)[:, None, :] * np.ones((4, 1), dtype=np.float32)
     letters = letters[None] if letters.ndim == 2 else letters
-    colors = None if heatmap is None else _as_array(heatmap)
+    colors = None if heatmap is None else as_array(heatmap)
     colors = colors[None] if colors is not None and colors.ndim == 2 else colors
     faults = []
     if letters.ndim != 3 or letters.shape[1] != 4 or letters.size == 0:
@@ -222,6 +148,11 @@ def _checked(logo: Any, heatmap: Any, X: Any, alphabet: str, titles: Sequence[st
         letters = np.where(reference > 0, letters, 0)
         reference = reference[order]
     return _Panels(letters[:, order], None if colors is None else colors[:, order], reference)
+
+
+def _one_of(unit: str | Sequence[str], i_panel: int) -> str:
+    """Return the unit of one panel."""
+    return unit if isinstance(unit, str) else unit[i_panel]
 
 
 class _Bar(NamedTuple):
@@ -266,7 +197,7 @@ def _layout(
     panels: _Panels, n_lanes: int, width: float
 ) -> tuple["Figure", "Axes | None", list["Axes"], list["Axes"]]:
     """Return a figure, and the axes of the spans, the logos and the heat maps, on one x axis."""
-    _require("matplotlib")
+    required("matplotlib")
     from matplotlib.figure import Figure
 
     each = [1.3] if panels.heatmap is None else [1.3, 0.75]
@@ -283,8 +214,8 @@ def _draw_logo(axes: "Axes", letters: Values, start: int, limits: tuple[float, f
     n_bases = heights.shape[1]
     positions = np.arange(start, start + n_bases)
     if n_bases <= MAX_LETTERS and heights.any():
-        table = _require("pandas").DataFrame(heights.T, columns=list(BASES), index=positions)
-        _require("logomaker").Logo(table, ax=axes, color_scheme=BASE_COLORS, show_spines=False)
+        table = required("pandas").DataFrame(heights.T, columns=list(BASES), index=positions)
+        required("logomaker").Logo(table, ax=axes, color_scheme=BASE_COLORS, show_spines=False)
     elif heights.any():
         # thinner lines would be blended away
         bar_pt = max(0.7, 72 * axes.figure.bbox.width / axes.figure.dpi / n_bases)
@@ -299,8 +230,10 @@ def _draw_logo(axes: "Axes", letters: Values, start: int, limits: tuple[float, f
     axes.set_ylim(limits or (low - margin, high + margin))
     axes.tick_params(labelsize=7)
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_visible(True)
+    # the line at 0 stands for the lower spine
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.spines["left"].set_visible(True)
+    axes.spines["left"].set_linewidth(0.6)
 
 
 def _draw_heatmap(
@@ -314,7 +247,7 @@ def _draw_heatmap(
     values = panels.heatmap[i_panel]
     n_bases = values.shape[1]
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    top = limit or (float(np.quantile(sizes, 0.995)) if sizes.size else 1.0)
+    top = limit or (float(np.quantile(sizes, 0.995, method="higher")) if sizes.size else 1.0)
     extent = (start - 0.5, start + n_bases - 0.5, 3.5, -0.5)
     image = axes.imshow(
         np.ma.masked_invalid(_squeezed(values)),
@@ -329,6 +262,8 @@ def _draw_heatmap(
         rows, columns = np.nonzero(panels.X)
         axes.plot(columns + start, rows, "o", color="0.25", markersize=1.8)
     axes.set_yticks(range(4), list(BASES), fontsize=7)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[:].set_linewidth(0.6)
     is_over, is_under = bool((values > top).any()), bool((values < -top).any())
     extend = {(True, True): "both", (True, False): "max", (False, True): "min"}.get(
         (is_over, is_under), "neither"
@@ -356,7 +291,7 @@ def _draw_spans(axes: "Axes", lanes: list[list[_Bar]]) -> None:
     """Draw spans as bars in rows, labels inside or beside them."""
     for i_lane, lane in enumerate(lanes):
         for bar in lane:
-            axes.barh(i_lane, bar.end - bar.start, left=bar.start - 0.5, height=0.8, color=_SPAN_COLOR)
+            axes.barh(i_lane, bar.end - bar.start, left=bar.start - 0.5, height=0.8, color=MARK_COLOR)
             color = "white" if bar.label_anchor == "center" else "black"
             axes.text(
                 bar.label_at, i_lane, bar.label, ha=bar.label_anchor, va="center", color=color, fontsize=7
@@ -379,7 +314,7 @@ def _label_positions(stack: list["Axes"], chrom: str | None, start: int, n_bases
 
     lowest = max(stack, key=lambda axes: axes.get_subplotspec().rowspan.start)  # type: ignore[union-attr]
     lowest.set_xlim(start - 0.5, start + n_bases - 0.5)
-    lowest.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    lowest.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     lowest.xaxis.set_major_formatter(FuncFormatter(lambda position, _: f"{position:,.0f}"))
     lowest.set_xlabel(f"{chrom + ', ' if chrom else ''}position (bp, 0-based)", fontsize=8)
     for axes in stack:
