@@ -138,6 +138,9 @@ class SleepWorker:
             time.sleep(self.block_s)
         return SleepReport(block, len(block), self.block_s)
 
+    def abandon(self, block: Block) -> None:
+        """Publish nothing, as ever."""
+
 
 class Call:
     """A method of an actor, called for one of its seats."""
@@ -163,7 +166,11 @@ class Seats:
             actor = ray.remote(SleepWorker).options(num_cpus=0, max_concurrency=2 * self.n_seats)
             self.held = actor.remote(setup)
         self.n_taken += 1
-        return SimpleNamespace(start=Call(self.held.start), process=Call(self.held.process, seat))
+        return SimpleNamespace(
+            start=Call(self.held.start),
+            process=Call(self.held.process, seat),
+            abandon=Call(self.held.abandon),
+        )
 
 
 def plan_of_blocks(n_blocks: int):
