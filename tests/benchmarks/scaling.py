@@ -28,6 +28,8 @@ from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
+
 from tism_scan.tiling import Block
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -202,6 +204,12 @@ def simulated(arguments: argparse.Namespace) -> dict:
     return figures
 
 
+def busy_s() -> float:
+    """Return the CPU time that this machine's processes have had, all together."""
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system
+
+
 def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
     """Return the figures of one simulated scan."""
     import ray
@@ -229,9 +237,10 @@ def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
             pool.wait(1.0)
         progress = Progress(n_blocks_total=sum(1 for _ in store.pending()))
         loop = ray_scan._Loop(pool, store.pending(), store, threading.Event(), progress, lambda _: None)
-        began, cpu_began = time.perf_counter(), time.process_time()
+        began, cpu_began, machine_began = time.perf_counter(), time.process_time(), busy_s()
         loop.run()
         seconds, driver_cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+        machine_cpu_s = busy_s() - machine_began
     finally:
         ray.shutdown()
     # No driver can do better than whole blocks, one after the other, on each actor.
@@ -243,6 +252,8 @@ def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
         "blocks_per_s": progress.n_blocks / seconds,
         "efficiency": best_s / seconds,
         "driver_cpu_ms_per_block": 1000 * driver_cpu_s / progress.n_blocks,
+        "driver_cores": driver_cpu_s / seconds,
+        "machine_cores": machine_cpu_s / seconds,
     }
 
 
