@@ -42,7 +42,6 @@ ROW_OF = {module: i_row for i_row, row in enumerate(ROWS) for module in row}
 DOORS = {
     "botocore": {"buckets"},
     "click": {"cli"},
-    "google_crc32c": {"store"},
     "logomaker": {"plot"},
     "matplotlib": {"plot"},
     "obstore": {"buckets"},

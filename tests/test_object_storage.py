@@ -449,7 +449,7 @@ def test_damaged_object_is_found(store):
     assert verify_store(store.path).damaged == []  # sizes alone do not tell
     (damage,) = verify_store(store.path, full=True).damaged
     assert damage.what == "chr1:1-512"
-    assert "chr1/c/0/0 has CRC32C" in damage.fault
+    assert "chr1/c/0/0 has CRC-32" in damage.fault
     assert [str(block) for block in store.pending()] == ["chr1:1-512"]
 
 
