@@ -1,6 +1,8 @@
 """What several test modules share."""
 
 import os
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +11,36 @@ from scan_models import ScanModel, smooth_model
 from stand_in_weights import load_narrow_beluga
 from torch import nn
 
+from tism_scan.beluga import load_beluga, weights_digest
+from tism_scan.demo.genome import make_genome, write_fasta
+from tism_scan.demo.synthesis import OUTPUT_NAMES
+from tism_scan.genome import Genome
+from tism_scan.plan import ScanPlan, Scoring
+from tism_scan.scan import scan_serially
+from tism_scan.store import ScoreStore
+from tism_scan.tracks import select_tracks
+from tism_scan.trunk_engine import make_engine
+
 # For every Ray that a test starts, in this process or a child: no calls home, no tokens on loopback.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_AUTH_MODE"] = "disabled"
 # The models here are small, and threads that wait for a busy core cost more than they bring.
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--dose",
+        choices=("small", "full"),
+        default="small",
+        help="how often tests that break things at random do so: a few times, or as often as is reported",
+    )
+
+
+@pytest.fixture
+def is_full_dose(request):
+    """Return whether the tests that break things were asked to do so often."""
+    return request.config.getoption("dose") == "full"
 
 
 def random_sequence(length, seed):
@@ -65,9 +92,80 @@ def narrow_beluga(tmp_path):
     return load_narrow_beluga(7, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def demo_region():
+    """Return the part of the demo's genome that `demo_store` scores: chrom and length."""
+    return "chr3", 100_000
+
+
+@pytest.fixture(scope="session")
+def demo_genome():
+    """Return the demo's genome."""
+    return make_genome()
+
+
+@pytest.fixture(scope="session")
+def demo_sites(demo_genome, demo_region):
+    """Return the planted motifs of that part: factor, start, end."""
+    chrom, length = demo_region
+    return [(site.factor, site.start, site.end) for site in demo_genome[chrom].sites if site.end < length]
+
+
+@pytest.fixture(scope="session")
+def demo_fasta(demo_genome, tmp_path_factory):
+    """Return the demo's genome as a file."""
+    path = tmp_path_factory.mktemp("demo_genome") / "genome.fa"
+    write_fasta(path, demo_genome)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_store(demo_fasta, demo_region, tmp_path_factory):
+    """Return a store with the scores of all the demo model's tracks on a part of its genome."""
+    weights, (chrom, length) = Path(str(files("tism_scan.demo") / "demo_beluga.pth")), demo_region
+    model = load_beluga(weights)
+    scoring = Scoring(select_tracks("all", model.n_outputs, OUTPUT_NAMES), model.input_bp)
+    with Genome(demo_fasta) as genome:
+        wanted = {chrom: ((0, length),)}
+        plan = ScanPlan(scoring, genome.digest(), weights_digest(weights), genome.chroms, wanted, 1 << 15)
+        store = ScoreStore.create(tmp_path_factory.mktemp("demo_store") / "s.zarr", plan)
+        scan_serially(genome, make_engine(model, scoring, device="cpu"), store)
+    return store
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
     """Return each device in turn; a GPU that is not there is skipped."""
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     return request.param
+
+
+@pytest.fixture(scope="session")
+def object_server():
+    from object_server import BUCKET, ObjectServer  # few tests need moto, which takes long to import
+
+    server = ObjectServer()
+    server.boto().create_bucket(Bucket=BUCKET)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(object_server, monkeypatch, tmp_path):
+    """Return the server; this process finds it, and its credentials, as a user's does."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no credentials"))
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    object_server.requests.clear()
+    return object_server
+
+
+@pytest.fixture
+def prefix(request):
+    """Return a prefix that no other test uses."""
+    return f"a folder/{abs(hash(request.node.nodeid))}"

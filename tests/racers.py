@@ -1,10 +1,12 @@
 """What several processes do at the same moment, to see which of them wins."""
 
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 from tism_scan.errors import LeaseError
-from tism_scan.folder import LocalFolder
+from tism_scan.folder import LocalFolder, open_folder
 from tism_scan.lease import Lease
 
 PATIENCE_S = 60
@@ -25,7 +27,7 @@ def acquire_often(root, i_racer, n_rounds, barrier, wins):
     """Take one lease after another, and report in which rounds this process got it."""
     won = []
     for i_round in range(n_rounds):
-        lease = Lease(LocalFolder(Path(root) / str(i_round)))
+        lease = Lease(open_folder(f"{root}/{i_round}"))
         barrier.wait(PATIENCE_S)
         try:
             lease.acquire()
@@ -35,6 +37,28 @@ def acquire_often(root, i_racer, n_rounds, barrier, wins):
         barrier.wait(PATIENCE_S)
         lease.release()
     wins.put((i_racer, won))
+
+
+def take_over_often(root, i_racer, n_rounds, barrier, wins):
+    """As `acquire_often`, but each lease is held by a process that was killed."""
+    for i_round in range(i_racer, n_rounds, 2):
+        dead = subprocess.Popen([sys.executable, "-c", _HOLD, f"{root}/{i_round}"], stdout=subprocess.PIPE)
+        dead.stdout.readline()
+        dead.kill()
+        dead.communicate()
+    acquire_often(root, i_racer, n_rounds, barrier, wins)
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from tism_scan.folder import LocalFolder
+from tism_scan.lease import Lease
+
+Lease(LocalFolder(Path(sys.argv[1]))).acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
 
 
 def race(run, n_racers, *arguments):

@@ -1,4 +1,4 @@
-"""A scan in a process of its own: ``ray_driver.py STORE GENOME WEIGHTS WORKER_CLASS N_ACTORS``.
+"""A scan in a process of its own: ``ray_driver.py STORE GENOME WEIGHTS WORKER_CLASS N_ACTORS [ADDRESS]``.
 
 It prints a line of JSON for each change of its progress.
 """
@@ -6,15 +6,14 @@ It prints a line of JSON for each change of its progress.
 import json
 import logging
 import sys
+from importlib import import_module
 from pathlib import Path
-
-import ray_workers
 
 from tism_scan.ray_scan import RayOptions, scan_on_ray
 from tism_scan.store import ScoreStore
 
 
-def main(store, genome, weights, worker_class, n_actors):
+def main(store, genome, weights, worker_class, n_actors, address="local"):
     logging.getLogger("tism_scan").addHandler(logging.NullHandler())  # only what is not ours is of interest
     shown = {}
 
@@ -29,12 +28,18 @@ def main(store, genome, weights, worker_class, n_actors):
         ScoreStore.open(store),
         Path(genome),
         Path(weights),
-        options=RayOptions(n_actors=int(n_actors), n_cpus=2),
+        options=RayOptions(address, n_actors=int(n_actors) or None, n_cpus=2),
         on_progress=show,
-        worker_class=getattr(ray_workers, worker_class),
+        worker_class=worker_named(worker_class),
     )
     end = {"was_stopped": progress.was_stopped, "failed": progress.failed}
     print(json.dumps(end), flush=True)  # noqa: T201
+
+
+def worker_named(name):
+    """Return a class of `ray_workers`, or of another module: ``MODULE:CLASS``."""
+    module, _, attribute = name.rpartition(":")
+    return getattr(import_module(module or "ray_workers"), attribute)
 
 
 if __name__ == "__main__":

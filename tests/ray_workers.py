@@ -7,6 +7,7 @@ import os
 import time
 
 import numpy as np
+import ray
 import torch
 
 from tism_scan.alphabet import is_acgt
@@ -66,6 +67,23 @@ class UnhurriedWorker(QuickWorker):
 class RaisingWorker(UnhurriedWorker):
     def meet_odd_block(self):
         raise ValueError("no such luck\nand more lines")
+
+
+class NanWorker(QuickWorker):
+    """Its model gives NaN at one base, and infinity at another of the same block."""
+
+    def make_engine(self, plan):
+        engine = super().make_engine(plan)
+        score = engine.score
+
+        def score_badly(codes, stretch, wanted):
+            scores = score(codes, stretch, wanted)
+            if stretch.block.i_block == ODD_BLOCK:
+                scores[0, 2], scores[0, 4] = np.nan, np.inf
+            return scores
+
+        engine.score = score_badly
+        return engine
 
 
 class DyingWorker(QuickWorker):
@@ -132,4 +150,50 @@ class MortalBelugaWorker(SlowBelugaWorker):
         if block.i_block == ODD_BLOCK and not died.exists():
             died.touch()
             os._exit(1)
+        return super().process(block)
+
+
+class SnailWorker(UnhurriedWorker):
+    """The first of these needs a minute for a block."""
+
+    def start(self):
+        self.is_slow = self.claim("snail")
+        return super().start()
+
+    def process(self, block):
+        if self.is_slow:
+            time.sleep(60)
+        return super().process(block)
+
+
+class Placed(BlockWorker):
+    """Notes which of Ray's nodes, and which GPU, it has, and waits for its fellows if told of them."""
+
+    def start(self):
+        context = ray.get_runtime_context()
+        gpus = ",".join(map(str, ray.get_gpu_ids())) or "-"
+        with open(self.setup.store.parent / "places", "a") as file:
+            file.write(f"{context.get_node_id()} {gpus}\n")
+        return super().start()
+
+    def process(self, block):
+        told = self.setup.store.parent / "n_fellows"
+        n_fellows = int(told.read_text()) if told.exists() else 1
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if len((self.setup.store.parent / "places").read_text().splitlines()) >= n_fellows:
+                break
+            time.sleep(0.05)
+        return super().process(block)
+
+
+class PlacedWorker(Placed, UnhurriedWorker):
+    """Computes next to nothing."""
+
+
+class PlacedBelugaWorker(Placed):
+    """Computes real scores, slowly enough for all to have a part."""
+
+    def process(self, block):
+        time.sleep(0.1)
         return super().process(block)

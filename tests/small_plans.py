@@ -7,6 +7,25 @@ from tism_scan.tracks import Track
 
 CHROMS = {"chr1": 1300, "HLA-A*01:01:01:01": 300, "c": 512, "unwanted": 700, "empty": 0}
 BLOCK_BP = 512
+WEIRD_NAMES = [
+    "../../x",
+    "a/b",
+    "..",
+    ".",
+    "",
+    "=",
+    ".scan",
+    "zarr.json",
+    "=7Aarr.json",
+    "__x",
+    "HLA-A*01:01:01:01",
+    "c",
+    "Chr1",
+    "chr1",
+    "染色体",
+    "a b",
+    "a=20b",
+]
 
 
 def tracks_of(n_tracks):

@@ -112,7 +112,7 @@ def test_status_shows_a_table(scanned):
 def test_exported_bigwig_equals_the_store_in_an_independent_reader(scanned, tmp_path):
     result = tism_scan("export", scanned[0], "--out", tmp_path / "bw")
     assert result.returncode == 0, result.stderr
-    assert sorted(path.name for path in (tmp_path / "bw").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "bw").glob("*.bw")) == [
         "0000_CTCF.bw",
         "0001_GATA1.bw",
         "both.bw",
@@ -187,7 +187,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(scan_arguments, tmp_path, argum
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["demo", "tracks", "run", "status", "export"])
+@pytest.mark.parametrize("command", ["demo", "tracks", "run", "status", "verify", "export"])
 def test_each_command_has_help(command):
     result = tism_scan(command, "--help")
     assert result.returncode == 0
@@ -196,7 +196,9 @@ def test_each_command_has_help(command):
 
 def test_help_lists_commands_in_the_order_of_the_work():
     text = tism_scan("--help").stdout
-    positions = [text.index(f"\n  {command} ") for command in ("demo", "tracks", "run", "status", "export")]
+    positions = [
+        text.index(f"\n  {command} ") for command in ("demo", "tracks", "run", "status", "verify", "export")
+    ]
     assert positions == sorted(positions)
 
 

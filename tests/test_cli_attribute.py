@@ -281,6 +281,19 @@ def test_audit_of_a_genome_without_windows_is_one_line(folder, beluga, tmp_path)
 
 def test_help_lists_the_commands_in_the_order_of_the_work():
     text = _done("--help").stdout.partition("Commands:")[2]
-    order = ["demo", "tracks", "attribute", "audit", "run", "status", "export"]
+    order = [
+        "demo",
+        "tracks",
+        "attribute",
+        "audit",
+        "bench",
+        "plan",
+        "run",
+        "status",
+        "verify",
+        "export",
+        "view",
+        "seqlets",
+    ]
     found = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and line[2] != " "]
     assert found == order

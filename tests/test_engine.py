@@ -18,8 +18,8 @@ from scan_models import (
 )
 
 from tism_scan.alphabet import N_CODE, encode, is_acgt, reverse_complement
-from tism_scan.engine import WindowEngine, default_device, device_name
-from tism_scan.errors import ScanError
+from tism_scan.engine import WindowEngine, default_device, default_precision, device_name, rounding
+from tism_scan.errors import PlanError, ScanError
 from tism_scan.plan import Scoring
 from tism_scan.tracks import Track
 
@@ -327,3 +327,33 @@ def test_batch_without_a_window_is_refused(tiny_model, batch_size):
 def test_device_is_the_gpu_only_where_there_is_one(device):
     assert (default_device() == "cuda") == torch.cuda.is_available()
     assert (device_name(device) == "cpu") == (device == "cpu")
+
+
+def test_tf32_is_refused_where_there_is_no_gpu(tiny_model):
+    with pytest.raises(PlanError, match="'tf32' is a GPU's, and this device is cpu; use --precision"):
+        WindowEngine(tiny_model, scoring_of(precision="tf32"), device="cpu")
+
+
+def test_bf16_rounds_the_scores_of_the_window_engine_and_mixed_does_not(tiny_model):
+    exact, mixed, rounded = (
+        scores_of(tiny_model, scoring_of(precision=name), SEQUENCE, device="cpu")
+        for name in ("fp32", "mixed", "bf16")
+    )
+    np.testing.assert_array_equal(mixed, exact)
+    assert 0 < np.nanmax(np.abs(rounded - exact)) < 0.05 * np.nanmax(np.abs(exact))
+
+
+def test_the_default_precision_is_float32_on_a_cpu_and_mixed_on_a_gpu():
+    assert default_precision("cpu") == "fp32"
+    assert default_precision("cuda:1") == "mixed"
+
+
+@pytest.mark.parametrize("to_tf32", [False, True])
+def test_a_gpus_rounding_is_set_while_an_engine_works_and_put_back(to_tf32):
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch has the older switches, whose state a CPU build does not show")
+    owners = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
+    before = [owner.fp32_precision for owner in owners]
+    with rounding(torch.device("cuda"), to_tf32=to_tf32):
+        assert [owner.fp32_precision for owner in owners] == ["tf32" if to_tf32 else "ieee"] * 2
+    assert [owner.fp32_precision for owner in owners] == before

@@ -16,17 +16,22 @@ ROOT = Path(tism_scan.__file__).parent
 # From the ground up. A module imports from lower rows only; a folder counts as one module.
 ROWS = [
     ["errors"],
-    ["alphabet", "intervals", "targets", "tracks"],
-    ["tiling", "genome", "beluga", "folder", "trunk"],
+    ["alphabet", "intervals", "targets", "tracks", "places"],
+    ["tiling", "genome", "beluga", "buckets", "staging", "trunk", "web"],
     ["attribution"],
-    ["plan", "models"],
-    ["engine", "ledger", "methods"],
-    ["trunk_engine", "lease", "method_values"],
-    ["locus", "audit"],
+    ["object_storage"],
+    ["folder", "local_copies"],
+    ["plan", "models", "publishing", "demand", "metrics"],
+    ["trunk_cost", "engine", "ledger", "methods", "order", "stragglers"],
+    ["trunk_head", "lease", "method_values"],
+    ["trunk_engine"],
+    ["locus", "audit", "arrays", "bench"],
     ["store"],
-    ["scan", "bigwig", "browser", "plot", "status"],
-    ["export", "locus_files", "worker"],
-    ["actors"],
+    ["scan", "bigwig", "browser", "plot", "seqlets", "status"],
+    ["export", "estimate", "locus_files", "recompute", "worker"],
+    ["nodes", "verify"],
+    ["cluster"],
+    ["actors", "browser_export", "seqlet_files"],
     ["ray_scan"],
     ["demo"],
     ["cli"],
@@ -36,19 +41,21 @@ ROWS = [
 ROW_OF = {module: i_row for i_row, row in enumerate(ROWS) for module in row}
 
 DOORS = {
+    "botocore": {"buckets"},
     "click": {"cli"},
-    "google_crc32c": {"store"},
     "logomaker": {"plot"},
     "matplotlib": {"plot"},
-    "psutil": {"lease"},
+    "obstore": {"buckets"},
+    "psutil": {"bigwig", "lease"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
-    "ray": {"actors"},
+    "ray": {"actors", "cluster", "demand", "metrics", "nodes"},
     "rich": {"cli"},
     "tangermeme": {"attribution"},
     "torch": {
         "attribution",
         "audit",
+        "bench",
         "beluga",
         "demo.train",
         "engine",
@@ -57,12 +64,15 @@ DOORS = {
         "models",
         "trunk",
         "trunk_engine",
+        "trunk_head",
         "worker",
     },
-    "zarr": {"store"},
+    "zarr": {"arrays", "store"},
 }
 # Side doors: open only while a function runs.
 LAZY_DOORS = {
+    "botocore": {"buckets"},
+    "pysam": {"seqlet_files"},  # only for compressed BED, and not a dependency
     "rich": {"attribution"},  # the bar of an ISM that takes long, for those who work without the CLI
     "torch": {"cli.model_options"},  # asks whether the device is there
 }
@@ -209,3 +219,32 @@ def test_importing_the_package_loads_no_large_library(module):
     code = f"import sys, {module}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(run.stdout.split()).isdisjoint({"ray", "torch", "zarr", "matplotlib"})
+
+
+def test_engines_need_torch_and_numpy_alone():
+    # Machines with a GPU often have torch and little else.
+    script = """
+import sys
+for name in ("ray", "zarr", "pyfaidx", "pyBigWig", "click", "rich", "obstore", "matplotlib", "tangermeme"):
+    sys.modules[name] = None
+import torch
+from tism_scan import attribution
+from tism_scan.beluga import Beluga
+from tism_scan.bench import bench
+from tism_scan.plan import Scoring
+from tism_scan.tracks import Track
+model = Beluga((8,) * 6, 8, 5)
+scoring = Scoring((Track("a", (0,), (1.0,)),), 2000, 256)
+assert bench(model, scoring, seconds=0.01, device="cpu").engine == "TrunkEngine"
+X = torch.eye(4)[torch.randint(4, (1, 2000))].transpose(1, 2)
+assert attribution.mean_tism(model, X, [0]).shape == (1, 1, 2000)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_the_engines_benchmark_needs_torch_and_numpy_alone():
+    source = (Path(__file__).parent / "benchmarks" / "engine.py").read_text()
+    libraries = {found.imported.partition(".")[0] for found in imports_of(source, "benchmark")}
+    assert libraries - set(sys.stdlib_module_names) == {"numpy", "torch", PACKAGE}

@@ -1,3 +1,4 @@
+import collections
 import contextlib
 import functools
 import itertools
@@ -30,6 +31,7 @@ from tism_scan.plan import ScanPlan, Scoring
 from tism_scan.ray_scan import RayOptions, scan_on_ray
 from tism_scan.scan import BlockReport, scan_serially
 from tism_scan.store import ScoreStore
+from tism_scan.stragglers import Stragglers
 from tism_scan.tracks import Track
 from tism_scan.trunk_engine import make_engine
 
@@ -267,6 +269,16 @@ def test_block_that_kills_its_actor_is_given_up_and_no_other_is_blamed(quick):
     assert n_tries in (3, 4)  # one more if another block was in flight when it first killed
 
 
+def test_block_for_which_the_model_gives_nan_is_given_up_with_its_first_base(quick):
+    progress = quick(ray_workers.NanWorker)
+    assert progress.failed == {
+        "c:13-18": "the model gives NaN or infinity at c:15; check the weights, or leave the region out with "
+        "--exclude-bed"
+    }
+    assert progress.n_blocks == N_BLOCKS - 1
+    assert [i_block for i_block, _ in attempts(quick)].count(ray_workers.ODD_BLOCK) == 3
+
+
 def test_full_disk_stops_the_scan_with_that_error(quick):
     with pytest.raises(StorageFullError, match=r"^no room left to write it$"):
         quick(ray_workers.FullDiskWorker)
@@ -280,6 +292,16 @@ def test_actor_that_fails_at_every_block_is_replaced(quick):
     progress = quick(ray_workers.SickOnceWorker)
     assert progress.n_blocks == N_BLOCKS
     assert not progress.failed
+
+
+def test_slow_actor_does_not_hold_up_the_end_of_the_scan(quick):
+    began = time.monotonic()
+    progress = quick(ray_workers.SnailWorker, n_actors=2)
+    assert time.monotonic() - began < 30  # the slow one's blocks take a minute each
+    assert progress.n_blocks == N_BLOCKS
+    assert list(quick.store.pending()) == []
+    scores = quick.store.read("c", 0, 60, 0)
+    np.testing.assert_array_equal(scores, np.where(quick.codes < 4, quick.codes, np.float32(np.nan)))
 
 
 def test_scan_goes_on_without_a_node_that_lacks_the_files(quick, caplog):
@@ -415,7 +437,8 @@ class FakePool:
     """Answers each block as told: None for a block that is done, else what became of it."""
 
     def __init__(self, answer, n_actors=1):
-        self.answer, self.ready, self.asked = answer, [Actor(i) for i in range(n_actors)], []
+        self.answer, self.ready = answer, [Actor(i, f"actor {i}") for i in range(n_actors)]
+        self.asked, self.abandoned = [], []
 
     @property
     def n_in_flight(self):
@@ -423,6 +446,12 @@ class FakePool:
 
     def grow(self, n_useful):
         pass
+
+    def shrink(self, n_useful):
+        pass
+
+    def abandon(self, actor, block):
+        self.abandoned.append((actor.handle, block.i_block))
 
     def submit(self, actor, block):
         self.asked.append(block.i_block)
@@ -509,6 +538,85 @@ def test_failed_block_goes_to_another_actor(feed):
 
     feed(FakePool(fail_block_2, n_actors=2))
     assert tried_on[0] != tried_on[1] != tried_on[2]
+
+
+class RacingPool(FakePool):
+    """Two actors on a clock of its own: the second never answers its first block until it is abandoned."""
+
+    def __init__(self, clock, *, loser_end=None):
+        super().__init__(None, n_actors=2)
+        self.clock, self.loser_end = clock, loser_end
+
+    def wait(self, timeout_s):
+        self.clock.now += 1.0
+        fast, slow = self.ready[0], self.ready[-1]
+        if fast.in_flight:
+            block = next(iter(fast.in_flight.values()))
+            del fast.in_flight[block]
+            return Finished(block, BlockReport(block, len(block), 0.1), fast)
+        if self.loser_end is not None and self.abandoned:
+            return self.loser_end(slow)
+        return None
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(ray_scan, "Stragglers", functools.partial(Stragglers, clock))
+    return clock
+
+
+def test_last_blocks_of_a_slow_actor_are_computed_by_another_and_not_waited_for(feed, clock):
+    pool = RacingPool(clock)
+    progress = feed(pool)
+    assert progress.n_blocks == N_BLOCKS
+    slow = [block.i_block for block in pool.ready[1].in_flight.values()]
+    assert sorted(pool.abandoned) == [(1, i_block) for i_block in sorted(slow)]
+    assert len(slow) == 2
+    assert sorted(pool.asked) == sorted([*range(N_BLOCKS), *slow])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda block, actor: Finished(block, BlockReport(block, len(block), 9.0), actor),
+        lambda block, actor: Failed(block, actor, ScanError("no such luck")),
+    ],
+    ids=["finished", "failed"],
+)
+def test_result_that_comes_second_counts_for_nothing(feed, clock, end):
+    def end_first(slow):
+        (i_block,) = {i_block for _, i_block in pool.abandoned} & {b.i_block for b in slow.in_flight}
+        block = next(block for block in slow.in_flight if block.i_block == i_block)
+        del slow.in_flight[block]
+        pool.abandoned.remove((1, i_block))
+        return end(block, slow)
+
+    pool = RacingPool(clock, loser_end=end_first)
+    progress = feed(pool)
+    assert progress.n_blocks == N_BLOCKS
+    assert not progress.failed
+
+
+def test_lost_actor_whose_blocks_another_one_finished_is_no_loss(feed, clock):
+    def lose(slow):
+        blocks = tuple(slow.in_flight.values())
+        slow.in_flight.clear()
+        pool.ready.remove(slow)
+        return Lost(blocks, "its process died", False)
+
+    pool = RacingPool(clock, loser_end=lose)
+    progress = feed(pool)
+    assert progress.n_blocks == N_BLOCKS
+    assert not progress.failed
+    assert max(collections.Counter(pool.asked).values()) == 2
 
 
 def test_no_more_than_two_blocks_are_in_flight_per_actor(feed):

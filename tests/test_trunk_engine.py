@@ -14,7 +14,7 @@ from tism_scan.engine import WindowEngine
 from tism_scan.errors import ScanError
 from tism_scan.plan import Scoring
 from tism_scan.tracks import Track
-from tism_scan.trunk_engine import TrunkEngine, make_engine, why_not_shared
+from tism_scan.trunk_engine import SLAB_BP_ON_CPU, TrunkEngine, make_engine, why_not_shared
 
 RNG = np.random.default_rng(11)
 TRACKS = (Track("a", (0,), (1.0,)), Track("b", (3,), (1.0,)), Track("mean", (1, 3), (0.5, 0.5)))
@@ -121,12 +121,55 @@ def test_unwanted_bases_change_no_other(stitch, data):
     assert_same(part, np.where(wanted, blocks_scored_by(engine, CODES[:700]), np.nan))
 
 
+@pytest.mark.parametrize("stitch", ["center", "mean"])
+def test_a_forward_pass_in_float32_keeps_the_scores_when_the_backward_pass_is_rounded(narrow_beluga, stitch):
+    exact, mixed, rounded = (
+        blocks_scored_by(
+            TrunkEngine(narrow_beluga, Scoring(TRACKS, 2000, 256, stitch, precision=name)), CODES
+        )
+        for name in ("fp32", "mixed", "bf16")
+    )
+    is_base = np.isfinite(exact)
+    agreement = [np.corrcoef(exact[is_base], scores[is_base])[0, 1] for scores in (mixed, rounded)]
+    assert agreement[0] > 0.9999
+    assert 0.9 < agreement[1] < agreement[0]
+    assert not np.array_equal(mixed, exact, equal_nan=True)
+
+
+@pytest.mark.parametrize("stitch", ["center", "mean"])
+def test_a_trunk_of_another_build_has_the_same_precisions(stitch):
+    exact, mixed, rounded = (
+        blocks_scored_by(TrunkEngine(Odd(), Scoring(TRACKS, 204, 36, stitch, precision=name)), CODES[:700])
+        for name in ("fp32", "mixed", "bf16")
+    )
+    largest = np.nanmax(np.abs(exact))
+    np.testing.assert_allclose(mixed, exact, rtol=0, atol=0.02 * largest)
+    np.testing.assert_allclose(rounded, exact, rtol=0, atol=0.1 * largest)
+
+
+@pytest.mark.parametrize("stitch", ["center", "mean"])
+@pytest.mark.parametrize("memory_gb", [1e-6, 0.01, 0.05, 1000])
+def test_a_memory_budget_sets_the_size_of_slabs_and_changes_no_score(narrow_beluga, memory_gb, stitch):
+    scoring = Scoring(TRACKS, 2000, 256, stitch)
+    engine = TrunkEngine(narrow_beluga, scoring, memory_gb=memory_gb)
+    assert engine.batch_size == {1e-6: 1, 1000: SLAB_BP_ON_CPU // 256}.get(memory_gb, engine.batch_size)
+    assert_same(blocks_scored_by(engine, CODES), blocks_scored_by(TrunkEngine(narrow_beluga, scoring), CODES))
+
+
+def test_a_larger_budget_gives_larger_slabs(narrow_beluga):
+    engines = [
+        TrunkEngine(narrow_beluga, Scoring(TRACKS, 2000, 256), memory_gb=gb) for gb in (0.01, 0.02, 0.04, 0.2)
+    ]
+    sizes = [engine.batch_size for engine in engines]
+    assert sizes == sorted(set(sizes))
+
+
 def test_windows_without_a_wanted_base_are_not_computed(narrow_beluga, monkeypatch):
     engine = TrunkEngine(narrow_beluga, Scoring(TRACKS, 2000, 256))
     seen = []
     monkeypatch.setattr(
         "tism_scan.trunk_engine.forward",
-        lambda layers, X: seen.append(X.shape[2]) or trunk.forward(layers, X),
+        lambda layers, X, passes: seen.append(X.shape[2]) or trunk.forward(layers, X, passes),
     )
     codes = np.full(100_000, N_CODE, np.uint8)
     codes[50_000:50_100] = 1
@@ -148,10 +191,10 @@ def test_out_of_memory_halves_the_slab_and_goes_on(narrow_beluga, monkeypatch):
     scoring = Scoring(TRACKS, 2000, 256)
     expected = blocks_scored_by(TrunkEngine(narrow_beluga, scoring), CODES)
 
-    def forward(layers, X):
+    def forward(layers, X, passes):
         if X.shape[2] > 2000 + 3 * 256:
             raise torch.OutOfMemoryError("no memory")
-        return trunk.forward(layers, X)
+        return trunk.forward(layers, X, passes)
 
     monkeypatch.setattr("tism_scan.trunk_engine.forward", forward)
     engine = TrunkEngine(narrow_beluga, scoring, windows_per_slab=16)
@@ -159,8 +202,21 @@ def test_out_of_memory_halves_the_slab_and_goes_on(narrow_beluga, monkeypatch):
     assert engine.batch_size == 4
 
 
+def test_a_cpu_out_of_memory_halves_the_slab_too(narrow_beluga, monkeypatch):
+    scoring = Scoring(TRACKS, 2000, 256)
+
+    def forward(layers, X, passes):
+        if X.shape[2] > 2000:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return trunk.forward(layers, X, passes)
+
+    expected = blocks_scored_by(TrunkEngine(narrow_beluga, scoring), CODES)
+    monkeypatch.setattr("tism_scan.trunk_engine.forward", forward)
+    assert_same(blocks_scored_by(TrunkEngine(narrow_beluga, scoring), CODES), expected)
+
+
 def test_memory_that_does_not_hold_one_window_is_an_error(narrow_beluga, monkeypatch):
-    def forward(layers, X):
+    def forward(layers, X, passes):
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr("tism_scan.trunk_engine.forward", forward)

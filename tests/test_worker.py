@@ -1,5 +1,6 @@
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tism_scan.models import ModelSource
 from tism_scan.plan import ScanPlan, Scoring
 from tism_scan.store import ScoreStore
 from tism_scan.tracks import Track
-from tism_scan.worker import BlockWorker, WorkerSetup
+from tism_scan.worker import BlockWorker, WorkerSetup, name_of_device
 
 
 @pytest.fixture
@@ -65,9 +66,46 @@ def test_worker_that_lacks_a_file_says_so_and_names_its_node(setup, change, mess
         BlockWorker(setup).start()
 
 
+def test_worker_reads_a_copy_of_the_genome_if_one_is_asked_for(setup, tmp_path):
+    worker = BlockWorker(replace(setup, stage_folder=tmp_path / "node"))
+    worker.start()
+    assert worker.genome.path.is_relative_to(tmp_path / "node")
+    assert worker.genome.path.read_bytes() == setup.genome.read_bytes()
+    assert worker.process(next(worker.store.pending())).n_scored == 280
+
+
+def test_block_that_another_worker_finished_is_not_published(setup):
+    worker = BlockWorker(setup)
+    worker.start()
+    (block,) = worker.store.pending()
+    worker.abandon(block)
+    worker.process(block)
+    assert list(worker.store.pending()) == [block]
+
+
 def test_worker_that_sees_another_store_says_so(setup, tmp_path):
     other_plan = plan_of(Scoring((Track("a", (2,), (1.0,)),), 24, 6), {"chr1": np.zeros(280, np.uint8)})
     other = ScoreStore.create(tmp_path / "other.zarr", other_plan)
     worker = BlockWorker(WorkerSetup(other.path, setup.genome, setup.model, setup.plan_digest))
     with pytest.raises(TismScanError, match=r"other.zarr is another store here; mount the driver's"):
         worker.start()
+
+
+def test_worker_of_another_release_says_so(setup):
+    worker = BlockWorker(replace(setup, version="0.0.1"))
+    with pytest.raises(TismScanError, match=r"tism-scan \S+ is installed here, and 0\.0\.1 where"):
+        worker.start()
+
+
+def test_worker_records_its_kind_of_device(setup):
+    BlockWorker(setup).start()
+    (device,) = ScoreStore.open(setup.store).ledger.devices()
+    assert device == name_of_device("cpu")
+
+
+def test_processor_has_a_name_where_there_is_no_proc(monkeypatch):
+    def fail(*_arguments, **_options):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("pathlib.Path.read_text", fail)
+    assert name_of_device("cpu")

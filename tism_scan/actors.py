@@ -1,73 +1,50 @@
-"""Ray's actors: the cluster they run on, and what becomes of the blocks that they are given.
+"""Ray's actors, and what becomes of the blocks that they are given.
 
-This is the package's only door to Ray. Its errors end here, too: a block comes back finished, failed, or
-lost with its actor.
+Ray's errors end here: a block comes back finished, failed, or lost with its actor.
 """
 
-import contextlib
 import logging
 import math
-import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from tism_scan.errors import ClusterError, ScanError, TismScanError
+from tism_scan.cluster import ClusterWatch, RayOptions
+from tism_scan.demand import Demand
+from tism_scan.errors import ScanError, TismScanError
 from tism_scan.scan import BlockReport
 from tism_scan.tiling import Block
 from tism_scan.worker import BlockWorker, WorkerSetup
 
 IN_FLIGHT_PER_ACTOR = 2
-CPUS_PER_ACTOR = 4
+CPUS_PER_ACTOR = 4  # at most, and fewer where that many would leave more idle than this:
+USED_CPUS = 0.85
+ABANDON_S = 10.0
+IDLE_S = 30.0
 MAX_FAILED_STARTS = 3
 MAX_FAILURES_IN_A_ROW = 2  # then the actor itself is doubted: a GPU that failed once may fail ever after
-NODES_KNOWN_FOR_S = 0.5
-PAUSE_AFTER_FAILED_START_S = 60.0
+LONGEST_PAUSE_S = 60.0  # before another actor is started where one failed; the first lasts two seconds
 PATIENCE_S = 60.0
-OBJECT_STORE_BYTES = 128 << 20  # blocks never pass through Ray's object store
 
 _ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RayOptions:
-    """Where to compute, and with how many actors.
-
-    Attributes
-    ----------
-    address : str
-        ``"local"`` starts Ray on this machine, ``"auto"`` joins the cluster that runs here, and
-        ``"ray://host:port"`` one that runs elsewhere. A process that has called ``ray.init`` itself keeps
-        the cluster that it has.
-    n_actors : int or None
-        As many as fit the cluster, if None.
-    gpus_per_actor : float
-        Share of a GPU that an actor takes, where there are GPUs.
-    n_cpus, n_gpus : int or None
-        What a local Ray may use; everything, if None.
-    """
-
-    address: str = "local"
-    n_actors: int | None = None
-    gpus_per_actor: float = 1.0
-    n_cpus: int | None = None
-    n_gpus: int | None = None
-
-
 @dataclass(eq=False)
 class Actor:
-    """An actor's handle and its blocks in flight, oldest first."""
+    """An actor's handle and name, its blocks in flight, oldest first, and when it had one last."""
 
     handle: Any
+    name: str = ""
     in_flight: dict[Any, Block] = field(default_factory=dict)
     n_failures_in_a_row: int = 0
+    busy_until: float = 0.0
 
     @property
     def is_doubted(self) -> bool:
@@ -81,6 +58,7 @@ class Finished:
 
     block: Block
     report: BlockReport
+    actor: Actor | None = None
 
 
 @dataclass(frozen=True)
@@ -109,68 +87,6 @@ class Lost:
     is_accident: bool
 
 
-@contextlib.contextmanager
-def connected(options: RayOptions) -> Iterator[None]:
-    """Start or join a cluster, and leave it.
-
-    Raises
-    ------
-    ScanError
-        If there is no cluster at the address, or none can be started.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray warns of a coming default; ours is set per actor, and not touched by it.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if options.address == "local":
-        arguments |= {
-            "num_cpus": options.n_cpus,
-            "num_gpus": options.n_gpus,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-        }
-    with _without_notices():
-        try:
-            try:
-                ray.init(address=options.address, **arguments)
-            except (OSError, RuntimeError, ValueError, ImportError, RayError) as error:
-                raise _unreachable(options.address, error) from None
-            yield
-        finally:
-            ray.shutdown()  # it prints what notices it has kept, so they are still off
-
-
-def _unreachable(address: str, error: Exception) -> TismScanError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if address == "local":
-        return ScanError(f"Ray cannot be started here ({reason}); see the logs in its temporary folder")
-    if isinstance(error, ImportError):
-        return ClusterError(f"{address!r} needs Ray's client ({reason}); run: pip install 'ray[client]'")
-    return ClusterError(
-        f"cannot reach a Ray cluster at {address!r} ({reason}); start one with `ray start`, or use "
-        "--address local"
-    )
-
-
-@contextlib.contextmanager
-def _without_notices() -> Iterator[None]:
-    """Keep Ray from printing on this process's standard output.
-
-    It tells there of every worker that died, whatever the logging's level; the loop logs these itself. Ray
-    has no public switch for it; without this one of its own the notices would merely come back.
-    """
-    module: Any = ray._private.worker
-    before = getattr(module, "_worker_logs_enabled", True)
-    module._worker_logs_enabled = False
-    try:
-        yield
-    finally:
-        module._worker_logs_enabled = before
-
-
 class ActorPool:
     """Starts actors, as many as the cluster can hold, and gives them blocks.
 
@@ -197,18 +113,24 @@ class ActorPool:
         self._n_failed_starts = 0
         self._paused_until = 0.0
         self._waiting_since = time.monotonic()
-        self._capacity, self._counted_at = 1, -math.inf
-        gpus, cpus = _on_nodes("GPU"), _on_nodes("CPU")
-        if gpus:
-            self._resource, self._share = "GPU", options.gpus_per_actor
+        self._abandoning: list[Any] = []
+        self._n_started = 0
+        self._cluster = ClusterWatch()
+        if options.gpus_per_actor or self._cluster.amounts("GPU"):
+            self._resource, self._share = "GPU", options.gpus_per_actor or 1.0
             needs: dict[str, float] = {"num_gpus": self._share, "num_cpus": 0}
+            n_threads = 1
         else:
-            self._resource, self._share = "CPU", cpus_per_actor(cpus, options.n_actors)
+            self._resource, self._share = (
+                "CPU",
+                cpus_per_actor(self._cluster.amounts("CPU"), options.n_actors),
+            )
             needs = {"num_cpus": self._share}
-        n_threads = 1 if gpus else max(1, int(self._share))
+            n_threads = max(1, int(self._share))
+        self._demand = Demand(self._resource, self._share)
         self._setup = replace(setup, n_threads=n_threads)
         self._actor_class: Any = ray.remote(worker_class).options(
-            max_concurrency=IN_FLIGHT_PER_ACTOR,
+            max_concurrency=IN_FLIGHT_PER_ACTOR + 1,  # one more to abandon a block
             max_restarts=0,
             max_task_retries=0,
             enable_task_events=False,
@@ -221,7 +143,9 @@ class ActorPool:
         return len(self._owners)
 
     def grow(self, n_useful: int) -> None:
-        """Start actors until there are as many as can be held, and can be of use."""
+        """Start actors until there are as many as fit, and are of use; ask the cluster for room for more."""
+        if self.options.max_actors:
+            self._demand.ask(min(self.options.max_actors, n_useful))
         n_actors = len(self.ready) + len(self._starting)
         if n_actors and time.monotonic() < self._paused_until:
             return
@@ -235,14 +159,30 @@ class ActorPool:
         actor.in_flight[ref] = block
         self._owners[ref] = actor
 
+    def abandon(self, actor: Actor, block: Block) -> None:
+        """Have an actor not publish a block that another one has published."""
+        self._abandoning.append(actor.handle.abandon.remote(block))
+
+    def shrink(self, n_useful: int) -> None:
+        """End actors that have long had nothing to do, so that a cluster that asks for it may shrink."""
+        n_spare = len(self.ready) - n_useful
+        if not self.options.max_actors or n_spare <= 0:
+            return
+        now = time.monotonic()
+        idle = [actor for actor in self.ready if not actor.in_flight and now - actor.busy_until > IDLE_S]
+        for actor in idle[:n_spare]:
+            log.info("actor %s has nothing left to do", actor.name)
+            self._kill(actor)
+
     def wait(self, timeout_s: float) -> Finished | Failed | Lost | None:
         """Return what became of one block or actor, or None if nothing did, or an actor became ready.
 
         Raises
         ------
         ScanError
-            If no actor can be started.
+            If no actor can be started, or the cluster is gone.
         """
+        self._cluster.check()
         refs = [*self._starting, *self._owners]
         if not refs:
             time.sleep(timeout_s)
@@ -258,33 +198,40 @@ class ActorPool:
         return self._outcome(ref)
 
     def close(self) -> None:
-        """End every actor."""
+        """End every actor, none while it publishes a block that was abandoned."""
+        if not self._cluster.is_lost:
+            if self._abandoning:
+                ray.wait(self._abandoning, num_returns=len(self._abandoning), timeout=ABANDON_S)
+            self._demand.close()
+        self._abandoning.clear()
         for actor in [*self.ready, *self._starting.values()]:
             self._kill(actor)
         self._starting.clear()
+        self._cluster.close()
 
     def _n_wanted(self) -> int:
         """Return how many actors the cluster can hold now."""
         if self.options.n_actors:
             return self.options.n_actors
-        now = time.monotonic()
-        if now - self._counted_at > NODES_KNOWN_FOR_S:
-            self._counted_at = now
-            self._capacity = max(1, _n_fitting(_on_nodes(self._resource), self._share))
-        return self._capacity
+        n_fitting = max(1, _n_fitting(self._cluster.amounts(self._resource), self._share))
+        return min(n_fitting, self.options.max_actors or n_fitting)
 
     def _welcome(self, started: Any) -> None:
         """Take an actor into service, or raise if none starts."""
         actor = self._starting.pop(started)
         try:
-            log.info("an actor is ready on %s", ray.get(started))
+            self._n_started += 1
+            actor.name = f"{ray.get(started)}/{self._n_started}"
+            actor.busy_until = time.monotonic()
+            log.info("actor %s is ready", actor.name)
         except RayError as error:
             self._kill(actor)
             self._n_failed_starts += 1
             reason = _explained(error)
             log.warning("an actor did not start: %s", reason)
             if self.ready or self._starting:
-                self._paused_until = time.monotonic() + PAUSE_AFTER_FAILED_START_S
+                pause_s = min(2.0**self._n_failed_starts, LONGEST_PAUSE_S)
+                self._paused_until = time.monotonic() + pause_s
             elif isinstance(error, RayTaskError):
                 raise reason from None
             elif self._n_failed_starts >= MAX_FAILED_STARTS:
@@ -305,12 +252,13 @@ class ActorPool:
             self._kill(actor)
             return Lost(blocks, str(_explained(error)), is_accident(error))
         actor.n_failures_in_a_row = 0
-        return Finished(self._take_back(ref), report)
+        return Finished(self._take_back(ref), report, actor)
 
     def _take_back(self, ref: Any) -> Block:
         """Return the block of a call that was answered; a doubted actor ends with its last one."""
         actor = self._owners.pop(ref)
         block = actor.in_flight.pop(ref)
+        actor.busy_until = time.monotonic()
         if actor.is_doubted and not actor.in_flight:
             log.warning("an actor failed %d times in a row; replacing it", actor.n_failures_in_a_row)
             self._kill(actor)
@@ -347,7 +295,10 @@ def cpus_per_actor(cpus: Sequence[float], n_actors: int | None) -> float:
     if not cpus:
         return 1
     if n_actors is None:
-        share = min(CPUS_PER_ACTOR, *cpus)
+        most = min(CPUS_PER_ACTOR, *cpus)
+        whole = range(int(most), 0, -1)
+        enough = (share for share in whole if share * _n_fitting(cpus, share) >= USED_CPUS * sum(cpus))
+        share = next(enough, min(1, most))
     else:
         shares = sorted({n / k for n in cpus for k in range(1, n_actors + 1)}, reverse=True)
         share = next(share for share in shares if _n_fitting(cpus, share) >= n_actors)
@@ -356,13 +307,6 @@ def cpus_per_actor(cpus: Sequence[float], n_actors: int | None) -> float:
 
 def _n_fitting(on_nodes: Sequence[float], share: float) -> int:
     return sum(int(amount / share + 1e-9) for amount in on_nodes)
-
-
-def _on_nodes(resource: str) -> list[float]:
-    """Return how much of a resource each live node has; nodes without any are left out."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    amounts = [node["Resources"].get(resource, 0) for node in nodes if node["Alive"]]
-    return [amount for amount in amounts if amount > 0]
 
 
 def is_accident(error: RayError) -> bool:

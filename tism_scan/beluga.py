@@ -120,6 +120,22 @@ def load_beluga(path: str | Path) -> Beluga:
     return model.eval()
 
 
+def random_beluga(seed: int = 0) -> Beluga:
+    """Return full-size Beluga with He-normal noise for weights, to time it, or see how rounding acts.
+
+    References
+    ----------
+    He et al., "Delving deep into rectifiers", ICCV 2015 (the scale at which signals keep their size).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model = Beluga().requires_grad_(False)
+    for layer in _layers_by_key(model).values():
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+        if layer.bias is not None:
+            nn.init.normal_(layer.bias, std=0.05, generator=generator)
+    return model.eval()
+
+
 def weights_digest(path: str | Path) -> str:
     """Return the SHA-256 of a weights file, in hexadecimal.
 

@@ -1,23 +1,26 @@
 """The window engine: codes of a block in, scores out, for any model.
 
 Every window goes through the model by itself, in batches, with the parameters frozen; each track costs one
-backward pass.
+backward pass. Its passes cannot differ in precision, so "mixed" is float32 here.
 """
 
 import logging
 from abc import ABC, abstractmethod
-from typing import Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tism_scan.alphabet import BASES, Codes, channel_of_base, is_acgt, one_hot_table
 from tism_scan.attribution.model import check_batch_size, frozen
 from tism_scan.attribution.transforms import mean_tism_from_gradient, tism_from_gradient
-from tism_scan.errors import ScanError
-from tism_scan.plan import Scoring
+from tism_scan.errors import PlanError, ScanError
+from tism_scan.plan import Precision, Scoring
 from tism_scan.tiling import Stretch
 from tism_scan.tracks import Track
 
@@ -53,6 +56,44 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
 
 
+def default_precision(device: str | None = None) -> Precision:
+    """Return the fastest precision whose scores agree with float32 (Pearson 0.999 or more) on a device.
+
+    A rounded forward pass flips units whose input is near 0, and maxima that are nearly shared, and the
+    gradient jumps with them; the backward pass forgives rounding. So bfloat16 and TF32 throughout fall short
+    of 0.999 on full-size Beluga, and "mixed" does not.
+    """
+    return "mixed" if (device or default_device()).startswith("cuda") else "fp32"
+
+
+@contextmanager
+def rounding(device: torch.device, *, to_tf32: bool) -> Iterator[None]:
+    """Let a GPU's float32 products be rounded to TF32, or keep them from it.
+
+    By default, torch rounds those of convolutions. The settings are the process's, so they are put back.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    if hasattr(torch.backends, "fp32_precision"):  # since torch 2.9, where the older switches warn
+        switches: list[tuple[Any, str]] = [
+            (torch.backends.cuda.matmul, "fp32_precision"),
+            (torch.backends.cudnn.conv, "fp32_precision"),  # type: ignore[attr-defined]
+        ]
+        wanted: Any = "tf32" if to_tf32 else "ieee"
+    else:
+        switches = [(torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32")]
+        wanted = to_tf32
+    before = [getattr(owner, name) for owner, name in switches]
+    try:
+        for owner, name in switches:
+            setattr(owner, name, wanted)
+        yield
+    finally:
+        for (owner, name), value in zip(switches, before, strict=True):
+            setattr(owner, name, value)
+
+
 class BlockEngine(ABC):
     """What the engines have in common: from windows' scores to those of a block.
 
@@ -73,6 +114,8 @@ class BlockEngine(ABC):
     ValueError
         If the scoring is for windows of another length than the model's, or names an output that the model
         does not have, or the batch size is less than 1.
+    PlanError
+        If the device does not know the scoring's precision.
     """
 
     def __init__(
@@ -90,6 +133,11 @@ class BlockEngine(ABC):
             raise ValueError(f"output {largest} of {model.n_outputs} is asked for")
         check_batch_size(batch_size)
         self.device = torch.device(device or default_device())
+        if scoring.precision == "tf32" and self.device.type != "cuda":
+            raise PlanError(
+                f"precision 'tf32' is a GPU's, and this device is {device_name(str(self.device))}; use "
+                "--precision fp32, mixed or bf16, or compute where there is a GPU"
+            )
         self.model = model.to(self.device).requires_grad_(False).eval()
         self.scoring = scoring
         self.lattice = scoring.lattice
@@ -127,22 +175,29 @@ class BlockEngine(ABC):
         target[block] = wanted & is_acgt(codes[block])
         shape = (len(self.scoring.tracks), self.scoring.n_channels, len(codes))
         total = torch.zeros(shape, device=self.device)
-        n_windows = torch.zeros(len(codes), device=self.device)
-        where = _needed_windows(target, self._reach(), self.lattice.stride, stretch.n_windows)
+        where = needed_windows(target, self.scoring.reach, self.lattice.stride, stretch.n_windows)
         all_codes = torch.from_numpy(np.array(codes)).to(self.device)  # torch wants a writable array
         n_done = 0
-        with frozen(self.model):
+        to_tf32 = self.scoring.precision in ("tf32", "bf16")  # what bfloat16 leaves to float32 needs no more
+        with frozen(self.model), rounding(self.device, to_tf32=to_tf32):
             while n_done < len(where):
-                n_more = self._add_if_it_fits(all_codes, where[n_done:], total, n_windows)
+                n_more = self._add_if_it_fits(all_codes, where[n_done:], total)
                 if n_more == 0:
                     self._halve_batches()
                 n_done += n_more
-        stitched = (total[:, :, block] / n_windows[block]).cpu().numpy()
+        n_windows = _windows_over(where, self.scoring.reach, self.lattice.stride, len(codes))[block]
+        here = total[:, :, block]
+        here /= torch.from_numpy(n_windows).to(self.device)
+        stitched = here.cpu().numpy()
         stitched[:, :, ~target[block]] = np.nan
         return stitched if self.scoring.values == "tism" else stitched[:, 0]
 
     @abstractmethod
-    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor, n_windows: Tensor) -> int:
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
+
+    @abstractmethod
+    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
         """Add the scores of the first windows to the sums over a stretch, and return how many it were.
 
         Parameters
@@ -153,17 +208,17 @@ class BlockEngine(ABC):
             The windows that are still to be computed, in order.
         total : float32 (T, channels, L)
             Sums of scores; left alone if memory runs out.
-        n_windows : float32 (L,)
-            How many windows were summed at each base.
         """
 
-    def _add_if_it_fits(
-        self, codes: Tensor, where: NDArray[np.int64], total: Tensor, n_windows: Tensor
-    ) -> int:
+    def _add_if_it_fits(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
         """Do as `_add_first`, or return 0 if the device's memory does not hold what it takes."""
         try:
-            return self._add_first(codes, where, total, n_windows)
+            return self._add_first(codes, where, total)
         except torch.OutOfMemoryError:
+            return 0
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error):  # how torch says it of a CPU's
+                raise
             return 0
 
     def _halve_batches(self) -> None:
@@ -176,12 +231,6 @@ class BlockEngine(ABC):
         # The error is gone by now, and with it the frames that held the batch's tensors.
         torch.cuda.empty_cache()
         log.warning("the device is out of memory; going on with batches of %d", self.batch_size)
-
-    def _reach(self) -> slice:
-        """Return the part of a window whose scores are used."""
-        if self.scoring.stitch == "mean":
-            return slice(0, self.lattice.input_bp)
-        return slice(self.lattice.flank, self.lattice.flank + self.lattice.stride)
 
     def _encode(self, codes: Tensor) -> Tensor:
         """Return codes, uint8 (N, L), as the model reads them, float32 (N, 4, L)."""
@@ -220,16 +269,21 @@ class WindowEngine(BlockEngine):
             model, scoring, batch_size=default if batch_size is None else batch_size, device=device
         )
 
-    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor, n_windows: Tensor) -> int:
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, of one window's forward pass and a backward pass for each track."""
+        X = self._encode(torch.zeros((1, self.lattice.input_bp), dtype=torch.uint8, device=self.device))
+        forward, backward = module_flop(self.model, X)
+        n_strands = 2 if self.scoring.strands == "both" else 1
+        return n_strands * (forward + len(self.scoring.tracks) * backward)
+
+    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
         batch = where[: self.batch_size]
         windows = codes.unfold(0, self.lattice.input_bp, self.lattice.stride)
         scores = self._score_windows(windows[torch.from_numpy(batch).to(self.device)])
-        reach = self._reach()
+        reach = self.scoring.reach
         for i_window, window_scores in zip(batch.tolist(), scores, strict=True):
             start = i_window * self.lattice.stride
-            here = slice(start + reach.start, start + reach.stop)
-            total[:, :, here] += window_scores
-            n_windows[here] += 1
+            total[:, :, start + reach.start : start + reach.stop] += window_scores
         return len(batch)
 
     def _score_windows(self, codes: Tensor) -> Tensor:
@@ -239,14 +293,18 @@ class WindowEngine(BlockEngine):
         if self.scoring.strands == "both":
             other = self._gradient(X.flip(2)[:, self._complement])
             gradient = (gradient + other.flip(3)[:, :, self._complement]) / 2
-        reach = self._reach()
+        reach = self.scoring.reach
         return self._to_scores(gradient[..., reach], X[..., reach])
 
     def _gradient(self, X: Tensor) -> Tensor:
         """Return df/dX, float32 (N, T, 4, input_bp), of each track."""
         X = X.detach().requires_grad_()
+        is_rounded = self.scoring.precision == "bf16"
         with torch.enable_grad():
-            outputs = self.model(X)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=is_rounded):
+                outputs = self.model(X)
+            if is_rounded:
+                outputs = outputs.float()
             if self.scoring.output_space == "probability":
                 outputs = outputs.sigmoid()
             n_tracks = len(self.scoring.tracks)
@@ -265,10 +323,46 @@ def track_output(outputs: Tensor, track: Track) -> Tensor:
     return (outputs[:, list(track.outputs)] * weights).sum()
 
 
-def _needed_windows(
-    target: NDArray[np.bool_], reach: slice, stride: int, n_windows: int
-) -> NDArray[np.int64]:
-    """Return the windows of a stretch that score at least one of the bases aimed at."""
+def module_flop(module: nn.Module, inputs: Tensor) -> tuple[float, float]:
+    """Return the arithmetic, FLOP, of a module's forward pass, and of one output's backward pass.
+
+    Only products are counted; a multiply-add counts as two.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        module(inputs)
+    inputs = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = module(inputs)
+        with FlopCounterMode(display=False) as backward:
+            torch.autograd.grad(outputs[0, 0], inputs)
+    return float(forward.get_total_flops()), float(backward.get_total_flops())
+
+
+def needed_windows(target: NDArray[np.bool_], reach: slice, stride: int, n_windows: int) -> NDArray[np.int64]:
+    """Return the windows of a stretch that score at least one of the bases aimed at.
+
+    Parameters
+    ----------
+    target : bool (L,)
+        The bases aimed at, of a stretch's L.
+    reach : slice
+        Where a window's scores are used, within it.
+    stride, n_windows : int
+        Of the stretch.
+
+    Returns
+    -------
+    int64 (n,)
+        Positions of windows within the stretch.
+    """
     n_before = np.concatenate(([0], np.cumsum(target)))
     starts = np.arange(n_windows) * stride
     return np.flatnonzero(n_before[starts + reach.stop] > n_before[starts + reach.start])
+
+
+def _windows_over(where: NDArray[np.int64], reach: slice, stride: int, length: int) -> NDArray[np.float32]:
+    """Return how many of some windows of a stretch reach each of its bases, (length,); 1 where none does."""
+    steps = np.zeros(length + 1)
+    steps[where * stride + reach.start] += 1
+    steps[where * stride + reach.stop] -= 1
+    return np.maximum(np.cumsum(steps[:-1]), 1).astype(np.float32)

@@ -10,9 +10,11 @@ TismScanError
 │   ├── PlanError         settings that contradict each other
 │   ├── StoreError        a store that is absent, foreign, or made under another plan
 │   ├── ExportError       an export that cannot be written
-│   └── ClusterError      a Ray cluster that cannot be reached
+│   ├── ClusterError      a Ray cluster that cannot be reached
+│   └── AccessError       a URL or bucket that is not there, or may not be used
 ├── LeaseError            another process is scanning into the store (exit code 2)
 ├── StorageFullError      no room left; the scan stopped and can be resumed (exit code 1)
+├── StorageError          object storage that does not answer; the scan can be resumed (exit code 1)
 └── ScanError             the scan could not go on (exit code 1)
 
 A message says what was wrong, what was expected and what to do, with the user's own value quoted.
@@ -73,6 +75,10 @@ class ClusterError(InputError):
     """A Ray cluster cannot be reached."""
 
 
+class AccessError(InputError):
+    """A URL names nothing, or may not be used from here."""
+
+
 class LeaseError(TismScanError):
     """Another process holds the store."""
 
@@ -81,6 +87,10 @@ class LeaseError(TismScanError):
 
 class StorageFullError(TismScanError):
     """The disk is full; what is published stays, and the scan can be resumed."""
+
+
+class StorageError(TismScanError):
+    """Object storage does not answer, or refuses; what is published stays, and the scan can be resumed."""
 
 
 class ScanError(TismScanError):

@@ -3,11 +3,14 @@
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from tism_scan.errors import StorageFullError
+from tism_scan.errors import StorageFullError, StoreError
+from tism_scan.object_storage import ObjectFolder
+from tism_scan.places import Place, Url, store_place
 
 _PARTIAL = ".partial"
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
@@ -15,6 +18,11 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 class Folder(Protocol):
     """Objects under keys such as ``chr1/c/0/5``, on a file system or in an object store."""
+
+    @property
+    def place(self) -> Place:
+        """Where it is: an absolute path, or a URL."""
+        ...
 
     def put(self, key: str, content: bytes) -> None:
         """Publish an object, whole or not at all; what was under the key is replaced."""
@@ -36,6 +44,38 @@ class Folder(Protocol):
         """Remove an object, if it is there."""
         ...
 
+    def sweep(self, idle_s: float) -> list[str]:
+        """Remove what broken-off writers left and nobody has touched for so long, and return the keys."""
+        ...
+
+    def is_there(self) -> bool:
+        """Return whether there is such a folder."""
+        ...
+
+    def stranger(self, own: str) -> str | None:
+        """Return the name of something at its top that is not our own, or None; without reading it all."""
+        ...
+
+    def clear(self, last: str) -> None:
+        """Remove everything, one object last."""
+        ...
+
+    def explained(self, key: str) -> contextlib.AbstractContextManager[None]:
+        """Turn what the storage itself raises into errors of ours, while another library reads it."""
+        ...
+
+
+def open_folder(place: str | Path | Url) -> Folder:
+    """Return the folder at a path, or at ``s3://bucket/prefix`` or ``gs://bucket/prefix``.
+
+    Raises
+    ------
+    InputError
+        If it is another kind of URL, or object storage cannot be used from here.
+    """
+    place = store_place(place)
+    return ObjectFolder(place) if isinstance(place, Url) else LocalFolder(place)
+
 
 class LocalFolder:
     """A `Folder` on a local or shared file system.
@@ -51,6 +91,7 @@ class LocalFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))
+        self.place: Place = self.root
 
     def put(self, key: str, content: bytes) -> None:
         """Publish an object, whole or not at all; what was under the key is replaced.
@@ -119,6 +160,66 @@ class LocalFolder:
         """Remove an object, if it is there."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (self.root / key).unlink()
+
+    def sweep(self, idle_s: float) -> list[str]:
+        """Remove temporary files that nobody has written to for so long, and return their keys.
+
+        Their age is told by the file system's own clock.
+        """
+        partials = list(self.root.rglob(f"*{_PARTIAL}"))
+        if not partials:
+            return []
+        now = self._now()
+        swept = []
+        for path in partials:
+            with contextlib.suppress(FileNotFoundError):  # its writer ended meanwhile
+                if now - path.stat().st_mtime >= idle_s:
+                    path.unlink()
+                    swept.append(path.relative_to(self.root).as_posix())
+        return sorted(swept)
+
+    def _now(self) -> float:
+        """Return the file system's time; a file server's clock may differ from ours."""
+        partial = self._write_partial(self.root / "clock", b"")
+        try:
+            return partial.stat().st_mtime
+        finally:
+            partial.unlink()
+
+    def is_there(self) -> bool:
+        """Return whether there is such a folder."""
+        return self.root.is_dir()
+
+    def stranger(self, own: str) -> str | None:
+        """Return the name of something at its top that is not our own, or None.
+
+        Raises
+        ------
+        StoreError
+            If it is a file.
+        """
+        if not self.root.exists():
+            return None
+        if not self.root.is_dir():
+            raise StoreError(f"{self.root} is a file; expected a folder for the store, choose another --out")
+        return min((name for name in os.listdir(self.root) if name != own), default=None)
+
+    def clear(self, last: str) -> None:
+        """Remove everything, one object last, and the folder itself."""
+        kept = self.root / last
+        for path in [*self.root.iterdir(), *kept.parent.iterdir()]:
+            if path in (kept, kept.parent):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        shutil.rmtree(self.root)
+
+    @contextlib.contextmanager
+    def explained(self, key: str) -> Iterator[None]:
+        """Leave errors as they are: the system's own say what is wrong."""
+        yield
 
     def _write_partial(self, path: Path, content: bytes) -> Path:
         """Write and sync a temporary file beside a path, and return where it is."""

@@ -22,6 +22,7 @@ import pyfaidx
 
 from tism_scan.alphabet import N_CODE, Codes, encode
 from tism_scan.errors import GenomeError
+from tism_scan.places import is_url
 
 _BGZF_SUFFIXES = (".gz", ".bgz")
 # The empty block that ends a complete BGZF file (SAM specification, section 4.1.2).
@@ -67,6 +68,11 @@ class Genome:
     """
 
     def __init__(self, path: str | Path) -> None:
+        if is_url(path):
+            raise GenomeError(
+                f"{str(path)!r} is a URL; expected a FASTA file under a path that every machine can read; "
+                "copy it there first"
+            )
         self.path = Path(os.path.abspath(path))
         self._lock = threading.Lock()
         suffixes = (".fai", ".gzi") if _check_kind(self.path) else (".fai",)

@@ -20,7 +20,7 @@ from types import TracebackType
 
 import psutil
 
-from tism_scan.errors import LeaseError, StorageFullError
+from tism_scan.errors import LeaseError, TismScanError
 from tism_scan.folder import Folder
 from tism_scan.ledger import ROOT
 
@@ -139,8 +139,9 @@ class Lease:
         if self._beating is not None:
             self._beating.join()
             self._beating = None
-            if self.is_held():
-                with contextlib.suppress(OSError, StorageFullError):
+            # What was scanned is no worse for it: the next run finds this process gone, or waits.
+            with contextlib.suppress(OSError, TismScanError):
+                if self.is_held():
                     self.folder.put(_key(self.generation), _content(replace(self.owner, released=True)))
 
     def is_held(self) -> bool:
@@ -202,7 +203,7 @@ class Lease:
                         self.on_lost()
                     return
                 self.folder.put(_key(self.generation), _content(self.owner))
-            except (OSError, StorageFullError) as error:
+            except (OSError, TismScanError) as error:
                 log.warning("no heartbeat could be written: %s", error)
 
 
@@ -241,7 +242,7 @@ def _owner(generation: int, content: bytes) -> Owner:
             int(described["n_beats"]),
             bool(described["released"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         raise LeaseError(
             f"{_key(generation)} is damaged: it names no process; if you know that none is writing the "
             "store, add --break-lock"

@@ -1,10 +1,11 @@
 """What is done, what failed, and under which plan: small objects in ``.scan/``, beside the scores.
 
-A finished shard has a marker, an empty object whose name holds the shard's address, size and CRC32C. The
+A finished shard has a marker, an empty object whose name holds the shard's address, size and CRC-32. The
 marker is published after the shard, so a marker never promises what is not there. Nothing is ever inferred
 from the scores themselves.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ ROOT = ".scan"
 RUN_KEY = f"{ROOT}/run.json"
 DONE = f"{ROOT}/done"
 FAILED = f"{ROOT}/failed"
+DEVICES = f"{ROOT}/devices"
 _MARKER = re.compile(r"(\d+)\.(\d+)\.(\d+)\.(\d+)\.([0-9a-f]{8})")
 
 
@@ -32,10 +34,14 @@ class ShardAddress(NamedTuple):
 
 
 class Checksum(NamedTuple):
-    """Size in bytes and CRC32C of an object."""
+    """Size in bytes and CRC-32 of an object.
+
+    Not CRC32C: each part of a shard ends in its own, and the CRC32C of such parts is the same whatever is in
+    them. It would still tell flipped bits, but not one shard from another of its layout and size.
+    """
 
     size: int
-    crc32c: int
+    crc32: int
 
 
 @dataclass(frozen=True)
@@ -94,15 +100,16 @@ class Ledger:
             return None
         try:
             plan = ScanPlan.from_json(described["plan"])
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError):
             raise StoreError(f"{RUN_KEY} is damaged: its plan cannot be read; restore the file") from None
         if plan.digest() != described["digest"]:
             raise StoreError(f"{RUN_KEY} was altered: its plan does not fit its digest; restore the file")
         return plan
 
     def provenance(self) -> dict[str, Any]:
-        """Return the versions and names that were recorded at the start."""
-        return dict((self._run() or {}).get("provenance", {}))
+        """Return the versions and names that were recorded at the start; nothing if they cannot be read."""
+        recorded = (self._run() or {}).get("provenance")
+        return dict(recorded) if isinstance(recorded, dict) else {}
 
     def _run(self) -> dict[str, Any] | None:
         content = self.folder.get(RUN_KEY)
@@ -110,7 +117,7 @@ class Ledger:
             return None
         try:
             described: dict[str, Any] = json.loads(content)
-        except ValueError:
+        except (RecursionError, ValueError):
             raise StoreError(f"{RUN_KEY} is damaged: it is not JSON; restore the file") from None
         if not isinstance(described, dict) or not {"digest", "plan"} <= described.keys():
             raise StoreError(f"{RUN_KEY} is damaged: it holds no plan; restore the file")
@@ -146,6 +153,17 @@ class Ledger:
         """Make a failed block pending again."""
         self.folder.remove(_failure_key(i_chrom, block.i_block))
 
+    def note_device(self, name: str) -> None:
+        """Record that a kind of device computes blocks."""
+        key = f"{DEVICES}/{hashlib.sha256(name.encode()).hexdigest()[:12]}.txt"
+        if self.folder.get(key) is None:
+            self.folder.put(key, name.encode())
+
+    def devices(self) -> list[str]:
+        """Return the kinds of devices that computed blocks."""
+        contents = map(self.folder.get, sorted(self.folder.sizes(DEVICES)))
+        return sorted(content.decode(errors="replace") for content in contents if content)
+
     def failures(self) -> list[Failure]:
         """Return the blocks that were given up, ordered by chrom name and position.
 
@@ -158,6 +176,16 @@ class Ledger:
         failures = [_failure(key, content) for key, content in contents.items() if content is not None]
         return sorted(failures, key=lambda failure: (failure.chrom, failure.i_block))
 
+    def damaged_failures(self) -> list[str]:
+        """Return the keys of records of failed blocks that cannot be read."""
+        damaged = []
+        for key in self.folder.sizes(FAILED):
+            try:
+                _failure(key, self.folder.get(key) or b"")
+            except StoreError:
+                damaged.append(key)
+        return damaged
+
 
 def _failure(key: str, content: bytes) -> Failure:
     """Return what the record of a failure holds."""
@@ -169,14 +197,14 @@ def _failure(key: str, content: bytes) -> Failure:
             str(described["error"]),
             int(described["n_attempts"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         raise StoreError(
             f"{key} is damaged: it holds no failed block; remove this file, and its block is tried again"
         ) from None
 
 
 def _marker_key(address: ShardAddress, checksum: Checksum) -> str:
-    return f"{DONE}/{'.'.join(map(str, address))}.{checksum.size}.{checksum.crc32c:08x}"
+    return f"{DONE}/{'.'.join(map(str, address))}.{checksum.size}.{checksum.crc32:08x}"
 
 
 def _failure_key(i_chrom: int, i_block: int) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tism_scan.errors import PlanError
-from tism_scan.plan import OutputSpace, Scoring, Strands
+from tism_scan.plan import OutputSpace, Precision, Scoring, Strands
 from tism_scan.tiling import Stitch
 from tism_scan.tracks import Track
 
@@ -51,6 +51,8 @@ class MethodSettings:
         Probabilities of A, C, G, T, the baseline of ``hypothetical``.
     seed : int
         Of the shuffles that ``deepliftshap`` compares with.
+    precision : {"fp32", "tf32", "mixed", "bf16"}
+        As in a scan; for ``tism`` and ``mean-tism`` on the scan's windows.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class MethodSettings:
     output_space: OutputSpace = "logit"
     background: tuple[float, float, float, float] = (0.25, 0.25, 0.25, 0.25)
     seed: int = 0
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         faults = []
@@ -93,5 +96,12 @@ class MethodSettings:
         """Return a scan's settings for the same number, of TISM or mean TISM."""
         values: Literal["tism", "mean"] = "tism" if self.method == "tism" else "mean"
         return Scoring(
-            self.tracks, input_bp, self.stride, self.stitch, self.strands, self.output_space, values
+            self.tracks,
+            input_bp,
+            self.stride,
+            self.stitch,
+            self.strands,
+            self.output_space,
+            values,
+            self.precision,
         )

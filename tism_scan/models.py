@@ -21,6 +21,8 @@ from tism_scan.alphabet import BASES
 from tism_scan.attribution.model import flat_outputs
 from tism_scan.beluga import load_beluga, weights_digest
 from tism_scan.errors import ModelError, TismScanError, WeightsError
+from tism_scan.local_copies import local_copy
+from tism_scan.places import Place
 
 BELUGA = "beluga"
 
@@ -60,7 +62,8 @@ class ModelSource:
     ----------
     spec : str
         ``"beluga"``, or ``"package.module:factory"``.
-    weights : Path or None
+    weights : Path, Url or None
+        A file, or where to read one from, once per machine.
     input_bp : int or None
     alphabet : str or None
     folder : Path or None
@@ -68,7 +71,7 @@ class ModelSource:
     """
 
     spec: str = BELUGA
-    weights: Path | None = None
+    weights: Place | None = None
     input_bp: int | None = None
     alphabet: str | None = None
     folder: Path | None = None
@@ -78,19 +81,31 @@ class ModelSource:
 
     def absolute(self) -> "ModelSource":
         """Return the source as another process finds it: with absolute paths."""
-        weights = self.weights.absolute() if self.weights else None
+        weights = self.weights.absolute() if isinstance(self.weights, Path) else self.weights
         return replace(self, weights=weights, folder=(self.folder or Path.cwd()).absolute())
+
+    def at_hand(self, digest: str | None = None) -> "ModelSource":
+        """Return the source with its weights in a file of this machine; see `local_copy`.
+
+        Parameters
+        ----------
+        digest : str, optional
+            SHA-256 that weights from a URL must have.
+        """
+        return replace(self, weights=None if self.weights is None else local_copy(self.weights, digest))
 
     def load(self) -> nn.Module:
         """Return the model; see `load_model`."""
+        weights = None if self.weights is None else local_copy(self.weights)
         return load_model(
-            self.spec, self.weights, input_bp=self.input_bp, alphabet=self.alphabet, folder=self.folder
+            self.spec, weights, input_bp=self.input_bp, alphabet=self.alphabet, folder=self.folder
         )
 
     def identity(self) -> tuple[str, str]:
         """Return the model's name and the digest of its weights; see `model_identity`."""
+        weights = None if self.weights is None else local_copy(self.weights)
         return model_identity(
-            self.spec, self.weights, input_bp=self.input_bp, alphabet=self.alphabet, folder=self.folder
+            self.spec, weights, input_bp=self.input_bp, alphabet=self.alphabet, folder=self.folder
         )
 
 

@@ -15,9 +15,9 @@ from tism_scan.tracks import Track
 Strands = Literal["forward", "both"]
 OutputSpace = Literal["logit", "probability"]
 Values = Literal["mean", "tism"]
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "tf32", "mixed", "bf16"]
 
-FORMAT = 1
+FORMAT = 2  # 1 named shards' CRC32C in its markers, which does not depend on what is in them
 SHARD_BYTES = 128 << 20
 LARGEST_BLOCK_BP = 1 << 20
 SMALLEST_BLOCK_BP_FOR_MANY_TRACKS = 1 << 18
@@ -48,7 +48,9 @@ class Scoring:
         What is differentiated: the model's output, or its sigmoid.
     values : {"mean", "tism"}
         Mean TISM, one value a base, or TISM of all four bases in A, C, G, T order.
-    precision : {"fp32"}
+    precision : {"fp32", "tf32", "mixed", "bf16"}
+        Of products: float32; float32 rounded to TF32, on GPUs only; "mixed", a float32 forward pass and a
+        bfloat16 backward pass; bfloat16 in both. Sums, and what is stored, are float32.
 
     Raises
     ------
@@ -79,6 +81,14 @@ class Scoring:
     def lattice(self) -> Lattice:
         """Where the windows stand."""
         return Lattice(self.input_bp, self.stride)
+
+    @property
+    def reach(self) -> slice:
+        """The part of a window whose scores are used."""
+        lattice = self.lattice
+        if self.stitch == "mean":
+            return slice(0, lattice.input_bp)
+        return slice(lattice.flank, lattice.flank + lattice.stride)
 
     @property
     def n_channels(self) -> int:

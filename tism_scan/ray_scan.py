@@ -3,6 +3,9 @@
 The loop keeps up to two blocks in flight per actor, replaces actors that die, adds actors when nodes join,
 and gives a block up after it failed three times. An actor that dies with two blocks in flight does not tell
 which of them killed it: both become suspects, and a suspect is computed alone.
+
+When nothing else is left, a block that takes unusually long is given to a second actor, too. The first
+result counts; the other actor is kept from publishing its own.
 """
 
 import collections
@@ -23,14 +26,17 @@ from tism_scan.actors import (
     Failed,
     Finished,
     Lost,
-    RayOptions,
-    connected,
 )
+from tism_scan.cluster import RayOptions, connected
 from tism_scan.errors import LeaseError, StorageFullError
-from tism_scan.lease import Lease
+from tism_scan.lease import STALE_S, Lease
+from tism_scan.metrics import ScanMetrics
 from tism_scan.models import ModelSource
+from tism_scan.order import WidestFirst
+from tism_scan.places import Url
 from tism_scan.scan import finish
 from tism_scan.store import ScoreStore
+from tism_scan.stragglers import Stragglers
 from tism_scan.tiling import Block
 from tism_scan.worker import BlockWorker, WorkerSetup
 
@@ -38,7 +44,7 @@ __all__ = ["Progress", "RayOptions", "scan_on_ray"]
 
 MAX_ATTEMPTS = 3
 MAX_LOSSES = 20
-DRAIN_S = 30.0
+DRAIN_S = 25.0  # which leaves five of the thirty promised for Ray to end
 POLL_S = 0.5
 
 log = logging.getLogger(__name__)
@@ -58,6 +64,8 @@ class Progress:
         Bases of theirs that got a score.
     n_actors : int
         Actors that are ready.
+    bp_per_s : dict of str to float
+        How fast each of them computed its last block, by its name.
     failed : dict of str to str
         The error of each block that was given up, by the block's interval.
     was_stopped : bool
@@ -70,6 +78,7 @@ class Progress:
     n_bp: int = 0
     n_scored: int = 0
     n_actors: int = 0
+    bp_per_s: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     was_stopped: bool = False
 
@@ -77,10 +86,12 @@ class Progress:
 def scan_on_ray(
     store: ScoreStore,
     genome: Path,
-    model: ModelSource | Path,
+    model: ModelSource | Path | Url,
     *,
     options: RayOptions | None = None,
     batch_size: int | None = None,
+    memory_gb: float | None = None,
+    stage_folder: Path | None = None,
     retry_failed: bool = False,
     break_lock: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
@@ -97,11 +108,15 @@ def scan_on_ray(
         Made by `ScoreStore.create` in this process.
     genome : Path
         The file of the store's plan, visible under the same path on every node.
-    model : ModelSource or Path
-        The model of the store's plan, likewise; a path is that of Beluga's weights.
+    model : ModelSource, Path or Url
+        The model of the store's plan, likewise; a path or URL is that of Beluga's weights.
     options : RayOptions, optional
     batch_size : int, optional
         Windows that go through the model together.
+    memory_gb : float, optional
+        Memory for what an actor computes at once; see `tism_scan.trunk_engine.TrunkEngine`.
+    stage_folder : Path, optional
+        Where, on each node's own disk, a copy of the genome is made and kept; see `tism_scan.staging`.
     retry_failed : bool
         Try blocks again that an earlier run gave up.
     break_lock : bool
@@ -122,26 +137,41 @@ def scan_on_ray(
     StorageFullError
         If there is no room left; finished blocks are kept.
     ScanError
-        If the cluster cannot be reached, or no actor can be started.
+        If the cluster cannot be reached or is lost, or no actor can be started.
     """
     options = options or RayOptions()
-    source = ModelSource(weights=model) if isinstance(model, Path) else model
+    source = model if isinstance(model, ModelSource) else ModelSource(weights=model)
     stop = threading.Event()
     with Lease(store.folder, on_lost=stop.set).acquire(break_lock=break_lock) as lease:
-        progress = Progress()
-        for block in store.pending(retry_failed=retry_failed):
-            progress.n_blocks_total += 1
-            progress.n_bp_total += len(block)
+        store.folder.sweep(STALE_S)
+        blocks = WidestFirst(store.plan, store.pending(retry_failed=retry_failed))
+        progress = Progress(blocks.n_blocks, blocks.n_bp)
         if progress.n_blocks_total == 0:
             finish(store)
             return progress
-        setup = WorkerSetup(store.path, genome.absolute(), source.absolute(), store.plan.digest(), batch_size)
-        blocks = store.pending(retry_failed=retry_failed)
-        with connected(options), _stopping_on_signals(stop):
+        setup = WorkerSetup(
+            store.path,
+            genome.absolute(),
+            source.absolute(),
+            store.plan.digest(),
+            batch_size=batch_size,
+            memory_gb=memory_gb,
+            stage_folder=stage_folder.absolute() if stage_folder else None,
+        )
+        # Twice: before, for those who lose patience while Ray starts, and after, for Ray takes SIGTERM.
+        with _stopping_on_signals(stop), connected(options), _stopping_on_signals(stop):
+            metrics = ScanMetrics()
+
+            def show(progress: Progress) -> None:
+                metrics.show(progress)
+                if on_progress is not None:
+                    on_progress(progress)
+
             pool = ActorPool(setup, options, worker_class)
             try:
-                _Loop(pool, blocks, store, stop, progress, on_progress or (lambda _: None)).run()
+                _Loop(pool, iter(blocks), store, stop, progress, show).run()
             finally:
+                metrics.show(progress, at_once=True)
                 pool.close()
         if progress.was_stopped and not lease.is_held():
             raise LeaseError(
@@ -153,10 +183,7 @@ def scan_on_ray(
 
 @contextlib.contextmanager
 def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Set an event at the first SIGINT or SIGTERM; a second SIGINT raises KeyboardInterrupt.
-
-    Enter it after ``ray.init``, which takes SIGTERM for itself.
-    """
+    """Set an event at the first SIGINT or SIGTERM; a second SIGINT raises KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -193,6 +220,7 @@ class _Loop:
         self.alone: set[Block] = set()
         self.n_attempts: collections.Counter[Block] = collections.Counter()
         self.n_losses: collections.Counter[Block] = collections.Counter()
+        self.stragglers = Stragglers()
         self.has_more = True
 
     def run(self) -> None:
@@ -200,13 +228,13 @@ class _Loop:
         stop_began = None
         while True:
             if self.stop.is_set():
-                stop_began = stop_began or time.monotonic()
+                stop_began = stop_began or self._begin_to_stop()
             else:
                 self._feed()
-            if not self.pool.n_in_flight and (self.stop.is_set() or not self._has_blocks()):
+            if not self._n_awaited() and (self.stop.is_set() or not self._has_blocks()):
                 break
             if stop_began is not None and time.monotonic() - stop_began > DRAIN_S:
-                log.warning("%d blocks in flight are dropped; they stay pending", self.pool.n_in_flight)
+                log.warning("%d blocks in flight are dropped; they stay pending", self._n_awaited())
                 break
             match self.pool.wait(POLL_S):
                 case Finished() as finished:
@@ -214,15 +242,28 @@ class _Loop:
                 case Failed(block, actor, error):
                     if isinstance(error, StorageFullError):
                         raise error
-                    self._charge(block, str(error), actor)
+                    self._fail(block, actor, str(error))
                 case Lost() as lost:
                     self._mourn(lost)
             self._report()
         self.progress.was_stopped = self.stop.is_set() and self._n_left() > 0
         self._report()
 
+    def _begin_to_stop(self) -> float:
+        """Say what is waited for, and return the time."""
+        if self._n_awaited():
+            log.warning(
+                "stopping; the %d blocks in flight get %.0f s to finish, a second Ctrl-C stops at once",
+                self._n_awaited(),
+                DRAIN_S,
+            )
+        return time.monotonic()
+
     def _has_blocks(self) -> bool:
         return bool(self.has_more or self.again or self.suspects)
+
+    def _n_awaited(self) -> int:
+        return self.pool.n_in_flight - len(self.stragglers.losers)
 
     def _n_left(self) -> int:
         return self.progress.n_blocks_total - self.progress.n_blocks - len(self.progress.failed)
@@ -237,7 +278,9 @@ class _Loop:
                 if is_free and self.alone.isdisjoint(actor.in_flight.values()):
                     block = self._next_block(actor)
                     if block is not None:
+                        self.stragglers.give(block)
                         self.pool.submit(actor, block)
+        self.pool.shrink(n_useful=self._n_left())
 
     def _next_block(self, actor: Actor) -> Block | None:
         """Return the block to be computed next, a suspect only for an actor that has nothing else."""
@@ -251,25 +294,64 @@ class _Loop:
                 return block
         block_or_none = next(self.blocks, None) if self.has_more else None
         self.has_more = block_or_none is not None
-        return block_or_none
+        if self._has_blocks() or actor.in_flight:
+            return block_or_none
+        return self._late_block()
+
+    def _late_block(self) -> Block | None:
+        """Return a block that another actor has had for long, and that never failed."""
+        in_flight = (block for actor in self.pool.ready for block in actor.in_flight.values())
+        sound = (block for block in in_flight if not self.n_attempts[block] and not self.n_losses[block])
+        block = self.stragglers.latest(block for block in sound if block not in self.alone)
+        if block is not None:
+            log.info("%s takes long; another actor computes it, too", block)
+        return block
+
+    def _is_in_flight(self, block: Block) -> bool:
+        return any(block in actor.in_flight.values() for actor in self.pool.ready)
+
+    def _was_lost_race(self, block: Block) -> bool:
+        """Return whether another actor finished a block before this end of it."""
+        is_loser = block in self.stragglers.losers
+        self.stragglers.losers.discard(block)
+        return is_loser
 
     def _settle(self, finished: Finished) -> None:
         """Count a finished block."""
         block, report = finished.block, finished.report
+        if self._was_lost_race(block):
+            return
+        self.stragglers.end(block, is_done=True)
+        for actor in self.pool.ready:
+            if block in actor.in_flight.values():
+                self.stragglers.losers.add(block)
+                self.pool.abandon(actor, block)
+        if finished.actor is not None:
+            self.progress.bp_per_s[finished.actor.name] = len(block) / max(report.seconds, 1e-9)
         self._forget(block)
         self.progress.n_blocks += 1
         self.progress.n_bp += len(block)
         self.progress.n_scored += report.n_scored
         log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
 
+    def _fail(self, block: Block, actor: Actor, reason: str) -> None:
+        """Charge a block with an error, unless another actor finished it or still computes it."""
+        if not self._was_lost_race(block) and not self._is_in_flight(block):
+            self.stragglers.end(block, is_done=False)
+            self._charge(block, reason, actor)
+
     def _mourn(self, lost: Lost) -> None:
         """Blame a block for its actor's end only if it was the only one in flight."""
         shown = ", ".join(map(str, lost.blocks))
         log.warning("an actor was lost (%s) with %s in flight", lost.reason, shown)
-        if len(lost.blocks) == 1 and not lost.is_accident:
-            self._charge(lost.blocks[0], lost.reason, None, is_suspect=True)
+        blocks = [block for block in lost.blocks if not self._was_lost_race(block)]
+        blocks = [block for block in blocks if not self._is_in_flight(block)]
+        for block in blocks:
+            self.stragglers.end(block, is_done=False)
+        if blocks and len(lost.blocks) == 1 and not lost.is_accident:
+            self._charge(blocks[0], lost.reason, None, is_suspect=True)
             return
-        for block in lost.blocks:
+        for block in blocks:
             self.alone.discard(block)
             self.n_losses[block] += 1
             if self.n_losses[block] >= MAX_LOSSES:
@@ -303,5 +385,8 @@ class _Loop:
         self.alone.discard(block)
 
     def _report(self) -> None:
+        names = {actor.name for actor in self.pool.ready}
         self.progress.n_actors = len(self.pool.ready)
+        for name in self.progress.bp_per_s.keys() - names:
+            del self.progress.bp_per_s[name]
         self.on_progress(self.progress)

@@ -1,27 +1,28 @@
 """What a store holds: counts of blocks and bases, from listings alone."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from tism_scan.lease import current_owner
+from tism_scan.places import Place
 from tism_scan.store import ScoreStore
 
 _STATES = ("done", "pending", "failed")
 
 
-def store_status(path: str | Path) -> dict[str, Any]:
+def store_status(path: str | Place) -> dict[str, Any]:
     """Return the state of a store, as plain lists, dicts, strings and numbers.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or Url
 
     Returns
     -------
     dict
-        ``path``, ``is_complete``, ``plan``, ``provenance``, ``lease`` (who is writing, or None), ``total``,
-        ``chroms`` (blocks and bases that are done, pending and failed, of each chrom) and ``failures``.
+        ``path``, ``is_complete``, ``plan``, ``provenance``, ``devices`` (what computed the blocks), ``lease``
+        (who is writing, or None), ``total``, ``chroms`` (blocks and bases that are done, pending and failed,
+        of each chrom) and ``failures``.
 
     Raises
     ------
@@ -52,6 +53,7 @@ def store_status(path: str | Path) -> dict[str, Any]:
         "is_complete": not total["blocks_pending"] and not total["blocks_failed"],
         "plan": store.plan.to_json(),
         "provenance": store.ledger.provenance(),
+        "devices": store.ledger.devices(),
         "lease": None if owner is None or owner.is_gone() else str(owner),
         "total": _complete(total),
         "chroms": chroms,

@@ -1,18 +1,23 @@
 """What computes blocks in a process of its own: the model, the genome and the store, opened once."""
 
 import os
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from tism_scan.engine import Engine
+from tism_scan import __version__
+from tism_scan.engine import Engine, device_name
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.genome import Genome
 from tism_scan.models import ModelSource
+from tism_scan.places import Place
 from tism_scan.plan import ScanPlan
+from tism_scan.publishing import Publishing
 from tism_scan.scan import BlockReport, check_genome, fetch_block, score_block
+from tism_scan.staging import staged
 from tism_scan.store import ScoreStore
 from tism_scan.tiling import Block
 from tism_scan.trunk_engine import make_engine
@@ -24,32 +29,43 @@ class WorkerSetup:
 
     Attributes
     ----------
-    store, genome : Path
+    store : Path or Url
+    genome : Path
     model : ModelSource
     plan_digest : str
         What the store must have been made under.
     batch_size : int or None
+    memory_gb : float or None
     n_threads : int
         CPU threads for the model; Ray itself would leave an actor one.
+    stage_folder : Path or None
+        Where on the node's own disk a copy of the genome is kept; None reads it where it is.
+    version : str
+        The driver's release of this package.
     """
 
-    store: Path
+    store: Place
     genome: Path
     model: ModelSource
     plan_digest: str
     batch_size: int | None = None
+    memory_gb: float | None = None
     n_threads: int = 1
+    stage_folder: Path | None = None
+    version: str = __version__
 
 
 class BlockWorker:
     """Turns blocks into published scores; on Ray, the actor.
 
     Two threads may call `process` at once, so that one block's sequence is fetched and another's scores are
-    written while the model works on a third thread of its own. A subclass may compute with another engine.
+    written while the model works on a third thread of its own; one more may call `abandon`. A subclass may
+    compute with another engine.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self.setup = setup
+        self._publishing = Publishing()
         self._model_thread = ThreadPoolExecutor(
             1, thread_name_prefix="model", initializer=torch.set_num_threads, initargs=(setup.n_threads,)
         )
@@ -60,20 +76,33 @@ class BlockWorker:
         Raises
         ------
         TismScanError
-            If this node does not see the store, the genome or the weights; the node is named.
+            If this node does not see the store, the genome or the weights, or has another release of this
+            package; the node is named.
         """
         node = os.uname().nodename
         try:
+            if self.setup.version != __version__:
+                raise ScanError(
+                    f"tism-scan {__version__} is installed here, and {self.setup.version} where the scan was "
+                    "started; install the same"
+                )
             self.store = ScoreStore.open(self.setup.store)
             plan = self.store.plan
             if plan.digest() != self.setup.plan_digest:
                 raise ScanError(f"{self.setup.store} is another store here; mount the driver's")
-            self.genome = Genome(self.setup.genome)
+            self.genome = Genome(self.genome_here(plan))
             check_genome(self.genome, plan)
             self.engine = self._model_thread.submit(self.make_engine, plan).result()
+            self.store.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
         except TismScanError as error:
             raise ScanError(f"on node {node}: {error}") from None
         return node
+
+    def genome_here(self, plan: ScanPlan) -> Path:
+        """Return the genome's path on this node, which is that of a copy if one was asked for."""
+        if self.setup.stage_folder is None:
+            return self.setup.genome
+        return staged(self.setup.genome, self.setup.stage_folder, plan.genome_digest)
 
     def make_engine(self, plan: ScanPlan) -> Engine:
         """Return the engine for a plan, made in the thread that will use it.
@@ -83,15 +112,44 @@ class BlockWorker:
         TismScanError
             If this node does not see the weights, or sees others.
         """
-        if self.setup.model.identity() != (plan.model, plan.weights_digest):
+        source = self.setup.model.at_hand(plan.weights_digest)
+        if source.identity() != (plan.model, plan.weights_digest):
             raise ScanError(f"{self.setup.model} is another file here; copy the driver's")
-        return make_engine(self.setup.model.load(), plan.scoring, batch_size=self.setup.batch_size)
+        return make_engine(
+            source.load(),
+            plan.scoring,
+            batch_size=self.setup.batch_size,
+            memory_gb=self.setup.memory_gb,
+        )
 
     def process(self, block: Block) -> BlockReport:
-        """Compute a block and publish it."""
+        """Compute a block and publish it, unless another worker has, and this one was told."""
         plan = self.store.plan
         block_input = fetch_block(self.genome, plan, block)
         scores, report = self._model_thread.submit(score_block, self.engine, plan, block_input).result()
-        self.store.publish_block(block, scores)
-        self.store.forget_failure(block)
+        with self._publishing.of(block) as may_publish:
+            if may_publish:
+                self.store.publish_block(block, scores)
+                self.store.forget_failure(block)
         return report
+
+    def abandon(self, block: Block) -> None:
+        """Return when this worker will not touch a block's objects any more."""
+        self._publishing.abandon(block)
+
+
+def name_of_device(device: object) -> str:
+    """Return what computes the scores, for the record: kinds of device round differently."""
+    if str(device).startswith("cuda"):
+        return device_name(str(device))
+    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _processor() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

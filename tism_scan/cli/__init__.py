@@ -15,9 +15,14 @@ _COMMANDS = {
     "tracks": "List a model's outputs by index and name.",
     "attribute": "Score and draw one region, or sequences, with any attribution method.",
     "audit": "Compare TISM with exact ISM for a model, and time both.",
+    "bench": "Time a model on a device.",
+    "plan": "Tell what a scan will take, without computing it.",
     "run": "Scan a genome into a store of scores; run it again to resume.",
     "status": "Show what a store holds and what is still to be done.",
+    "verify": "Look for damage in a store, and make damaged blocks pending again.",
     "export": "Write a store's tracks as bigWig files.",
+    "view": "Look at exported tracks in a web browser.",
+    "seqlets": "Write the runs of high scores as BED.",
 }
 
 

@@ -143,6 +143,7 @@ class _Request:
                 self.scoring.output_space,
                 _background(self.background),
                 self.seed,
+                self.scoring.precision_on(self.model.device),
             )
             for method in self.methods
         ]

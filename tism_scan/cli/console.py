@@ -8,10 +8,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 PLAIN_LINE_EVERY_S = 10.0
+MOST_FILES_SHOWN = 4
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -69,6 +70,48 @@ def progress_bar(label: str, total: float) -> Iterator[Update]:
 
         def update(done: float, words: str) -> None:
             bar.update(task, completed=done, words=words)
+
+        yield update
+
+
+@contextmanager
+def file_bars(label: str, n_files: int) -> Iterator[Update]:
+    """Yield ``update(part, name)``: bars for all files and for each that is being written, or plain lines.
+
+    Parameters
+    ----------
+    label : str
+    n_files : int
+        Files that will be at part 1 in the end.
+    """
+    parts: dict[str, float] = {}
+    if not err.is_terminal:
+        line = _plain_lines(label, float(n_files))
+
+        def tell(part: float, name: str) -> None:
+            parts[name] = part
+            n_done = sum(part >= 1 for part in parts.values())
+            now = [f"{name} {100 * part:.0f} %" for name, part in parts.items() if part < 1]
+            shown = ", ".join(now[:MOST_FILES_SHOWN]) + (", ..." if len(now) > MOST_FILES_SHOWN else "")
+            line(sum(parts.values()), f"{n_done} of {n_files} files done" + (f", {shown}" if now else ""))
+
+        yield tell
+        return
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=10)]
+    columns += [TextColumn("{task.percentage:.1f} %"), TimeRemainingColumn(compact=True), TextColumn("left")]
+    with Progress(*columns, console=err) as bars:
+        whole = bars.add_task(label, total=n_files)
+        running: dict[str, TaskID] = {}
+
+        def update(part: float, name: str) -> None:
+            parts[name] = part
+            if name not in running and part < 1:
+                running[name] = bars.add_task(name, total=1.0)
+            if part < 1:
+                bars.update(running[name], completed=part)
+            elif name in running:
+                bars.remove_task(running.pop(name))
+            bars.update(whole, completed=sum(parts.values()))
 
         yield update
 

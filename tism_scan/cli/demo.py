@@ -5,11 +5,16 @@ import shutil
 import time
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tism_scan.cli.console import duration, progress_bar, say, say_table
 from tism_scan.cli.model_options import ModelRequest
+from tism_scan.cli.scan_options import ScanRequest
+
+if TYPE_CHECKING:
+    from tism_scan.intervals import Interval
 
 WEIGHTS = "demo_beluga.pth"
 BLOCK_BP = 1 << 15
@@ -29,8 +34,9 @@ def command(out: Path) -> int:
 
     Needs no network and no GPU.
     """
+    from tism_scan.browser_export import describe_export
     from tism_scan.cli.run import Request, scan_and_report
-    from tism_scan.demo.benchmark import motif_auroc
+    from tism_scan.demo.benchmark import best_site, motif_auroc
     from tism_scan.demo.genome import make_genome, write_fasta, write_sites
     from tism_scan.errors import ExportError
     from tism_scan.export import export_bigwigs
@@ -50,10 +56,8 @@ def command(out: Path) -> int:
     say(f"genome  {fasta}, {sum(len(made.codes) for made in genome.values()):,} bp in {len(genome)} chroms")
     say(f"motifs  {out / 'motifs.bed'}, {sum(len(made.sites) for made in genome.values()):,} planted sites")
     request = Request(
-        fasta,
-        ModelRequest("beluga", weights, None, None, "all", names, ()),
+        ScanRequest(fasta, ModelRequest("beluga", weights, None, None, "all", names, ()), block_bp=BLOCK_BP),
         out / "scores.zarr",
-        block_bp=BLOCK_BP,
         actors=min(MOST_ACTORS, os.cpu_count() or 1),
     )
     store = request.create_store(request.plan())
@@ -79,7 +83,8 @@ def command(out: Path) -> int:
         "|mean TISM| on planted motif bases against all others", ["track", "sites", "AUROC", "bigWig"], rows
     )
     say(f"done in {duration(time.monotonic() - began)}; everything is in {out}")
-    _say_what_to_do_next(out)
+    describe_export(store, out / "bigwig", summaries)
+    _say_what_to_do_next(out, best_site(store, genome))
     return 0
 
 
@@ -92,9 +97,9 @@ def _write_inputs(weights: Path, names: Path) -> None:
     names.write_text("".join(f"{name}\n" for name in OUTPUT_NAMES))
 
 
-def _say_what_to_do_next(out: Path) -> None:
+def _say_what_to_do_next(out: Path, locus: "Interval") -> None:
     say("next:")
-    say(f"  see the tracks    load {out / 'genome.fa'} and {out / 'bigwig'}/*.bw in IGV")
+    say(f"  see the letters   tism-scan view {out / 'bigwig'} --genome {out / 'genome.fa'} --locus {locus}")
     say(f"  see the store     tism-scan status {out / 'scores.zarr'}")
     say(
         "  your own genome   tism-scan run --genome hg38.fa --weights deepsea.beluga.pth --tracks 267 --out s"

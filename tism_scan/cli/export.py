@@ -1,43 +1,101 @@
 """``tism-scan export``: bigWig files of a store's tracks."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from tism_scan.cli.console import progress_bar, say, say_table
+from tism_scan.cli.console import file_bars, say, say_table
+from tism_scan.cli.place_options import STORE
+from tism_scan.places import Place
+
+_PATH = click.Path(path_type=Path)
 
 
 @click.command(name="export")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the bigWig files.")
+@click.argument("store", type=STORE)
+@click.option("--out", required=True, type=_PATH, help="Folder for the bigWig files.")
 @click.option(
     "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
 )
 @click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
+@click.option(
+    "--chrom-alias",
+    type=_PATH,
+    metavar="FILE",
+    help="Two columns: a chrom's name in the store, and the browser's; others keep their names.",
+)
+@click.option(
+    "--channels",
+    is_flag=True,
+    help="Four files a track, NAME.A.bw to NAME.T.bw: TISM of each alternative base, 0 where it is the "
+    "reference base. For a store of `run --values tism`.",
+)
+@click.option(
+    "--keep-bits",
+    type=click.IntRange(1, 23),
+    help="Keep this many bits of mantissa (10: three quarters of the size). [default: all]",
+)
 @click.option("--allow-incomplete", is_flag=True, help="Leave gaps where blocks are not computed yet.")
-def command(
-    store: Path, out: Path, tracks: str | None, chroms: tuple[str, ...], *, allow_incomplete: bool
-) -> int:
+@click.option("--overwrite", is_flag=True, help="Write files anew that are finished.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Files that are written at once, each in a process. [default: as many as CPU cores]",
+)
+@click.option(
+    "--writer",
+    type=click.Choice(["stream", "pybigwig"]),
+    default="stream",
+    show_default=True,
+    help="pyBigWig is slower, and needs 10.5 bytes of memory for each base of the longest chrom and 2.3 for "
+    "each base of all.",
+)
+@click.option("--genome-id", metavar="NAME", help="The assembly's name in browsers, such as hg38.")
+@click.option("--igv-js", type=_PATH, metavar="FILE", help="A copy of igv.js to put beside the page.")
+def command(store: Place, out: Path, genome_id: str | None, igv_js: Path | None, **options: Any) -> int:
     """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 
-    A base without a score is a gap. While it closes a file, pyBigWig needs about 12 bytes of memory for each
-    base of the longest chrom and 2.5 for each base scored: some 10 GB for a human genome.
+    A base without a score is a gap. The same command again goes on where it was interrupted: files that are
+    finished are kept, unless the store or the options changed.
     """
+    from tism_scan.browser import check_browser_options
+    from tism_scan.browser_export import describe_export
     from tism_scan.export import Progress, choose_tracks, export_bigwigs
     from tism_scan.store import ScoreStore
 
+    check_browser_options(genome_id, igv_js)
     opened = ScoreStore.open(store)
-    n_tracks = len(choose_tracks(opened.plan.scoring.tracks, tracks))
-    with progress_bar("export", float(n_tracks)) as update:
+    n_files = len(choose_tracks(opened.plan.scoring.tracks, options["tracks"]))
+    n_files *= 4 if options["channels"] else 1
+    kept: list[str] = []
+    with file_bars("export", n_files) as update:
 
         def show(progress: Progress) -> None:
-            done = progress.i_track + progress.n_bases / max(progress.n_bases_total, 1)
-            update(done, f"track {progress.i_track + 1} of {n_tracks}, {progress.track.name}")
+            if progress.is_kept:
+                kept.append(progress.name)
+            update(progress.n_bases / max(progress.n_bases_total, 1), progress.name)
 
-        summaries = export_bigwigs(
-            opened, out, tracks=tracks, chroms=chroms, allow_incomplete=allow_incomplete, on_progress=show
+        summaries = export_bigwigs(opened, out, **options, on_progress=show)
+    rows = [
+        [s.path.name, f"{s.n_bases:,}", f"{s.minimum:.4g}", f"{s.maximum:.4g}", f"{s.limit:.4g}"]
+        for s in summaries
+    ]
+    say_table(f"bigWig files in {out}", ["file", "bases", "lowest", "highest", "99.9 % within"], rows)
+    if kept:
+        say(
+            f"{len(kept):,} of them were finished by an earlier export and kept; --overwrite writes them anew"
         )
-    rows = [[s.path.name, f"{s.n_bases:,}", f"{s.minimum:.4g}", f"{s.maximum:.4g}"] for s in summaries]
-    say_table(f"bigWig files in {out}", ["file", "bases", "lowest", "highest"], rows)
-    say("Load them in IGV, JBrowse or the UCSC browser as signal tracks.")
+    describe_export(
+        opened,
+        out,
+        summaries,
+        chrom_alias=options["chrom_alias"],
+        channels=options["channels"],
+        genome_id=genome_id,
+        igv_js_file=igv_js,
+    )
+    say(f"look at them    tism-scan view {out} --genome GENOME.fa")
+    say(f"other browsers  {out / 'README.txt'}")
     return 0

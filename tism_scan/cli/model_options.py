@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tism_scan.cli.place_options import FILE
 from tism_scan.errors import InputError, TrackError
+from tism_scan.places import Place
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
-_OPTIONS = (
+_SOURCE_OPTIONS = (
     click.option(
         "--model",
         "spec",
@@ -28,26 +30,37 @@ _OPTIONS = (
         metavar="SPEC",
         help="beluga, or package.module:factory, a function that returns a torch module.",
     ),
-    click.option("--weights", type=PATH, help="Beluga's state dict; a factory is called with its path."),
+    click.option(
+        "--weights", type=FILE, help="Beluga's state dict, a file or URL; a factory is called with its path."
+    ),
     click.option(
         "--input-bp", type=click.IntRange(1), help="Length of a window, if the model does not say it."
     ),
     click.option(
         "--alphabet", metavar="ACGT", help="Order of the input channels, if the model does not say it."
     ),
+)
+_TRACK_OPTIONS = (
     click.option(
         "--tracks", metavar="SPEC", help="Indices, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'."
     ),
     click.option(
-        "--track-names", type=PATH, help="Names of the outputs, one a line. [default: the model's own]"
+        "--track-names", type=FILE, help="Names of the outputs, one a line. [default: the model's own]"
     ),
     click.option(
         "--group", multiple=True, metavar="NAME=SPEC", help="Add a track: the mean of these outputs."
     ),
-    click.option("--batch-size", type=click.IntRange(1), help="Windows computed together. [default: auto]"),
+)
+_BATCH_SIZE = click.option(
+    "--batch-size", type=click.IntRange(1), help="Windows computed together. [default: auto]"
 )
 _DEVICE = click.option(
     "--device", metavar="cpu|cuda", help="Where to compute. [default: a GPU if there is one]"
+)
+memory_option = click.option(
+    "--memory-gb",
+    type=click.FloatRange(0, min_open=True),
+    help="Memory, in GiB, for what is computed at once. [default: a share of the device's]",
 )
 
 
@@ -56,12 +69,12 @@ class ModelRequest:
     """What was asked for with these options; see their help."""
 
     spec: str
-    weights: Path | None
+    weights: Place | None
     input_bp: int | None
     alphabet: str | None
-    tracks: str | None
-    track_names: Path | None
-    group: tuple[str, ...]
+    tracks: str | None = None
+    track_names: Place | None = None
+    group: tuple[str, ...] = ()
     batch_size: int | None = None
     device: str | None = None
 
@@ -84,6 +97,7 @@ class ModelRequest:
         ModelError, WeightsError, TrackError, InputError
             If the model cannot be loaded, a selection fits nothing, or the device is not there.
         """
+        from tism_scan.local_copies import local_copy
         from tism_scan.tracks import read_track_names, select_tracks
 
         if self.tracks is None and not self.group:
@@ -92,11 +106,26 @@ class ModelRequest:
             )
         check_device(self.device)
         model = self.source().load()
-        names = (
-            read_track_names(self.track_names) if self.track_names else getattr(model, "output_names", None)
-        )
+        names = getattr(model, "output_names", None)
+        if self.track_names:
+            names = read_track_names(local_copy(self.track_names))
         n_outputs = int(model.n_outputs)  # type: ignore[arg-type]
         return model, select_tracks(self.tracks, n_outputs, names, self.group)
+
+
+def source_options(command: Command) -> Command:
+    """Return a command with the options that say which model it is, but not of which tracks."""
+    return _with(command, *_SOURCE_OPTIONS, _BATCH_SIZE)
+
+
+def timed_model_options(command: Command) -> Command:
+    """Return a command with the options of a model that is merely timed, whichever its tracks."""
+    return source_options(_DEVICE(command))
+
+
+def model_options_without_device(command: Command) -> Command:
+    """Return a command with the options of a model and its tracks; actors choose their own device."""
+    return _with(command, *_SOURCE_OPTIONS, *_TRACK_OPTIONS, _BATCH_SIZE)
 
 
 def model_options(command: Command) -> Command:
@@ -104,9 +133,8 @@ def model_options(command: Command) -> Command:
     return model_options_without_device(_DEVICE(command))
 
 
-def model_options_without_device(command: Command) -> Command:
-    """Return a command with these options, but for the device: actors choose their own."""
-    for option in reversed(_OPTIONS):
+def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 

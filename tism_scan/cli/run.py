@@ -1,61 +1,51 @@
 """``tism-scan run``: scan a genome into a store."""
 
-import shutil
+import logging
+import shlex
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tism_scan.cli.console import base_count, duration, progress_bar, say, say_error
-from tism_scan.cli.model_options import ModelRequest, model_options_without_device
-from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
+from tism_scan.cli.place_options import STORE
+from tism_scan.cli.scan_options import ScanRequest, scan_options
 from tism_scan.errors import InputError, StoreError
+from tism_scan.places import Place
 
 if TYPE_CHECKING:
     from tism_scan.plan import ScanPlan
     from tism_scan.ray_scan import Progress, RayOptions
     from tism_scan.store import ScoreStore
 
-_PATH = click.Path(path_type=Path)
+_MOST_FAILURES_SHOWN = 10
+
+log = logging.getLogger(__name__)
 
 
 @click.command(name="run")
 @click.option(
-    "--genome", required=True, type=_PATH, help="FASTA, plain or bgzip; its index is made if missing."
+    "--out",
+    required=True,
+    type=STORE,
+    help="The store: a folder such as scores.zarr, or s3://bucket/prefix, gs://bucket/prefix.",
 )
-@click.option("--out", required=True, type=_PATH, help="The store, a folder such as scores.zarr.")
-@model_options_without_device
-@click.option(
-    "--region", multiple=True, metavar="chr1:1,000-2,000", help="Only these bases; 1-based, inclusive."
-)
-@click.option("--bed", multiple=True, type=_PATH, help="Only the bases of this BED file.")
-@click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
-@click.option("--exclude-chroms", multiple=True, metavar="GLOBS", help="Not these, such as '*_alt,chrUn_*'.")
-@click.option("--exclude-bed", multiple=True, type=_PATH, help="Not the bases of this BED file.")
-@scoring_options
-@click.option(
-    "--values",
-    type=click.Choice(["mean", "tism"]),
-    default="mean",
-    show_default=True,
-    help="Store mean TISM, or TISM of all four bases.",
-)
-@click.option(
-    "--block-bp", default=0, metavar="BP", help="Bases per block, the unit of resume. [default: auto]"
-)
-@click.option(
-    "--keep-bits", type=int, help="Keep this many bits of mantissa (10: half the size). [default: all]"
-)
+@scan_options
 @click.option("--actors", type=click.IntRange(1), help="Ray actors. [default: as many as fit]")
+@click.option("--max-actors", type=click.IntRange(1), help="Have a cluster that grows do so for as many.")
 @click.option(
     "--gpus-per-actor",
     type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="GPUs each.",
+    help="GPUs each, such as 0.5; waits for GPUs to come. [default: 1 where there are any, else CPU cores]",
+)
+@click.option(
+    "--stage-genome",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Copy the genome here, on each node's own disk.",
 )
 @click.option(
     "--address",
@@ -63,6 +53,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="local, auto (the cluster that runs here) or ray://...",
 )
+@click.option("--ship-package", is_flag=True, help="Bring this package to a cluster's nodes that lack it.")
 @click.option("--retry-failed", is_flag=True, help="Try blocks again that were given up.")
 @click.option("--break-lock", is_flag=True, help="Take the store from a run that is known to be dead.")
 @click.option("--overwrite", is_flag=True, help="Delete the store first; asks.")
@@ -73,7 +64,7 @@ def command(**options: Any) -> int:
     The same command again resumes: only blocks that are not finished are computed.
     """
     own = {name: options[name] for name in Request.__dataclass_fields__ if name in options}
-    request = Request(model=ModelRequest.take(options), scoring=ScoringRequest.take(options), **own)
+    request = Request(scan=ScanRequest.take(options), **own)
     plan = request.plan()
     if request.overwrite:
         _delete(request)
@@ -84,84 +75,84 @@ def command(**options: Any) -> int:
 class Request:
     """What was asked for on the command line; see the options' help."""
 
-    genome: Path
-    model: ModelRequest
-    out: Path
-    region: tuple[str, ...] = ()
-    bed: tuple[Path, ...] = ()
-    chroms: tuple[str, ...] = ()
-    exclude_chroms: tuple[str, ...] = ()
-    exclude_bed: tuple[Path, ...] = ()
-    scoring: ScoringRequest = field(default_factory=ScoringRequest)
-    values: str = "mean"
-    block_bp: int = 0
-    keep_bits: int | None = None
+    scan: ScanRequest
+    out: Place
     actors: int | None = None
-    gpus_per_actor: float = 1.0
+    max_actors: int | None = None
+    gpus_per_actor: float | None = None
+    stage_genome: Path | None = None
     address: str = "local"
+    ship_package: bool = False
     retry_failed: bool = False
     break_lock: bool = False
     overwrite: bool = False
     yes: bool = False
 
     def plan(self) -> "ScanPlan":
-        """Return the plan, or raise with every fault of the input at once."""
-        from tism_scan.genome import Genome
-        from tism_scan.intervals import wanted_spans
-        from tism_scan.models import window_bp
-        from tism_scan.plan import ScanPlan, Scoring
+        """Return the plan; a store that exists goes on in its own precision, unless one is asked for.
 
-        with Genome(self.genome) as genome:
-            chroms = {chrom: length for chrom, length in genome.chroms.items() if length}
-            wanted = wanted_spans(
-                chroms,
-                regions=self.region,
-                beds=self.bed,
-                include=self.chroms,
-                exclude=self.exclude_chroms,
-                exclude_beds=self.exclude_bed,
-            )
-            model, tracks = self.model.load()
-            scoring = Scoring(
-                tracks,
-                window_bp(model),
-                self.scoring.stride,
-                self.scoring.stitch,
-                self.scoring.strands,
-                self.scoring.output_space,
-                self.values,  # type: ignore[arg-type]
-            )
-            name, weights_digest = self.model.source().identity()
-            return ScanPlan(
-                scoring,
-                genome.digest(),
-                weights_digest,
-                chroms,
-                wanted,
-                self.block_bp,
-                model=name,
-                keep_bits=self.keep_bits,
-            )
+        Else a scan that began on a GPU would not go on where the driver sees none.
+        """
+        from tism_scan.genome import Genome
+
+        scan, recorded = self.scan, None if self.overwrite else self._recorded()
+        if recorded is not None and scan.scoring.precision == "auto":
+            scan = scan.in_precision(recorded.scoring.precision)
+        with Genome(scan.genome) as genome:
+            return scan.plan(genome)
+
+    def _recorded(self) -> "ScanPlan | None":
+        """Return the plan of the store, if there is one."""
+        from tism_scan.store import ScoreStore
+
+        try:
+            return ScoreStore.open(self.out).plan
+        except StoreError:
+            return None
 
     def create_store(self, plan: "ScanPlan") -> "ScoreStore":
         """Return the store, new or resumed."""
         from tism_scan.store import ScoreStore
 
-        return ScoreStore.create(self.out, plan, provenance())
+        store = ScoreStore.create(self.out, plan, provenance())
+        _warn_of_other_versions(store)
+        return store
 
     def ray_options(self) -> "RayOptions":
         """Return where to compute."""
         from tism_scan.ray_scan import RayOptions
 
-        return RayOptions(self.address, self.actors, self.gpus_per_actor)
+        return RayOptions(
+            self.address,
+            self.actors,
+            self.max_actors,
+            self.gpus_per_actor,
+            ships_package=self.ship_package,
+        )
 
 
 def provenance() -> dict[str, str]:
-    """Return the versions that a run was made with."""
+    """Return the versions that a run was made with, and what was typed."""
     from importlib.metadata import version
 
     packages = ("tism-scan", "torch", "numpy", "zarr", "ray", "pyfaidx")
-    return {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
+    versions = {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
+    typed = [word for word in sys.argv[1:] if word not in ("--overwrite", "--yes", "--break-lock")]
+    return versions | {"command": shlex.join(["tism-scan", *typed]), "folder": str(Path.cwd())}
+
+
+def _warn_of_other_versions(store: "ScoreStore") -> None:
+    """Say which versions have changed since a store was begun, for they may round differently."""
+    before, now = store.ledger.provenance(), provenance()
+    changed = [
+        f"{name} {before[name]}, now {now[name]}"
+        for name in ("tism-scan", "torch")
+        if before.get(name, now[name]) != now[name]
+    ]
+    if changed:
+        log.warning(
+            "this store was begun with %s; scores may differ in their last digits", "; ".join(changed)
+        )
 
 
 def scan_and_report(store: "ScoreStore", request: Request) -> int:
@@ -182,10 +173,12 @@ def scan_and_report(store: "ScoreStore", request: Request) -> int:
 
         progress = scan_on_ray(
             store,
-            request.genome,
-            request.model.source(),
+            request.scan.genome,
+            request.scan.model.source(),
             options=request.ray_options(),
-            batch_size=request.model.batch_size,
+            batch_size=request.scan.model.batch_size,
+            memory_gb=request.scan.memory_gb,
+            stage_folder=request.stage_genome,
             retry_failed=request.retry_failed,
             break_lock=request.break_lock,
             on_progress=show,
@@ -212,8 +205,10 @@ def _say_what_was_done(store: "ScoreStore", progress: "Progress", seconds: float
 
 def _say_what_is_next(store: "ScoreStore", progress: "Progress") -> int:
     """Say what is missing and what to type, and return the exit code."""
-    for interval, reason in progress.failed.items():
+    for interval, reason in list(progress.failed.items())[:_MOST_FAILURES_SHOWN]:
         say_error(f"{interval} was given up: {reason}")
+    if len(progress.failed) > _MOST_FAILURES_SHOWN:
+        say_error(f"and {len(progress.failed) - _MOST_FAILURES_SHOWN:,} more; see `tism-scan status`")
     if progress.was_stopped:
         left = progress.n_blocks_total - progress.n_blocks
         say(f"stopped with {left:,} blocks to go; the same command resumes")
@@ -222,17 +217,19 @@ def _say_what_is_next(store: "ScoreStore", progress: "Progress") -> int:
     if failures:
         say(f"{len(failures):,} blocks are missing; try them again with the same command and --retry-failed")
         return 1
-    say(f"next: tism-scan export {store.path} --out {store.path.parent / 'bigwig'}")
+    beside = store.path.parent / "bigwig" if isinstance(store.path, Path) else "bigwig"
+    say(f"next: tism-scan export {store.path} --out {beside}")
     return 0
 
 
 def _delete(request: Request) -> None:
     """Delete a store, and nothing else, once the user agrees and nobody writes it."""
+    from tism_scan.folder import open_folder
     from tism_scan.lease import Lease
     from tism_scan.store import ScoreStore
 
     path = request.out
-    if not path.exists():
+    if not open_folder(path).is_there():
         return
     store = ScoreStore.open(path)
     if not request.yes:
@@ -242,7 +239,4 @@ def _delete(request: Request) -> None:
         click.confirm(f"Delete {path} with its {n_done:,} finished blocks?", abort=True)
     with Lease(store.folder).acquire(break_lock=request.break_lock):
         pass
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        raise StoreError(f"cannot delete {path}: {error.strerror}; delete it by hand") from None
+    store.delete()

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
-from tism_scan.plan import OutputSpace, Strands
+from tism_scan.plan import OutputSpace, Precision, Scoring, Strands, Values
 from tism_scan.tiling import Stitch
+
+if TYPE_CHECKING:
+    from tism_scan.tracks import Track
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,6 +37,13 @@ _OPTIONS = (
         show_default=True,
         help="What is explained: the model's output, or its sigmoid.",
     ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", *get_args(Precision)]),
+        default="auto",
+        show_default=True,
+        help="Of products. 'mixed': float32 forward, bfloat16 backward; auto: mixed on GPUs, fp32 on CPUs.",
+    ),
 )
 
 
@@ -45,11 +55,32 @@ class ScoringRequest:
     stitch: Stitch = "center"
     strands: Strands = "forward"
     output_space: OutputSpace = "logit"
+    precision: Precision | Literal["auto"] = "auto"
 
     @classmethod
     def take(cls, options: Mapping[str, Any]) -> "ScoringRequest":
         """Return the request among a command's options."""
         return cls(**{name: options[name] for name in cls.__dataclass_fields__})
+
+    def scoring(
+        self,
+        tracks: tuple["Track", ...],
+        input_bp: int,
+        *,
+        values: Values = "mean",
+        device: str | None = None,
+    ) -> Scoring:
+        """Return the settings of a scan, of tracks and windows of a length."""
+        precision = self.precision_on(device)
+        return Scoring(
+            tracks, input_bp, self.stride, self.stitch, self.strands, self.output_space, values, precision
+        )
+
+    def precision_on(self, device: str | None) -> Precision:
+        """Return the precision for a device, or for the best one here if that is None."""
+        from tism_scan.engine import default_precision
+
+        return default_precision(device) if self.precision == "auto" else self.precision
 
 
 def scoring_options(command: Command) -> Command:

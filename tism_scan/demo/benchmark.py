@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tism_scan.demo.genome import DemoChrom
 from tism_scan.demo.synthesis import ACCESSIBLE
+from tism_scan.intervals import Interval
 from tism_scan.store import ScoreStore
 
 
@@ -44,3 +45,20 @@ def motif_auroc(store: ScoreStore, genome: Mapping[str, DemoChrom]) -> dict[str,
         score, label = np.concatenate(values), np.concatenate(labels)
         found[track.name] = (n_sites, auroc(score[label], score[~label]))
     return found
+
+
+def best_site(store: ScoreStore, genome: Mapping[str, DemoChrom], flank_bp: int = 30) -> Interval:
+    """Return a planted motif, and some bases on either side, that the first track sees as a whole.
+
+    Of the sites of the first track's factor, it is the one whose lowest quarter of scores is highest: all of
+    its letters stand up.
+    """
+    factor = store.plan.scoring.tracks[0].name
+    sites = [
+        Interval(chrom, site.start, site.end)
+        for chrom, made in genome.items()
+        for site in made.sites
+        if site.factor == factor
+    ]
+    best = max(sites, key=lambda site: np.quantile(store.read(site.chrom, site.start, site.end, 0), 0.25))
+    return Interval(best.chrom, max(0, best.start - flank_bp), best.end + flank_bp)

@@ -1,0 +1,1 @@
+"""Tests that break things on purpose; ``--dose full`` breaks them as often as is reported."""

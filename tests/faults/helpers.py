@@ -1,0 +1,66 @@
+"""What the tests that break things have in common, and no fixture is needed for."""
+
+import collections
+import os
+import time
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent
+
+
+def objects_of(path):
+    """Return every object of a store, by key, without its records, and without what a kill cut short.
+
+    The latter, which no reader takes for an object, is swept away once it is some minutes old.
+    """
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    keys = [key for key in files if not key.startswith(".scan/") and not key.endswith(".partial")]
+    return {key: files[key].read_bytes() for key in keys}
+
+
+def driver_environment():
+    """Return what a driver, or a node, needs to find the workers of these tests."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    folders = [str(TESTS), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    return environment | {
+        "PYTHONPATH": os.pathsep.join(filter(None, folders)),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+
+
+def lines_of_log(store):
+    """Return the log beside a store as (event, block, process, node)."""
+    path = store.path.parent / "log"
+    return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def repeated_without_reason(lines, depth=2):
+    """Return the blocks that were begun twice although no kill came between while they were in flight.
+
+    A block is in flight when something is killed if it is among the last two that its process has begun:
+    the driver may not have heard yet that it is done.
+    """
+    last_of_process = collections.defaultdict(lambda: collections.deque(maxlen=depth))
+    excused, begun, repeated = set(), set(), []
+    for event, block, process, *_ in lines:
+        if event == "kill":
+            excused |= {block for blocks in last_of_process.values() for block in blocks}
+        elif event == "begin":
+            if block in begun and block not in excused:
+                repeated.append(block)
+            excused.discard(block)
+            begun.add(block)
+            last_of_process[process].append(block)
+    return repeated
+
+
+def wait_until(is_so, patience_s=60.0):
+    """Wait until something is so, and return whether it became so in time."""
+    deadline = time.monotonic() + patience_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,136 @@
+"""Disks that lose their power, fill up, or turn bits."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from small_plans import publish, random_scores, small_plan
+from test_cli import WEIGHTS, tism_scan
+
+from faults.helpers import driver_environment, objects_of
+from tism_scan.store import ScoreStore
+from tism_scan.verify import verify_store
+
+POWER_CUTS = {False: 1, True: 5}
+FULL_DISKS = {False: 1, True: 5}
+FLIPS = {False: 40, True: 200}
+N_BLOCKS = 2_000
+BLOCK_BP = 4_096
+
+
+@contextlib.contextmanager
+def mounted(source, target, *options):
+    """Mount something, or skip the test where that is not allowed."""
+    target.mkdir(exist_ok=True)
+    tried = subprocess.run(["mount", *options, source, target], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"nothing may be mounted here: {tried.stderr.strip()}")
+    try:
+        yield target
+    finally:
+        subprocess.run(["umount", "--lazy", target], check=True)
+
+
+def image_of(path):
+    """Return a disk of 48 MB in a file, with a file system on it."""
+    with open(path, "wb") as file:
+        file.truncate(48 << 20)
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("there is no mkfs.ext4 here")
+    subprocess.run(["mkfs.ext4", "-q", path], check=True)
+    return path
+
+
+def cut_the_power(folder, seed, how):
+    """Return the blocks that a writer was told are safe, and a report on what a cut left of them."""
+    plan = small_plan(2, chroms={"chr1": N_BLOCKS * BLOCK_BP}, block_bp=BLOCK_BP)
+    image = image_of(folder / "disk")
+    with mounted(image, folder / "before", "-o", "loop"):
+        store = ScoreStore.create(folder / "before" / "scores.zarr", plan)
+        subprocess.run(["sync", "-f", store.path], check=True)
+        command = [sys.executable, "-m", "faults.writer", store.path, str(seed), how]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=driver_environment()) as writer:
+            acknowledged = [int(writer.stdout.readline()) for _ in range(random.Random(seed).randint(5, 60))]
+            time.sleep(random.Random(seed).uniform(0, 0.05))
+            writer.send_signal(signal.SIGSTOP)
+            shutil.copy(image, folder / "disk after the cut")  # what had reached the disk, and nothing else
+            os.set_blocking(writer.stdout.fileno(), False)
+            acknowledged += [int(line) for line in (writer.stdout.read() or b"").split()]
+            writer.kill()
+    with mounted(folder / "disk after the cut", folder / "after", "-o", "loop"):
+        done = {i_block for _, i_block in ScoreStore.open(folder / "after/scores.zarr").done_blocks()}
+        report = verify_store(folder / "after/scores.zarr", full=True)
+    return set(acknowledged), done, report
+
+
+def test_every_marked_block_survives_a_power_cut(tmp_path, is_full_dose):
+    n_safe = 0
+    for i_cut in range(POWER_CUTS[is_full_dose]):
+        (tmp_path / str(i_cut)).mkdir()
+        acknowledged, done, report = cut_the_power(tmp_path / str(i_cut), i_cut, "sync")
+        assert acknowledged <= done
+        assert report.damaged == []
+        n_safe += len(acknowledged)
+    print(f"{n_safe} acknowledged blocks survived {POWER_CUTS[is_full_dose]} cuts")  # noqa: T201
+
+
+def test_power_cut_without_syncing_would_be_noticed(tmp_path):
+    acknowledged, done, report = cut_the_power(tmp_path, 3, "nosync")
+    assert report.damaged or not acknowledged <= done
+
+
+def test_full_disk_ends_the_scan_with_one_line_and_it_resumes_once_there_is_room(tmp_path, is_full_dose):
+    sequence = "".join(np.random.default_rng(3).choice(list("ACGT"), 30_000))
+    (tmp_path / "genome.fa").write_text(f">chr1\n{sequence}\n")
+    command = ["run", "--genome", tmp_path / "genome.fa", "--weights", WEIGHTS, "--tracks", "all"]
+    command += ["--block-bp", "2048", "--actors", "1"]
+    for i_disk in range(FULL_DISKS[is_full_dose]):
+        size_kb = 280 + 40 * i_disk
+        with mounted("tmpfs", tmp_path / "disk", "-t", "tmpfs", "-o", f"size={size_kb}k") as disk:
+            full = tism_scan(*command, "--out", disk / "scores.zarr")
+            assert full.returncode == 1
+            last = [line for line in full.stderr.splitlines() if not line.startswith("scan: ")]
+            assert len(last) == 1, full.stderr
+            assert last[0].startswith("Error: no room left to write ")
+            n_done = len(ScoreStore.open(disk / "scores.zarr").done_blocks())
+            assert 0 < n_done < 15
+            subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+            assert verify_store(disk / "scores.zarr", full=True).is_sound
+            resumed = tism_scan(*command, "--out", disk / "scores.zarr")
+            assert resumed.returncode == 0, resumed.stderr
+            assert f"resumed: {n_done} blocks were already done" in resumed.stdout
+            assert verify_store(disk / "scores.zarr", full=True).n_pending == 0
+    print(f"{FULL_DISKS[is_full_dose]} full disks")  # noqa: T201  # the figure that is reported
+
+
+def test_every_flipped_bit_and_cut_object_is_found(tmp_path, is_full_dose):
+    plan = small_plan(3, chroms={"chr1": 20 * BLOCK_BP, "../x": 3 * BLOCK_BP}, block_bp=BLOCK_BP)
+    store, scores = ScoreStore.create(tmp_path / "scores.zarr", plan), random_scores(plan)
+    publish(store, scores)
+    store.consolidate()
+    whole, rng, n_silent = objects_of(store.path), random.Random(11), 0
+    keys = sorted(key for key in whole if "/c/" in key)
+    for i_harm in range(FLIPS[is_full_dose]):
+        key = rng.choice(keys)
+        content = bytearray(whole[key])
+        if i_harm % 4 == 3:
+            del content[rng.randrange(len(content)) :]
+        else:
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        (store.path / key).write_bytes(content)
+        report = verify_store(store.path, full=True)
+        named = len(report.damaged) == 1 and key in report.damaged[0].fault
+        n_silent += not named
+        assert [str(block) for block in store.pending()] == [damage.what for damage in report.damaged]
+        publish(store, scores, list(store.pending()))
+        (store.path / key).write_bytes(whole[key])
+    assert n_silent == 0
+    assert objects_of(store.path) == whole
+    print(f"{FLIPS[is_full_dose]} harms found, {n_silent} silent")  # noqa: T201  # the figure

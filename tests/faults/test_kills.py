@@ -1,0 +1,104 @@
+"""SIGKILL at random moments: of the driver, of an actor, or of both."""
+
+import contextlib
+import os
+import random
+import signal
+import time
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from faults.helpers import driver_environment, lines_of_log, objects_of, repeated_without_reason, wait_until
+from tism_scan.store import ScoreStore
+from tism_scan.verify import verify_store
+
+KILLS = {False: 3, True: 100}
+LONGEST_WAIT_S = 2.5
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A Ray of two CPUs that outlives its drivers."""
+    for name, value in driver_environment().items():
+        monkeypatch.setenv(name, value)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+
+
+def kill(process):
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def note_kill(store, what):
+    with open(store.path.parent / "log", "a") as file:
+        file.write(f"kill {what} 0 0\n")
+
+
+@pytest.mark.timeout(1500)
+def test_scan_that_is_killed_at_random_ends_with_the_bits_of_one_that_is_not(
+    cluster, scan, start_driver, tmp_path, is_full_dose, record_property
+):
+    rng, n_kills, n_scans = random.Random(7), 0, 0
+    counts = {"driver": 0, "actor": 0, "both": 0}
+    while n_kills < KILLS[is_full_dose]:
+        n_scans += 1
+        store = ScoreStore.create(tmp_path / str(n_scans) / "scores.zarr", scan.plan)
+        while next(store.pending(), None) is not None:
+            driver = start_driver(store.path, "faults.workers:LoggingWorker", address=cluster.address)
+            n_kills += kill_at_random(driver, store, rng, counts, KILLS[is_full_dose] - n_kills)
+            assert driver.wait(120) in (0, -signal.SIGKILL)
+        assert store.ledger.failures() == []
+        assert repeated_without_reason(lines_of_log(store)) == []
+        assert verify_store(store.path, full=True).is_sound
+        driver = start_driver(store.path, "faults.workers:LoggingWorker", address=cluster.address)
+        assert driver.wait(120) == 0
+        assert objects_of(store.path) == scan.objects
+    record_property("kills", counts)
+    print(f"{n_kills} kills ({counts}) in {n_scans} scans")  # noqa: T201  # the figure that is reported
+
+
+def kill_at_random(driver, store, rng, counts, n_most):
+    """Kill actors until the driver ends or is killed itself, and return how many kills that were."""
+    n_kills, n_before = 0, len(lines_of_log(store))
+
+    def actors():
+        lines = [line for line in lines_of_log(store)[n_before:] if line[0] != "kill"]
+        return sorted({int(line[2]) for line in lines if psutil.pid_exists(int(line[2]))})
+
+    while n_kills < n_most:
+        what = rng.choice(["driver", "actor", "both"])
+        if what != "driver":
+            wait_until(lambda: actors() or driver.poll() is not None)
+        time.sleep(rng.uniform(0, LONGEST_WAIT_S))
+        if driver.poll() is not None:
+            break
+        alive = actors()
+        if what != "driver" and not alive:  # it ended by itself meanwhile, or was killed and not replaced yet
+            continue
+        note_kill(store, what)
+        if what != "driver":
+            kill(rng.choice(alive))
+        if what != "actor":
+            kill(driver.pid)
+        counts[what] += 1
+        n_kills += 1
+        if what != "actor":
+            break
+    return n_kills
+
+
+def test_repeated_block_would_be_noticed():
+    lines = [
+        ("begin", "a", "1", "n"),
+        ("done", "a", "1", "n"),
+        ("begin", "b", "1", "n"),
+        ("begin", "c", "1", "n"),
+        ("kill", "driver", "0", "0"),
+        ("begin", "b", "2", "n"),
+        ("begin", "a", "2", "n"),
+    ]
+    assert repeated_without_reason(lines) == ["a"]

@@ -1,0 +1,15 @@
+"""Scores of one track as a bigWig, and what the file holds."""
+
+from tism_scan.bigwig.request import ReadScores, remove_leftovers
+from tism_scan.bigwig.summary import BigWigSummary
+from tism_scan.bigwig.writing import Writer, foreseen_bytes, write_bigwig, writers_that_fit
+
+__all__ = [
+    "BigWigSummary",
+    "ReadScores",
+    "Writer",
+    "foreseen_bytes",
+    "remove_leftovers",
+    "write_bigwig",
+    "writers_that_fit",
+]

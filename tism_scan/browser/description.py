@@ -1,0 +1,98 @@
+"""What the numbers are, for people (``README.txt``) and for programs (``tracks.tsv``, ``chrom.sizes``)."""
+
+from tism_scan import __version__
+from tism_scan.browser.shown import Shown, one_line
+
+_COLUMNS = ("file", "track", "limit", "min", "max", "sum", "bases")
+_LONGEST_NAME = 1000
+
+_README = """\
+{title}
+{rule}
+
+WHAT THE NUMBERS ARE
+{meaning}
+  unit   The {unit} of the model's output, for one base.
+  gaps   No score: not A, C, G or T in the reference, not asked for, or not scored yet. 0 is a score.
+
+"limit" in tracks.tsv is the 99.9th percentile of the magnitudes of a track; axes go from -limit to
++limit, so single outliers are cut off. "sum" is the sum of all scores.
+
+HOW TO LOOK AT THEM
+  tism-scan view FOLDER --genome genome.fa      this folder in your own web browser
+  index.html           the same page on any web server that answers Range requests; without a genome
+                       there are bars, but no letters
+  hub.txt              UCSC Genome Browser: My Data, Track Hubs, its public address{hub_note}
+  igv-desktop.xml      IGV desktop 2.19.6 or later: File, Open Session{desktop_note}
+  config.json          JBrowse 2: copy into its folder, or open with ?config=ADDRESS
+  hub.washu.json       WashU Epigenome Browser: Tracks, Remote Tracks, Remote Data Hub
+
+WHERE THEY COME FROM
+  made with       tism-scan {version}; scanned with {versions}
+  plan            {plan}
+  model           {model}, weights of SHA-256 {weights}
+  genome          SHA-256 {genome}
+  windows         {input_bp:,} bp every {stride:,} bp, stitch {stitch}, strands {strands}
+  precision       {precision}, {keep_bits}
+"""
+
+_MEANING = {
+    "mean": """\
+Mean TISM, one number a base, in each bigWig (*.bw): an approximation, from one gradient, of what
+in-silico mutagenesis would find. It is minus the mean change of the model's output when the
+reference base is replaced by each of the three others.
+
+  sign   Positive (blue): the reference base supports the prediction; mutating it lowers the output.
+         Negative (vermilion): the reference base speaks against it.""",
+    "tism": """\
+TISM of one alternative base in each bigWig (*.A.bw to *.T.bw), one number a base: an approximation,
+from one gradient, of how the model's output changes when that base replaces the reference base. It
+is 0 where both are the same.
+
+  sign   Positive (blue): the other base raises the output.
+         Negative (vermilion): the other base lowers it.""",
+}
+
+
+def readme_text(shown: Shown) -> str:
+    """Return what a reader of the folder, who knows nothing of this package, needs."""
+    plan, scoring = shown.plan, shown.plan.scoring
+    no_2bit = f"\n{'':23}(first: faToTwoBit genome.fa genome.2bit, into this folder)"
+    no_genome = f"\n{'':23}(first: load the genome)"
+    title = one_line(shown.title, 96)
+    return _README.format(
+        title=title,
+        meaning=_MEANING[shown.values],
+        rule="=" * len(title),
+        unit="logit" if scoring.output_space == "logit" else "probability",
+        hub_note="" if shown.genome_id else no_2bit,
+        desktop_note="" if shown.genome_id else no_genome,
+        version=__version__,
+        versions=", ".join(f"{name} {value}" for name, value in shown.provenance.items())
+        or "unknown versions",
+        plan=plan.digest(),
+        model=plan.model,
+        weights=plan.weights_digest,
+        genome=plan.genome_digest,
+        input_bp=scoring.input_bp,
+        stride=scoring.stride,
+        stitch=scoring.stitch,
+        strands=scoring.strands,
+        precision=scoring.precision,
+        keep_bits="lossless" if plan.keep_bits is None else f"{plan.keep_bits} bits of mantissa kept",
+    )
+
+
+def tracks_table(shown: Shown) -> str:
+    """Return the tracks as a tab-separated table with a header."""
+    lines = ["\t".join(_COLUMNS)]
+    for track in shown.tracks:
+        numbers = (track.limit, track.minimum, track.maximum, track.total)
+        cells = (track.path.name, one_line(track.name, _LONGEST_NAME), *(f"{n:.9g}" for n in numbers))
+        lines.append("\t".join((*cells, str(track.n_bases))))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def chrom_sizes(shown: Shown) -> str:
+    """Return the chroms and their lengths, as UCSC's tools write them."""
+    return "".join(f"{chrom}\t{length}\n" for chrom, length in shown.chroms.items() if length)

@@ -1,0 +1,101 @@
+"""All of the browsers' files, written beside the bigWigs."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tism_scan.browser import igv_js
+from tism_scan.browser.description import chrom_sizes, readme_text, tracks_table
+from tism_scan.browser.igv import SESSION, igv_session, page_html
+from tism_scan.browser.sessions import CHROM_SIZES, as_json, igv_desktop_xml, jbrowse_config, washu_hub
+from tism_scan.browser.shown import Shown, TrackFile, known_assembly
+from tism_scan.browser.ucsc import hub_text
+from tism_scan.errors import InputError
+from tism_scan.plan import ScanPlan, Values
+from tism_scan.targets import replaced_file
+
+PAGE = "index.html"
+
+_GENOME_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def check_browser_options(genome_id: str | None, igv_js_file: Path | None) -> None:
+    """Raise unless `write_browser_files` can use these, so that an export fails before its work.
+
+    Raises
+    ------
+    InputError
+        If the genome's name cannot be an assembly's, or the copy of igv.js is none.
+    """
+    if genome_id is not None and not _GENOME_ID.fullmatch(genome_id):
+        raise InputError(
+            f"{genome_id!r} is no assembly's name; expected letters, digits, '.', '_' and '-', such as hg38"
+        )
+    if igv_js_file is not None:
+        igv_js.read_igv_js(igv_js_file)
+
+
+def write_browser_files(
+    folder: str | Path,
+    tracks: Sequence[TrackFile],
+    plan: ScanPlan,
+    provenance: Mapping[str, Any] | None = None,
+    *,
+    chroms: Mapping[str, int] | None = None,
+    values: Values = "mean",
+    genome_id: str | None = None,
+    igv_js_file: Path | None = None,
+) -> list[Path]:
+    """Return the files that it writes into a folder of bigWigs, each whole or not at all.
+
+    Parameters
+    ----------
+    folder : str or Path
+    tracks : sequence of TrackFile
+        At least one; their files lie in the folder.
+    plan : ScanPlan
+        What the scores are.
+    provenance : mapping, optional
+        Versions that the scan was made with.
+    chroms : mapping from str to int, optional
+        Every chrom's length under the name that the bigWigs use, in the plan's order; the plan's by default.
+    values : {"mean", "tism"}
+        Mean TISM, or TISM of one alternative base in each file.
+    genome_id : str, optional
+        The assembly's name in the browsers; by default what the chroms' lengths tell, if they are of a common
+        assembly.
+    igv_js_file : Path, optional
+        A copy of igv.js to put beside the page, which needs no internet then.
+
+    Raises
+    ------
+    InputError
+        If the genome's name or the copy of igv.js cannot be used.
+    ExportError
+        If a file cannot be written.
+    ValueError
+        If there is no track.
+    """
+    if not tracks:
+        raise ValueError("a page without tracks; expected at least one")
+    check_browser_options(genome_id, igv_js_file)
+    folder, chroms = Path(folder), plan.chroms if chroms is None else chroms
+    shown = Shown(tuple(tracks), plan, chroms, provenance or {}, genome_id or known_assembly(chroms), values)
+    contents = {
+        "README.txt": readme_text(shown).encode(),
+        "tracks.tsv": tracks_table(shown).encode(),
+        CHROM_SIZES: chrom_sizes(shown).encode(),
+        "hub.txt": hub_text(shown).encode(),
+        "hub.washu.json": as_json(washu_hub(shown)),
+        "igv-desktop.xml": igv_desktop_xml(shown),
+        "config.json": as_json(jbrowse_config(shown)),
+        SESSION: as_json(igv_session(shown)),
+        PAGE: page_html(shown).encode(),
+    }
+    if igv_js_file is not None:
+        contents[igv_js.FILE] = igv_js.read_igv_js(igv_js_file)
+    for name, content in contents.items():
+        with replaced_file(folder / name) as file:
+            file.write(content)
+    return [folder / name for name in contents]

@@ -1,0 +1,125 @@
+"""The page: ``index.html``, which draws ``igv-session.json`` with igv.js, letters and all.
+
+igv.js draws letters below 2 bp a pixel, and fetches the sequence of whatever it draws letters for: without a
+visibility window it would download the whole genome when zoomed out. So each track comes twice, and the page
+shows one of the two: letters near, the highest and lowest score of each pixel far. The mean of signed
+scores, which browsers draw by default, is flat there.
+"""
+
+from html import escape
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+from tism_scan.browser import igv_js
+from tism_scan.browser.sessions import CHROM_SIZES
+from tism_scan.browser.shown import BLUE, VERMILION, Shown, TrackFile
+
+SESSION = "igv-session.json"
+LETTERS_WINDOW_BP = 5000
+# What the server of `tism-scan view` adds to a folder; no file that an export writes begins so.
+VIEW = "_view/"
+VIEW_SETTINGS = f"{VIEW}genome.json"
+
+_KEY = {
+    "mean": ("the reference base supports the prediction", "it speaks against it"),
+    "tism": ("the other base raises the output", "it lowers it"),
+}
+_LETTERS_HEIGHT = 90
+_OVERVIEW_HEIGHT = 60
+
+
+def igv_session(shown: Shown) -> dict[str, Any]:
+    """Return a session of igv.js. What only our page reads stands under ``tism_scan``."""
+    locus = shown.locus
+    tracks = []
+    for i_track, track in enumerate(shown.tracks):
+        tracks += [_letters(track, i_track), _overview(track, i_track)]
+    return {
+        "version": igv_js.VERSION,
+        "reference": {
+            "id": shown.assembly,
+            "name": shown.assembly,
+            "format": "chromsizes",
+            "fastaURL": CHROM_SIZES,
+        },
+        "locus": f"{locus.chrom}:{locus.start + 1}-{locus.end}",
+        "tracks": tracks,
+        "tism_scan": {
+            "title": shown.title,
+            "plan": shown.plan.digest(),
+            "genome_id": shown.genome_id,
+            "fasta_names": shown.fasta_names,
+            "letters_window_bp": LETTERS_WINDOW_BP,
+            "view": VIEW_SETTINGS,
+            "names": [track.name for track in shown.tracks],
+        },
+    }
+
+
+def _letters(track: TrackFile, i_track: int) -> dict[str, Any]:
+    return {
+        **_wig(track),
+        "name": _name(track.name),
+        "order": 2 * i_track,
+        "graphType": "dynseq",
+        "visibilityWindow": LETTERS_WINDOW_BP,
+        "height": _LETTERS_HEIGHT,
+        "min": -track.axis,
+        "max": track.axis,
+        "tism_scan": {"track": i_track, "role": "letters"},
+    }
+
+
+def _overview(track: TrackFile, i_track: int) -> dict[str, Any]:
+    return {
+        "type": "merged",
+        "name": _name(track.name),
+        "order": 2 * i_track + 1,
+        "height": _OVERVIEW_HEIGHT,
+        "alpha": 1,
+        # Of a million bases, one is always beyond the limit: far away, only what is in view tells the scale.
+        "autoscale": True,
+        "tracks": [
+            {
+                **_wig(track),
+                "name": _name(f"{track.name}, {word}"),
+                "windowFunction": function,
+                "autoscale": True,
+            }
+            for word, function in (("highest", "max"), ("lowest", "min"))
+        ],
+        "tism_scan": {"track": i_track, "role": "overview"},
+    }
+
+
+def _wig(track: TrackFile) -> dict[str, Any]:
+    return {
+        "type": "wig",
+        "format": "bigwig",
+        "url": quote(track.path.name),
+        "color": "rgb({},{},{})".format(*BLUE),
+        "altColor": "rgb({},{},{})".format(*VERMILION),
+    }
+
+
+def _name(text: str) -> str:
+    """Return a track's name for igv.js, which takes it for HTML."""
+    return escape(text)
+
+
+def page_html(shown: Shown) -> str:
+    """Return the page."""
+    up, down = _KEY[shown.values]
+    page = (files("tism_scan.browser") / "page.html").read_text(encoding="utf-8")
+    for name, value in {
+        "title": shown.title,
+        "up": up,
+        "down": down,
+        "session": SESSION,
+        "igv_file": igv_js.FILE,
+        "igv_url": igv_js.URL,
+        "igv_integrity": igv_js.INTEGRITY,
+    }.items():
+        page = page.replace(f"@{name}@", escape(value))
+    return page

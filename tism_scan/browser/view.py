@@ -1,0 +1,142 @@
+"""A folder of bigWigs as `tism-scan view` serves it: with igv.js and, if there is one, the genome."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from tism_scan.browser import igv_js
+from tism_scan.browser.files import PAGE
+from tism_scan.browser.igv import SESSION, VIEW, VIEW_SETTINGS
+from tism_scan.browser.server import FolderServer
+from tism_scan.browser.sessions import CHROM_SIZES
+from tism_scan.errors import GenomeError, InputError
+from tism_scan.genome import Genome
+from tism_scan.intervals import Interval, parse_region
+
+_FAULTS_SHOWN = 3
+
+
+def make_server(
+    folder: Path, *, genome: Path | None = None, igv_js_file: Path | None = None, port: int | None = None
+) -> FolderServer:
+    """Return a server of a folder that `tism-scan export` wrote; it waits for `serve_forever`.
+
+    Parameters
+    ----------
+    folder : Path
+    genome : Path, optional
+        FASTA, plain or compressed with bgzip; its index is made if it is missing.
+    igv_js_file : Path, optional
+        A copy of igv.js, for a folder that has none.
+    port : int, optional
+
+    Raises
+    ------
+    InputError
+        If the folder holds no page, the genome is another one, or the port cannot be used.
+    """
+    read_chroms(folder)
+    extras: dict[str, Path | bytes] = {}
+    if igv_js_file is not None:
+        extras[igv_js.FILE] = igv_js_file.resolve()
+    if genome is not None:
+        extras |= _genome_files(folder, genome.resolve())
+    return FolderServer(folder, extras, port)
+
+
+def read_chroms(folder: Path) -> dict[str, int]:
+    """Return the length of every chrom that a folder's tracks stand on.
+
+    Raises
+    ------
+    InputError
+        If the folder is not one that `tism-scan export` wrote.
+    """
+    missing = [name for name in (PAGE, SESSION, CHROM_SIZES) if not (folder / name).is_file()]
+    if missing:
+        raise InputError(
+            f"{folder} holds no {missing[0]}; expected a folder that `tism-scan export` wrote; export "
+            "into it again, or check the path"
+        )
+    try:
+        lines = (folder / CHROM_SIZES).read_text(encoding="utf-8").splitlines()
+        return {chrom: int(length) for chrom, length in (line.rsplit("\t", 1) for line in lines)}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / CHROM_SIZES} cannot be read ({error}); export again") from None
+
+
+def page_address(address: str, locus: Interval | None) -> str:
+    """Return where the page is to be found, at a locus if one is given."""
+    if locus is None:
+        return address
+    return f"{address}?locus={quote(f'{locus.chrom}:{locus.start + 1}-{locus.end}', safe=':')}"
+
+
+def read_locus(folder: Path, text: str) -> Interval:
+    """Return the place that a text such as ``chr1:1,000-2,000`` stands for, on a folder's chroms.
+
+    Raises
+    ------
+    RegionError
+        If it lies on none of them.
+    """
+    return parse_region(text, read_chroms(folder))
+
+
+def _genome_files(folder: Path, path: Path) -> dict[str, Path | bytes]:
+    """Return a FASTA, its index, and how the page asks for them, by the paths they are served under."""
+    in_fasta = _read_fasta_names(folder)
+    chroms = {in_fasta.get(chrom, chrom): length for chrom, length in read_chroms(folder).items()}
+    with Genome(path) as genome:
+        _refuse_other_genome(path, genome.chroms, chroms)
+    fasta = f"{VIEW}{'genome.fa.gz' if Path(f'{path}.gzi').exists() and _is_gzip(path) else 'genome.fa'}"
+    files: dict[str, Path | bytes] = {fasta: path, f"{fasta}.fai": _renamed_index(path, in_fasta)}
+    reference = {"id": path.name, "name": path.name, "fastaURL": fasta, "indexURL": f"{fasta}.fai"}
+    if fasta.endswith(".gz"):
+        files[f"{fasta}.gzi"] = Path(f"{path}.gzi")
+        reference["compressedIndexURL"] = f"{fasta}.gzi"
+    files[VIEW_SETTINGS] = json.dumps(reference).encode()
+    return files
+
+
+def _read_fasta_names(folder: Path) -> dict[str, str]:
+    """Return the name in the FASTA of each chrom that the tracks call otherwise."""
+    try:
+        session = json.loads((folder / SESSION).read_bytes())
+        return {str(name): str(in_fasta) for name, in_fasta in session["tism_scan"]["fasta_names"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / SESSION} cannot be read ({error!r}); export again") from None
+
+
+def _renamed_index(path: Path, in_fasta: Mapping[str, str]) -> Path | bytes:
+    """Return the index of a FASTA under the tracks' names of its chroms.
+
+    igv.js finds bases by the index alone, so the FASTA itself may keep its own names.
+    """
+    index = Path(f"{path}.fai")
+    if not in_fasta:
+        return index
+    name_of = {name: alias for alias, name in in_fasta.items()}
+    rows = [line.split("\t", 1) for line in index.read_text(encoding="utf-8").splitlines()]
+    return "".join(f"{name_of.get(name, name)}\t{rest}\n" for name, rest in rows).encode()
+
+
+def _is_gzip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _refuse_other_genome(path: Path, found: Mapping[str, int], chroms: Mapping[str, int]) -> None:
+    """Raise unless a FASTA holds the tracks' chroms: the letters would be those of other bases."""
+    faults = [
+        f"{chrom} is missing" if chrom not in found else f"{chrom} has {found[chrom]:,} bp, not {length:,}"
+        for chrom, length in chroms.items()
+        if found.get(chrom) != length
+    ]
+    if faults:
+        more = f" and {len(faults) - _FAULTS_SHOWN:,} more" if len(faults) > _FAULTS_SHOWN else ""
+        raise GenomeError(
+            f"{str(path)!r} is not the genome of these tracks: {'; '.join(faults[:_FAULTS_SHOWN])}{more}; "
+            "expected the FASTA that was scanned"
+        )

@@ -1,0 +1,85 @@
+"""``tism-scan bench``: how fast a model scores on a device."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tism_scan.cli.console import base_count, say
+from tism_scan.cli.model_options import ModelRequest, check_device, memory_option, timed_model_options
+from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
+from tism_scan.errors import TrackError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tism_scan.bench import Bench
+    from tism_scan.tracks import Track
+
+
+@click.command(name="bench")
+@timed_model_options
+@scoring_options
+@memory_option
+@click.option("--tracks", type=click.IntRange(1), default=1, show_default=True, help="How many.")
+@click.option("--seconds", default=5.0, show_default=True, help="The least time to score for.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def command(*, tracks: int, seconds: float, memory_gb: float | None, as_json: bool, **options: Any) -> int:
+    """Time the scoring of random sequence: bases and FLOP each second, share of the device, memory.
+
+    Without --weights, Beluga's are random: they change no time.
+    """
+    from tism_scan.bench import bench
+    from tism_scan.models import window_bp
+
+    request = ModelRequest.take(options)
+    check_device(request.device)
+    model = _model(request)
+    result = bench(
+        model,
+        ScoringRequest.take(options).scoring(
+            _first_tracks(tracks, int(model.n_outputs)),  # type: ignore[arg-type]
+            window_bp(model),
+            device=request.device,
+        ),
+        seconds=seconds,
+        batch_size=request.batch_size,
+        device=request.device,
+        memory_gb=memory_gb,
+    )
+    if as_json:
+        click.echo(json.dumps(result.to_json()))
+    else:
+        _report(result)
+    return 0
+
+
+def _model(request: ModelRequest) -> "nn.Module":
+    from tism_scan.beluga import random_beluga
+    from tism_scan.models import BELUGA
+
+    is_weightless = request.spec == BELUGA and request.weights is None
+    return random_beluga() if is_weightless else request.source().load()
+
+
+def _first_tracks(n: int, n_outputs: int) -> tuple["Track", ...]:
+    from tism_scan.tracks import select_tracks
+
+    if n > n_outputs:
+        raise TrackError(f"{n:,} tracks were asked for; the model has {n_outputs:,} outputs; lower --tracks")
+    return select_tracks(f"0-{n - 1}", n_outputs)
+
+
+def _report(result: "Bench") -> None:
+    threads = f", {result.n_threads} threads" if result.device == "cpu" else ""
+    say(f"{result.engine} on {result.device}{threads}, {result.precision}")
+    strands = ", both strands" if result.strands == "both" else ""
+    say(
+        f"{result.n_tracks:,} tracks, stride {result.stride}, {result.stitch}{strands}: "
+        f"{base_count(result.bases_per_s)}/s ({result.n_windows:,} windows in {result.seconds:.2f} s)"
+    )
+    say(
+        f"{result.flop_per_s / 1e12:.3g} TFLOP/s of the method's own arithmetic, "
+        f"{100 * result.share:.0f} % of the device's {result.product_flop_per_s / 1e12:.3g} on large products"
+    )
+    say(f"peak memory {result.peak_bytes / 2**30:.2f} GiB")

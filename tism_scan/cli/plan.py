@@ -1,0 +1,118 @@
+"""``tism-scan plan``: what a scan will take, before it is begun."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tism_scan.cli.console import base_count, duration, progress_bar, say
+from tism_scan.cli.place_options import STORE
+from tism_scan.cli.scan_options import ScanRequest, scan_options
+
+if TYPE_CHECKING:
+    from tism_scan.engine import BlockEngine
+    from tism_scan.estimate import Estimate, Work
+    from tism_scan.genome import Genome
+    from tism_scan.plan import ScanPlan
+
+
+@click.command(name="plan")
+@scan_options
+@click.option("--out", type=STORE, help="Ignored, so that the command line of `run` can be pasted.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How many devices will share the work.",
+)
+@click.option(
+    "--bases-per-s",
+    type=click.FloatRange(0, min_open=True),
+    help="Rate of one device, as `bench` measured it there. [default: measured here]",
+)
+@click.option("--device", metavar="cpu|cuda", help="What to measure here. [default: a GPU if there is one]")
+@click.option("--seconds", default=5.0, show_default=True, help="The least time to measure for.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bool, **options: Any) -> int:
+    """Tell what `run` with the same options will take: windows, arithmetic, hours, and bytes on disk.
+
+    Counts the windows in the genome, and scores a sample of it.
+    """
+    from tism_scan.cli.model_options import check_device
+    from tism_scan.estimate import estimate
+    from tism_scan.genome import Genome
+
+    request = ScanRequest.take(options)
+    check_device(options["device"])
+    with Genome(request.genome) as genome:
+        plan = request.plan(genome)
+        work = _count(genome, plan)
+        engine = _engine(request, plan)
+        result = estimate(genome, plan, work, engine, seconds=seconds, bases_per_s=bases_per_s)
+    if as_json:
+        click.echo(json.dumps(result.to_json() | {"gpus": gpus, "seconds_on_all": result.seconds / gpus}))
+    else:
+        _report(result, plan, engine, gpus, is_measured=bases_per_s is None)
+    return 0
+
+
+def _count(genome: "Genome", plan: "ScanPlan") -> "Work":
+    from tism_scan.estimate import count_work
+
+    n_bp, n_bp_total = 0, sum(len(block) for block in plan.all_blocks())
+    with progress_bar("count", 1.0) as update:
+
+        def show(n_more: int) -> None:
+            nonlocal n_bp
+            n_bp += n_more
+            update(n_bp / n_bp_total, f"{base_count(n_bp)} of {base_count(n_bp_total)}")
+
+        return count_work(genome, plan, on_progress=show)
+
+
+def _engine(request: ScanRequest, plan: "ScanPlan") -> "BlockEngine":
+    from tism_scan.trunk_engine import make_engine
+
+    return make_engine(
+        request.model.source().load(),
+        plan.scoring,
+        batch_size=request.model.batch_size,
+        device=request.model.device,
+        memory_gb=request.memory_gb,
+    )
+
+
+def _report(
+    result: "Estimate", plan: "ScanPlan", engine: "BlockEngine", gpus: int, *, is_measured: bool
+) -> None:
+    from tism_scan.engine import device_name
+
+    scoring = plan.scoring
+    say(
+        f"{result.n_bases:,} of {plan.n_wanted:,} wanted bases get a score in {result.n_tracks:,} tracks; "
+        "the others are not A, C, G or T"
+    )
+    say(
+        f"{result.n_windows:,} windows at stride {scoring.stride} in {result.n_blocks:,} blocks of up to "
+        f"{plan.block_bp:,} bp, {scoring.stitch}, {scoring.strands}, {scoring.precision}"
+    )
+    where = f"measured on {device_name(str(engine.device))}" if is_measured else "given"
+    say(
+        f"{result.flop / 1e15:.3g} PFLOP; one device does "
+        f"{base_count(result.windows_per_s * scoring.stride)}/s ({where})"
+    )
+    devices = "1 device" if gpus == 1 else f"{gpus:,} devices"
+    say(f"{duration(result.seconds / gpus)} of computing on {devices} like it")
+    say(
+        f"store {_size(result.zarr_bytes)} in {result.zarr_objects:,} files and as many markers; "
+        f"{result.n_tracks:,} bigWigs {_size(result.bigwig_bytes)}"
+    )
+
+
+def _size(n_bytes: float) -> str:
+    """Return a size in few characters: ``12.3 GB``."""
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.3g} {unit}"
+    return f"{n_bytes / 1e3:.3g} kB"

@@ -1,0 +1,77 @@
+"""``tism-scan seqlets``: where a model sees something, as BED."""
+
+from pathlib import Path
+
+import click
+
+from tism_scan.cli.console import progress_bar, say, say_table
+from tism_scan.cli.place_options import STORE
+from tism_scan.places import Place
+
+
+@click.command(name="seqlets")
+@click.argument("store", type=STORE)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A .bed file, or .bed.gz and its index.",
+)
+@click.option(
+    "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
+)
+@click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
+@click.option(
+    "--quantile",
+    type=float,
+    default=0.997,
+    show_default=True,
+    help="Part of a track's scored bases that is not high, by |score|.",
+)
+@click.option("--gap", type=int, default=5, show_default=True, help="Bases between two high ones, at most.")
+@click.option("--min-bases", type=int, default=3, show_default=True, help="High bases of a seqlet, at least.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--allow-incomplete", is_flag=True, help="Pass over blocks that are not computed yet.")
+def command(
+    store: Place,
+    out: Path,
+    tracks: str | None,
+    chroms: tuple[str, ...],
+    quantile: float,
+    gap: int,
+    min_bases: int,
+    jobs: int,
+    *,
+    allow_incomplete: bool,
+) -> int:
+    """Write the seqlets of STORE: runs of bases whose |score| is among the highest of their track.
+
+    The columns are chrom, start, end, track, score (0 to 1000), strand (.), the signed sum of the scores
+    within, and the score of the greatest magnitude. "By chance" is how many seqlets there would be if the
+    high bases were scattered at random.
+    """
+    from tism_scan.seqlet_files import write_seqlets
+    from tism_scan.seqlets import SeqletRule
+    from tism_scan.store import ScoreStore
+
+    rule = SeqletRule(quantile, gap, min_bases)
+    opened = ScoreStore.open(store)
+    with progress_bar("seqlets", 1.0) as update:
+        called = write_seqlets(
+            opened,
+            out,
+            rule,
+            tracks=tracks,
+            chroms=chroms,
+            jobs=jobs,
+            allow_incomplete=allow_incomplete,
+            on_progress=lambda n_done, n_all, track: update(n_done / n_all, track.name),
+        )
+    rows = [
+        [each.track.name, f"{each.n_seqlets:,}", f"{each.n_by_chance:,.1f}", f"{each.threshold:.4g}"]
+        for each in called
+    ]
+    say_table(f"seqlets in {out}", ["track", "seqlets", "by chance", "|score| from"], rows)
+    n_seqlets = sum(each.n_seqlets for each in called)
+    say(f"{n_seqlets:,} seqlets of {len(called):,} tracks")
+    return 0

@@ -1,0 +1,140 @@
+"""``tism-scan verify``: whether a store still holds what was computed."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tism_scan.cli.console import progress_bar, say, say_table
+from tism_scan.cli.model_options import ModelRequest, source_options
+from tism_scan.cli.place_options import STORE
+from tism_scan.errors import InputError
+from tism_scan.places import Place
+
+if TYPE_CHECKING:
+    from tism_scan.verify import Damage, Sample, VerifyReport
+
+_PATH = click.Path(path_type=Path)
+_MOST_SHOWN = 20
+
+
+@click.command(name="verify")
+@click.argument("store", type=STORE)
+@click.option("--full", is_flag=True, help="Read every object and compare its checksum, not sizes only.")
+@click.option(
+    "--recompute",
+    "n_recompute",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Compute N finished blocks again, drawn at random; takes --genome and the model of `run`.",
+)
+@click.option("--genome", type=_PATH, help="FASTA of the store, for --recompute.")
+@source_options
+@click.option("--seed", default=0, show_default=True, help="Which blocks --recompute draws.")
+@click.option("--break-lock", is_flag=True, help="Take the store from a run that is known to be dead.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(
+    store: Place,
+    *,
+    full: bool,
+    n_recompute: int | None,
+    genome: Path | None,
+    seed: int,
+    break_lock: bool,
+    as_json: bool,
+    **model: Any,
+) -> int:
+    """Look for damage in STORE, name the blocks that have any, and make them pending again.
+
+    Sizes are compared from listings alone, which takes seconds; add --full once a store has been copied, or
+    its disk is in doubt. Exit code 1 if there is any damage.
+    """
+    from tism_scan.verify import verify_store
+
+    sample = _sample(n_recompute, genome, seed, ModelRequest.take(model))
+    with progress_bar("verify", 1.0) as update:
+        report = verify_store(store, full=full, sample=sample, break_lock=break_lock, on_progress=update)
+    if as_json:
+        click.echo(json.dumps(_plain(report), indent=2))
+    else:
+        _say(report)
+    return 0 if report.is_sound else 1
+
+
+def _sample(n_blocks: int | None, genome: Path | None, seed: int, model: ModelRequest) -> "Sample | None":
+    """Return what is to be computed again, if anything is."""
+    from tism_scan.verify import Sample
+
+    if n_blocks is None:
+        if genome is not None or model.weights is not None:
+            raise InputError("--genome and --weights are for --recompute N; add it, or leave them out")
+        return None
+    if genome is None:
+        raise InputError("--recompute needs the genome; add --genome and the model, as for `run`")
+    return Sample(n_blocks, genome, model.source(), seed, model.batch_size)
+
+
+def _plain(report: "VerifyReport") -> dict[str, Any]:
+    """Return a report as plain lists, dicts, strings and numbers."""
+    return {
+        "path": str(report.path),
+        "is_sound": report.is_sound,
+        "is_full": report.is_full,
+        "n_objects": report.n_objects,
+        "n_bytes": report.n_bytes,
+        "n_pending": report.n_pending,
+        "command": report.command,
+        "damaged": [damage._asdict() for damage in report.damaged],
+        "mended": [damage._asdict() for damage in report.mended],
+        "swept": report.swept,
+        "device": report.device,
+        "devices": report.devices,
+        "recomputed": [asdict(found) | {"block": str(found.block)} for found in report.recomputed],
+    }
+
+
+def _say(report: "VerifyReport") -> None:
+    compared = "checksums read again" if report.is_full else "sizes compared; --full reads the checksums"
+    say(f"{report.path}: {report.n_objects:,} objects, {report.n_bytes:,} bytes, {compared}")
+    _say_all(report.damaged)
+    _say_all(report.mended)
+    if report.swept:
+        say(f"swept away {len(report.swept):,} temporary files of writers that were broken off")
+    if report.recomputed:
+        _say_recomputed(report)
+    if report.damaged:
+        n_blocks = len({damage.what for damage in report.damaged})
+        say(f"{n_blocks:,} blocks are damaged, and pending again")
+    elif report.is_sound:
+        say("no damage")
+    if report.n_pending:
+        say(f"next, to compute the {report.n_pending:,} pending blocks, the same run again:")
+        say(f"  {report.command or 'tism-scan run ...'}")
+
+
+def _say_all(found: "list[Damage]") -> None:
+    for damage in found[:_MOST_SHOWN]:
+        say(str(damage))
+    if len(found) > _MOST_SHOWN:
+        say(f"... and {len(found) - _MOST_SHOWN:,} more, see --json")
+
+
+def _say_recomputed(report: "VerifyReport") -> None:
+    rows = [
+        [str(found.block), f"{found.n_values:,}", f"{found.n_unequal:,}", f"{found.largest:.1e}"]
+        for found in report.recomputed
+    ]
+    say_table(
+        "blocks computed again", ["block", "scores", "not equal to the bit", "largest difference"], rows
+    )
+    if report.devices != [report.device]:
+        were = "; ".join(report.devices) or "something that was not recorded"
+        say(f"computed now on {report.device}, then on {were}: kinds of device round differently")
+    n_equal = sum(found.is_equal for found in report.recomputed)
+    n_sound = sum(found.is_sound for found in report.recomputed)
+    say(
+        f"computed {len(rows):,} blocks again: {n_equal:,} equal to the bit, {n_sound - n_equal:,} to "
+        f"rounding, {len(rows) - n_sound:,} wrong"
+    )

@@ -1,0 +1,76 @@
+"""``tism-scan view``: look at exported tracks in a web browser."""
+
+import os
+import signal
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from tism_scan.cli.console import say
+
+
+@click.command(name="view")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--port", type=int, help="Port on this machine; by default 8765, or any that is free.")
+@click.option(
+    "--genome", type=click.Path(path_type=Path), help="The FASTA that was scanned; letters need it."
+)
+@click.option("--locus", metavar="REGION", help="Where to look first, such as chr1:1,000-2,000.")
+@click.option("--igv-js", type=click.Path(path_type=Path), help="A copy of igv.js to draw with.")
+@click.option("--no-browser", is_flag=True, help="Only serve the folder and print its address.")
+def command(
+    folder: Path,
+    port: int | None,
+    genome: Path | None,
+    locus: str | None,
+    igv_js: Path | None,
+    *,
+    no_browser: bool,
+) -> int:
+    """Serve FOLDER, as `tism-scan export` wrote it, to browsers on this machine, until Ctrl-C.
+
+    Any page that is open in a browser of yours may read the folder and the genome meanwhile: that is how
+    UCSC, IGV and JBrowse come to them. Nothing is served to other machines.
+
+    igv.js is fetched once and kept, from its public address or with npm; after that no internet is needed.
+    """
+    from tism_scan.browser.igv_js import FILE, fetch_igv_js, read_igv_js
+    from tism_scan.browser.view import make_server, page_address, read_locus
+
+    place = read_locus(folder, locus) if locus is not None else None
+    if igv_js is not None:
+        read_igv_js(igv_js)
+    server = make_server(folder, genome=genome, igv_js_file=igv_js, port=port)
+    with server:
+        if igv_js is None and not (folder / FILE).exists():
+            copy = fetch_igv_js()
+            if copy is None:
+                say("igv.js could not be fetched; the page will ask for it itself, and needs the internet")
+            else:
+                server.extras[FILE] = copy
+        address = page_address(server.address, place)
+        say(f"serving {folder}, stop with Ctrl-C")
+        say(address)
+        if not no_browser and _has_display():
+            # A browser in the terminal would hold us up.
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say("stopped")
+    return 0
+
+
+def _has_display() -> bool:
+    return sys.platform in ("darwin", "win32") or any(
+        name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    )
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,189 @@
+"""Files of an export written one after another, or several at once, each in a process."""
+
+import multiprocessing as mp
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
+
+from tism_scan.bigwig import BigWigSummary, writers_that_fit
+from tism_scan.errors import ExportError, StoreError
+from tism_scan.export.track_file import TrackFile
+from tism_scan.store import ScoreStore
+
+Outcome = BigWigSummary | ExportError | StoreError
+Report = Callable[[int, int], None]
+"""Take the number of a file, and how many of its bases are done."""
+
+_POLL_S = 0.1
+_BASES_WORTH_A_PROCESS = 20_000_000  # they take about as long as the start of a process
+
+
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fitting_jobs(store: ScoreStore, files: Sequence[TrackFile], jobs: int | None) -> int:
+    """Return how many files to write at once, at least one.
+
+    Parameters
+    ----------
+    store : ScoreStore
+    files : sequence of TrackFile
+    jobs : int or None
+        What the user wants: None for a process on every core, as far as the work is worth their start.
+    """
+    if not files:
+        return 1
+    lengths = [store.plan.chroms[chrom] for chrom in files[0].chroms]
+    if jobs is None:
+        jobs = min(usable_cores(), 1 + len(files) * sum(lengths) // _BASES_WORTH_A_PROCESS)
+    return min(jobs, len(files), writers_that_fit(files[0].writer, lengths))
+
+
+def write_files(
+    store: ScoreStore, files: Mapping[int, TrackFile], jobs: int, report: Report
+) -> Generator[tuple[int, Outcome], None, None]:
+    """Yield number and outcome of each file as it is finished: what it holds, or why it could not be made.
+
+    Parameters
+    ----------
+    store : ScoreStore
+    files : Mapping from int to TrackFile
+        By number.
+    jobs : int
+        Files at once. With more than one, each is written in a process.
+    report : Report
+
+    Raises
+    ------
+    StorageFullError
+        If the disk is full; files that are not finished are given up.
+    ExportError
+        If a process died.
+    """
+    n_threads = max(1, usable_cores() // jobs)
+    if jobs <= 1:
+        yield from _one_by_one(store, files, n_threads, report)
+    else:
+        yield from _at_once(store, files, jobs, n_threads, report)
+
+
+def _one_by_one(
+    store: ScoreStore, files: Mapping[int, TrackFile], n_threads: int, report: Report
+) -> Generator[tuple[int, Outcome], None, None]:
+    for i_file, file in files.items():
+        yield i_file, _outcome(partial(file.write, store, n_threads, _counter(i_file, report)))
+
+
+def _at_once(
+    store: ScoreStore, files: Mapping[int, TrackFile], jobs: int, n_threads: int, report: Report
+) -> Generator[tuple[int, Outcome], None, None]:
+    # A fork of a process with threads, as Zarr's, may hang.
+    context = mp.get_context("spawn")
+    progress: SimpleQueue[tuple[int, int]] = context.SimpleQueue()
+    stop = context.Event()
+    with ProcessPoolExecutor(
+        jobs,
+        mp_context=context,
+        initializer=_begin,
+        initargs=(str(store.path), n_threads, progress, stop),
+    ) as pool:
+        try:
+            waiting: dict[Future[BigWigSummary], int] = {
+                pool.submit(_write, i_file, file): i_file for i_file, file in files.items()
+            }
+            while waiting:
+                finished, _ = wait(waiting, _POLL_S, FIRST_COMPLETED)
+                while not progress.empty():
+                    report(*progress.get())
+                for future in finished:
+                    yield waiting.pop(future), _outcome(future.result)
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _outcome(write: Callable[[], BigWigSummary]) -> Outcome:
+    """Return what a file holds, or an error that concerns this file only."""
+    try:
+        return write()
+    except (ExportError, StoreError) as error:
+        return error
+    except BrokenProcessPool:
+        raise ExportError(
+            "a process that wrote a bigWig was killed, perhaps for want of memory; finished files are kept: "
+            "run the same command again with fewer --jobs"
+        ) from None
+
+
+def _counter(i_file: int, report: Report) -> Callable[[int], None]:
+    """Return what adds up the bases of a file and reports their number."""
+    n_bases = 0
+
+    def count(n_more: int) -> None:
+        nonlocal n_bases
+        n_bases += n_more
+        report(i_file, n_bases)
+
+    return count
+
+
+class _Stopped(BaseException):
+    """The export was stopped; raised within the writing of a file, so that it removes what is unfinished."""
+
+
+class _Worker:
+    """What a process of the pool keeps from one file to the next."""
+
+    def __init__(
+        self, store: ScoreStore, n_threads: int, progress: "SimpleQueue[tuple[int, int]]", stop: Event
+    ) -> None:
+        self._store, self._n_threads = store, n_threads
+        self._progress, self._stop = progress, stop
+        self._is_orphan = False
+        self._is_idle = threading.Lock()
+
+    def write(self, i_file: int, file: TrackFile) -> BigWigSummary:
+        """Write a file."""
+        with self._is_idle:
+            return file.write(self._store, self._n_threads, _counter(i_file, self._report))
+
+    def _report(self, i_file: int, n_bases: int) -> None:
+        if self._is_orphan or self._stop.is_set():
+            raise _Stopped
+        self._progress.put((i_file, n_bases))
+
+    def follow_driver(self) -> None:
+        """Wait for the driver's end, however it comes, and end this process, too."""
+        driver = mp.parent_process()
+        if driver is not None:
+            driver.join()
+            self._is_orphan = True
+            with self._is_idle:
+                os._exit(1)
+
+
+_worker: _Worker | None = None  # a pool hands its processes nothing else that lasts
+
+
+def _begin(store: str, n_threads: int, progress: "SimpleQueue[tuple[int, int]]", stop: Event) -> None:
+    global _worker
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the driver, which tells the processes to stop
+    _worker = _Worker(ScoreStore.open(store), n_threads, progress, stop)
+    threading.Thread(target=_worker.follow_driver, daemon=True).start()
+
+
+def _write(i_file: int, file: TrackFile) -> BigWigSummary:
+    if _worker is None:
+        raise RuntimeError("this process is not of the pool")
+    return _worker.write(i_file, file)
