@@ -42,6 +42,7 @@ def test_nothing_is_recorded_at_first(ledger):
     [
         (b"", "is damaged: it is not JSON; restore the file"),
         (b'{"digest": "0', "is damaged: it is not JSON"),
+        (b"[" * 100_000, "is damaged: it is not JSON"),
         (b"\xff\xfe", "is damaged: it is not JSON"),
         (b"[1, 2]", "is damaged: it holds no plan"),
         (b'{"digest": "0"}', "is damaged: it holds no plan"),
@@ -54,6 +55,20 @@ def test_damaged_record_is_one_clear_error(ledger, content, message):
     ledger.folder.put(RUN_KEY, content)
     with pytest.raises(StoreError, match=rf"\.scan/run\.json {message}"):
         ledger.plan()
+
+
+@pytest.mark.parametrize("provenance", [None, 7, "ab", ["ab"]])
+def test_provenance_that_cannot_be_read_is_none(ledger, provenance):
+    ledger.start(small_plan(), {})
+    record = json.loads(ledger.folder.get(RUN_KEY)) | {"provenance": provenance}
+    ledger.folder.put(RUN_KEY, json.dumps(record).encode())
+    assert ledger.provenance() == {}
+
+
+def test_each_kind_of_device_is_recorded_once(ledger):
+    for name in ("H100", "CPU (AVX512)", "H100"):
+        ledger.note_device(name)
+    assert ledger.devices() == ["CPU (AVX512)", "H100"]
 
 
 @pytest.mark.parametrize("field", ["unknown", "model"])

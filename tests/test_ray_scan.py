@@ -269,6 +269,16 @@ def test_block_that_kills_its_actor_is_given_up_and_no_other_is_blamed(quick):
     assert n_tries in (3, 4)  # one more if another block was in flight when it first killed
 
 
+def test_block_for_which_the_model_gives_nan_is_given_up_with_its_first_base(quick):
+    progress = quick(ray_workers.NanWorker)
+    assert progress.failed == {
+        "c:13-18": "the model gives NaN or infinity at c:15; check the weights, or leave the region out with "
+        "--exclude-bed"
+    }
+    assert progress.n_blocks == N_BLOCKS - 1
+    assert [i_block for i_block, _ in attempts(quick)].count(ray_workers.ODD_BLOCK) == 3
+
+
 def test_full_disk_stops_the_scan_with_that_error(quick):
     with pytest.raises(StorageFullError, match=r"^no room left to write it$"):
         quick(ray_workers.FullDiskWorker)

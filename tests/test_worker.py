@@ -13,7 +13,7 @@ from tism_scan.models import ModelSource
 from tism_scan.plan import ScanPlan, Scoring
 from tism_scan.store import ScoreStore
 from tism_scan.tracks import Track
-from tism_scan.worker import BlockWorker, WorkerSetup
+from tism_scan.worker import BlockWorker, WorkerSetup, name_of_device
 
 
 @pytest.fixture
@@ -89,3 +89,23 @@ def test_worker_that_sees_another_store_says_so(setup, tmp_path):
     worker = BlockWorker(WorkerSetup(other.path, setup.genome, setup.model, setup.plan_digest))
     with pytest.raises(TismScanError, match=r"other.zarr is another store here; mount the driver's"):
         worker.start()
+
+
+def test_worker_of_another_release_says_so(setup):
+    worker = BlockWorker(replace(setup, version="0.0.1"))
+    with pytest.raises(TismScanError, match=r"tism-scan \S+ is installed here, and 0\.0\.1 where"):
+        worker.start()
+
+
+def test_worker_records_its_kind_of_device(setup):
+    BlockWorker(setup).start()
+    (device,) = ScoreStore.open(setup.store).ledger.devices()
+    assert device == name_of_device("cpu")
+
+
+def test_processor_has_a_name_where_there_is_no_proc(monkeypatch):
+    def fail(*_arguments, **_options):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("pathlib.Path.read_text", fail)
+    assert name_of_device("cpu")

@@ -28,7 +28,7 @@ ABANDON_S = 10.0
 IDLE_S = 30.0
 MAX_FAILED_STARTS = 3
 MAX_FAILURES_IN_A_ROW = 2  # then the actor itself is doubted: a GPU that failed once may fail ever after
-PAUSE_AFTER_FAILED_START_S = 60.0
+LONGEST_PAUSE_S = 60.0  # before another actor is started where one failed; the first lasts two seconds
 PATIENCE_S = 60.0
 
 _ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -230,7 +230,8 @@ class ActorPool:
             reason = _explained(error)
             log.warning("an actor did not start: %s", reason)
             if self.ready or self._starting:
-                self._paused_until = time.monotonic() + PAUSE_AFTER_FAILED_START_S
+                pause_s = min(2.0**self._n_failed_starts, LONGEST_PAUSE_S)
+                self._paused_until = time.monotonic() + pause_s
             elif isinstance(error, RayTaskError):
                 raise reason from None
             elif self._n_failed_starts >= MAX_FAILED_STARTS:

@@ -242,7 +242,7 @@ def _owner(generation: int, content: bytes) -> Owner:
             int(described["n_beats"]),
             bool(described["released"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         raise LeaseError(
             f"{_key(generation)} is damaged: it names no process; if you know that none is writing the "
             "store, add --break-lock"

@@ -96,15 +96,16 @@ class Ledger:
             return None
         try:
             plan = ScanPlan.from_json(described["plan"])
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError):
             raise StoreError(f"{RUN_KEY} is damaged: its plan cannot be read; restore the file") from None
         if plan.digest() != described["digest"]:
             raise StoreError(f"{RUN_KEY} was altered: its plan does not fit its digest; restore the file")
         return plan
 
     def provenance(self) -> dict[str, Any]:
-        """Return the versions and names that were recorded at the start."""
-        return dict((self._run() or {}).get("provenance", {}))
+        """Return the versions and names that were recorded at the start; nothing if they cannot be read."""
+        recorded = (self._run() or {}).get("provenance")
+        return dict(recorded) if isinstance(recorded, dict) else {}
 
     def _run(self) -> dict[str, Any] | None:
         content = self.folder.get(RUN_KEY)
@@ -112,7 +113,7 @@ class Ledger:
             return None
         try:
             described: dict[str, Any] = json.loads(content)
-        except ValueError:
+        except (RecursionError, ValueError):
             raise StoreError(f"{RUN_KEY} is damaged: it is not JSON; restore the file") from None
         if not isinstance(described, dict) or not {"digest", "plan"} <= described.keys():
             raise StoreError(f"{RUN_KEY} is damaged: it holds no plan; restore the file")
@@ -192,7 +193,7 @@ def _failure(key: str, content: bytes) -> Failure:
             str(described["error"]),
             int(described["n_attempts"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         raise StoreError(
             f"{key} is damaged: it holds no failed block; remove this file, and its block is tried again"
         ) from None

