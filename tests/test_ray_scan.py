@@ -18,8 +18,8 @@ import pytest
 import ray
 import ray_workers
 import torch
-from conftest import random_sequence
 from scan_models import plan_of
+from sequences import random_sequence
 
 from tism_scan import ray_scan
 from tism_scan.actors import Actor, Failed, Finished, Lost
