@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tism_scan.attribution.layout import channels_last
-from tism_scan.trunk import Convolution, Layer, Pointwise, Pooling, trunk_layers
+from tism_scan.trunk import Convolution, Layer, Passes, Pointwise, Pooling, trunk_layers
 
 # Below so many positions there is little to gain, and whole passes are rounded as those of other tools.
 LEAST_POSITIONS = 32
@@ -112,7 +112,7 @@ def nearby(model: nn.Module, x: Tensor, read: Callable[[Tensor], Tensor], output
         The tracks of that input.
     """
     trunk, head = getattr(model, "trunk", None), getattr(model, "head", None)
-    layers = trunk_layers(trunk) if isinstance(trunk, nn.Module) else None
+    layers = trunk_layers(trunk, Passes(x.dtype, x.dtype)) if isinstance(trunk, nn.Module) else None
     if not layers or not isinstance(head, nn.Module) or any(each.stride > each.kernel for each in layers):
         return None
 
