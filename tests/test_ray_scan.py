@@ -447,7 +447,7 @@ class FakePool:
     def grow(self, n_useful):
         pass
 
-    def shrink(self, n_useful):
+    def fit_cluster(self, n_useful):
         pass
 
     def abandon(self, actor, block):
