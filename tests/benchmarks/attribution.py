@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from captum.attr import Saliency
-from engine import full_beluga
 from tangermeme.saliency import saliency
 from tangermeme.saturation_mutagenesis import saturation_mutagenesis
 from torch import Tensor, nn
 
 from tism_scan.alphabet import one_hot
 from tism_scan.attribution import gradient, ism
+from tism_scan.beluga import random_beluga
 
 FIRST_TRACK = 267
 SEQUENCES_OF_THE_ORIGINAL = 2
@@ -157,7 +157,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     # tangermeme says when it does not take its quick way, captum that it sets requires_grad
     warnings.filterwarnings("ignore")
-    model = full_beluga().requires_grad_(False)
+    model = random_beluga().requires_grad_(False)
     codes = np.random.default_rng(0).integers(0, 4, (arguments.sequences, model.input_bp)).astype(np.uint8)
     X = torch.from_numpy(one_hot(codes, model.alphabet))
     print(f"full Beluga, {len(X)} sequences, {arguments.threads} threads, best of {arguments.rounds} rounds")

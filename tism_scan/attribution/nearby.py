@@ -2,7 +2,8 @@
 
 Where a model is a head on a trunk of unpadded layers, one base changes a few positions of each layer: those
 that see it. The trunk of the sequence as it is runs once; then each substitution runs through a strip of
-every layer, wide enough for what it changes, with the sequence's own values beside it.
+every layer, wide enough for what it changes, with the sequence's own values beside it. As in
+`tism_scan.trunk`, values stand as (..., positions, channels) in memory.
 
 References
 ----------
@@ -16,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tism_scan.attribution.layout import channels_last
-from tism_scan.trunk import Convolution, Layer, Passes, Pointwise, Pooling, trunk_layers
+from tism_scan.trunk import Layer, Passes, trunk_layers
 
 # Below so many positions there is little to gain, and whole passes are rounded as those of other tools.
 LEAST_POSITIONS = 32
@@ -53,52 +53,51 @@ class Nearby:
         x : float (1, 4, L)
             One-hot.
         channels, positions : int64 (V,)
-            The base that each substitution puts in, and where.
+            The base that each substitution puts in, and where; best sorted by position.
         batch_size : int
             Whole passes whose memory may be used.
         """
-        with channels_last():
-            values = [x]
-            for layer in self.layers:
-                values.append(_apply(layer, values[-1]))
-            n_at_once = batch_size * STRIPS_PER_PASS
-            for bases, at in zip(
-                torch.split(channels, n_at_once), torch.split(positions, n_at_once), strict=True
-            ):
-                strips = functional.one_hot(bases, 4).to(x.dtype).unsqueeze(2)  # (n, 4, 1)
-                starts, tops = self._strips(values, strips, at)
-                outputs = self.read(self._read_strips(values[-1], tops, starts))
-                yield outputs[1:] - outputs[:1]
+        values = [x.transpose(1, 2).contiguous()]
+        for layer in self.layers:
+            # a layer may overwrite its input
+            values.append(layer.forward(values[-1].clone())[0])
+        n_at_once = batch_size * STRIPS_PER_PASS
+        for bases, at in zip(
+            torch.split(channels, n_at_once), torch.split(positions, n_at_once), strict=True
+        ):
+            strips = functional.one_hot(bases, 4).to(x.dtype).unsqueeze(1)  # (n, 1, 4)
+            starts, tops = self._strips(values, strips, at)
+            outputs = self.read(self._read_strips(values[-1], tops, starts))
+            yield outputs[1:] - outputs[:1]
 
     def _strips(self, values: list[Tensor], strips: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the first changed position of the trunk's output, (n,), and the values there, (n, C, w)."""
+        """Return the first changed position of the trunk's output, (n,), and the values there, (n, w, C)."""
         for layer, before, after in zip(self.layers, values, values[1:], strict=False):
-            if isinstance(layer, Pointwise):
-                strips = _apply(layer, strips)
-                continue
-            width = min((strips.shape[2] + layer.kernel - 2) // layer.stride + 1, after.shape[2])
+            n_positions = after.shape[1]
+            width = min((strips.shape[1] + layer.kernel - 2) // layer.stride + 1, n_positions)
             firsts = (starts - layer.kernel + layer.stride).div(layer.stride, rounding_mode="floor")
-            firsts = firsts.clamp(0, after.shape[2] - width)
-            n_inputs = (width - 1) * layer.stride + layer.kernel
-            strips = _apply(layer, _widened(before, strips, starts, firsts * layer.stride, n_inputs))
-            starts = firsts
+            firsts = firsts.clamp(0, n_positions - width)
+            if layer.kernel > 1:
+                n_inputs = (width - 1) * layer.stride + layer.kernel
+                strips = _widened(before, strips, starts, firsts * layer.stride, n_inputs)
+            strips, starts = layer.forward(strips)[0], firsts
         return starts, strips
 
     def _read_strips(self, whole: Tensor, strips: Tensor, starts: Tensor) -> Tensor:
-        """Return the head's output, (1 + n, ...), of values (1, C, P) as they are, and with each strip."""
+        """Return the head's output, (1 + n, ...), of values (1, P, C) as they are, and with each strip."""
         if self.linear is None:
-            output: Tensor = self.rest(_with_strips(whole, strips, starts))
+            output: Tensor = self.rest(_with_strips(whole, strips, starts).transpose(1, 2))
             return output
-        first, end = int(starts.min()), int(starts.max()) + strips.shape[2]
-        part = whole[:, :, first:end]
-        change = (_with_strips(part, strips, starts - first) - part).flatten(1)
-        columns = self.linear.weight.view(-1, *whole.shape[1:])[:, :, first:end].flatten(1)
-        hidden = torch.addmm(self.linear(whole.flatten(1)).expand(len(change), -1), change, columns.T)
-        output = self.rest(hidden)
+        first, end = int(starts.min()), int(starts.max()) + strips.shape[1]
+        part = whole[:, first:end]
+        change = (_with_strips(part, strips, starts - first) - part).transpose(1, 2).flatten(1)
+        columns = self.linear.weight.view(-1, whole.shape[2], whole.shape[1])[:, :, first:end].flatten(1)
+        unchanged = self.linear(whole.transpose(1, 2).flatten(1))
+        output = self.rest(torch.addmm(unchanged.expand(len(change), -1), change, columns.T))
         return output
 
 
-def nearby(model: nn.Module, x: Tensor, read: Callable[[Tensor], Tensor], outputs: Tensor) -> Nearby | None:
+def nearby(model: nn.Module, x: Tensor, read: Read, outputs: Tensor) -> Nearby | None:
     """Return what computes strips of a model, or None if it is no head on a trunk of unpadded layers.
 
     Parameters
@@ -115,7 +114,6 @@ def nearby(model: nn.Module, x: Tensor, read: Callable[[Tensor], Tensor], output
     layers = trunk_layers(trunk, Passes(x.dtype, x.dtype)) if isinstance(trunk, nn.Module) else None
     if not layers or not isinstance(head, nn.Module) or any(each.stride > each.kernel for each in layers):
         return None
-
     again = read(head(trunk(x)))  # type: ignore[misc]
     scale = max(float(outputs.abs().max()), 1e-30)
     if again.shape != outputs.shape or not torch.allclose(again, outputs, rtol=1e-4, atol=1e-4 * scale):
@@ -133,34 +131,25 @@ def _first_linear(head: nn.Module) -> tuple[nn.Linear | None, nn.Module]:
     return None, head
 
 
-def _apply(layer: Layer, h: Tensor) -> Tensor:
-    """Return a layer's output."""
-    if isinstance(layer, Convolution):
-        return functional.conv1d(h, layer.weight.squeeze(2), layer.bias, layer.stride)
-    if isinstance(layer, Pooling):
-        pool = functional.max_pool1d if layer.is_max else functional.avg_pool1d
-        return pool(h, layer.kernel)
-    if isinstance(layer, Pointwise):
-        value: Tensor = layer.function(h)
-        return value
-    raise TypeError(f"a trunk has no layer such as {type(layer).__name__}")
-
-
 def _widened(whole: Tensor, strips: Tensor, starts: Tensor, firsts: Tensor, width: int) -> Tensor:
-    """Return strips (n, C, w) at `starts` amid values (1, C, P): (n, C, width) at `firsts`."""
-    n_changed = strips.shape[2]
-    padded = functional.pad(whole[0], (0, n_changed))
-    around = padded.unfold(1, width + n_changed, 1)[:, firsts].transpose(0, 1).contiguous()
+    """Return strips (n, w, C) at `starts` amid values (1, P, C): (n, width, C) at `firsts`."""
+    n_changed = strips.shape[1]
+    padded = functional.pad(whole[0], (0, 0, 0, n_changed))
+    index = firsts[:, None] + torch.arange(width + n_changed, device=firsts.device)
+    around = padded[index]
     # what lies past the end feeds no output, and is cut off again
-    offsets = (starts - firsts).clamp(max=width)
-    index = offsets[:, None] + torch.arange(n_changed, device=offsets.device)
-    around.scatter_(2, index[:, None].expand(-1, strips.shape[1], -1), strips)
-    return around[:, :, :width]
+    _put(around, strips, (starts - firsts).clamp(max=width))
+    return around[:, :width].contiguous()
 
 
 def _with_strips(whole: Tensor, strips: Tensor, starts: Tensor) -> Tensor:
-    """Return values (1 + n, C, P): as they are, and with each strip in its place."""
+    """Return values (1 + n, P, C): as they are, and with each strip in its place."""
     each = whole.repeat(1 + len(strips), 1, 1)
-    index = starts[:, None] + torch.arange(strips.shape[2], device=starts.device)
-    each[1:].scatter_(2, index[:, None].expand(-1, strips.shape[1], -1), strips)
+    _put(each[1:], strips, starts)
     return each
+
+
+def _put(values: Tensor, strips: Tensor, starts: Tensor) -> None:
+    """Write strips (n, w, C) into values (n, P, C), each at a start of its own."""
+    index = starts[:, None] + torch.arange(strips.shape[1], device=starts.device)
+    values[torch.arange(len(values), device=starts.device)[:, None], index] = strips
