@@ -43,6 +43,7 @@ end_nodes() {
     kill -TERM "${nodes[@]}" 2>/dev/null || true
     wait "${nodes[@]}" 2>/dev/null || true
   fi
+  if [[ ${code:-1} == 0 ]]; then rm -rf "$logs"; fi
 }
 trap 'end_nodes' EXIT
 

@@ -1,10 +1,12 @@
 """What Ray says, understood: without a Ray that runs."""
 
+import time
+
 import pytest
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
 
-from tism_scan.actors import cpus_per_actor, is_accident
+from tism_scan.actors import Actor, ActorPool, cpus_per_actor, is_accident
 from tism_scan.cluster import RayOptions, connected
 from tism_scan.errors import ClusterError, ScanError
 
@@ -61,6 +63,39 @@ def test_block_is_to_blame_only_if_the_actors_own_process_died(error, expected):
 )
 def test_actors_share_the_cpus_of_nodes_evenly_and_each_fits_one_node(cpus, n_actors, expected):
     assert cpus_per_actor(cpus, n_actors) == expected
+
+
+class Asked:
+    """Stands in for what is asked of a cluster."""
+
+    n_actors = None
+
+    def ask(self, n_actors):
+        self.n_actors = n_actors
+
+
+@pytest.mark.parametrize(
+    ("max_actors", "n_useful", "ended"),
+    [(8, 4, []), (8, 3, ["b"]), (8, 2, ["b", "d"]), (8, 0, ["b", "d"]), (None, 0, [])],
+)
+def test_actors_that_are_spare_and_long_idle_end_on_a_cluster_that_may_shrink(
+    monkeypatch, max_actors, n_useful, ended
+):
+    killed, now = [], time.monotonic()
+    monkeypatch.setattr(ray, "kill", killed.append)
+    pool = object.__new__(ActorPool)  # without a cluster
+    pool.options, pool._owners = RayOptions(max_actors=max_actors), {}
+    pool._demand = Asked()
+    pool.ready = [
+        Actor("a", in_flight={"call": "block"}),
+        Actor("b", busy_until=now - 60),
+        Actor("c", busy_until=now),
+        Actor("d", busy_until=now - 60),
+    ]
+    pool.fit_cluster(n_useful)
+    assert killed == ended
+    assert pool._demand.n_actors == (n_useful if max_actors else None)
+    assert [actor.handle for actor in pool.ready] == [name for name in "abcd" if name not in ended]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from conftest import random_sequence
+from sequences import random_sequence
 
 from tism_scan.alphabet import decode
 from tism_scan.beluga import load_beluga
@@ -181,6 +181,24 @@ def test_a_model_of_ones_own_scores_records_that_each_get_a_picture(folder, tmp_
     assert np.isfinite(values).all()
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["s_1.png", "s_2.png"]
     assert "340 bases in 2 loci from 16 windows" in result.stdout
+
+
+def test_contributions_that_do_not_add_up_are_told_once_each_on_a_line(folder, tmp_path):
+    (tmp_path / "squared.py").write_text(
+        MODEL.replace("nn.Flatten())", "nn.Flatten(), Square())").replace(
+            "def load",
+            "class Square(nn.Module):\n    def forward(self, x):\n        return x**2\n\n\ndef load",
+        )
+    )
+    result = _done(
+        *("attribute", "--model", "squared:load", "--fasta", folder / "records.fa", "--tracks", "one"),
+        *("--stride", "20", "--method", "deepliftshap", "--out", tmp_path / "s.npz"),
+        cwd=tmp_path,
+    )
+    lines = [line for line in result.stderr.splitlines() if "onvergence" in line]
+    assert lines
+    assert all(line.startswith("Warning: Convergence deltas") for line in lines)
+    assert "RuntimeWarning" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import psutil
 import pytest
 import ray
 import ray_workers
-from conftest import random_sequence
 from ray.cluster_utils import Cluster
 from scan_models import plan_of
+from sequences import random_sequence
 
 from tism_scan.beluga import load_beluga, weights_digest
 from tism_scan.genome import Genome
@@ -216,25 +216,29 @@ SCAN_IN_THE_CLOUD = """
 import json, sys, time
 from pathlib import Path
 import ray, ray_workers
-from tism_scan import actors
+from tism_scan.errors import ClusterError
 from tism_scan.ray_scan import RayOptions, scan_on_ray
 from tism_scan.store import ScoreStore
 
 address, folder = sys.argv[1], Path(sys.argv[2])
-for _ in range(60):
-    try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR")
-        break
-    except ConnectionError:
-        time.sleep(0.5)
 n_nodes = lambda: sum(node["Alive"] for node in ray.nodes()) - 1
 seen = []
-progress = scan_on_ray(
-    ScoreStore.open(folder / "quick.zarr"), folder / "quick.fa", folder / "no weights",
-    options=RayOptions(gpus_per_actor=1, max_actors=2),
-    worker_class=ray_workers.PlacedWorker,
-    on_progress=lambda progress: seen.append((n_nodes(), progress.n_actors)),
-)
+
+def scan():
+    return scan_on_ray(
+        ScoreStore.open(folder / "quick.zarr"), folder / "quick.fa", folder / "no weights",
+        options=RayOptions(address, gpus_per_actor=1, max_actors=2),
+        worker_class=ray_workers.PlacedWorker,
+        on_progress=lambda progress: seen.append((n_nodes(), progress.n_actors)),
+    )
+
+for _ in range(60):
+    try:
+        progress = scan()
+        break
+    except ClusterError:  # the head is not there yet
+        time.sleep(0.5)
+ray.init(address, log_to_driver=False, logging_level="ERROR")
 deadline = time.monotonic() + 60
 while n_nodes() and time.monotonic() < deadline:
     time.sleep(0.5)

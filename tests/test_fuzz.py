@@ -147,7 +147,7 @@ def altered_records(draw):
 @quick
 @given(st.binary() | json_like.map(lambda value: json.dumps(value).encode()) | altered_records())
 @example(b"[" * 100_000).via("nests too deeply")
-@example(b'{"digest": "", "plan": {"format": 1, "scoring": {"tracks": []}, "chroms": [], "wanted": []}}')
+@example(b'{"digest": "", "plan": {"format": 2, "scoring": {"tracks": []}, "chroms": [], "wanted": []}}')
 @example(b"9" * 5000)
 def test_records_of_a_store(tmp_path, content):
     folder = LocalFolder(tmp_path)

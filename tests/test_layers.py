@@ -17,7 +17,8 @@ ROOT = Path(tism_scan.__file__).parent
 ROWS = [
     ["errors"],
     ["alphabet", "intervals", "targets", "tracks", "places"],
-    ["tiling", "genome", "beluga", "attribution", "object_storage", "staging", "trunk", "web"],
+    ["tiling", "genome", "beluga", "buckets", "staging", "trunk", "web"],
+    ["attribution", "object_storage"],
     ["folder", "local_copies"],
     ["plan", "models", "publishing", "demand", "metrics"],
     ["trunk_cost", "engine", "ledger", "methods", "order", "stragglers"],
@@ -39,12 +40,11 @@ ROWS = [
 ROW_OF = {module: i_row for i_row, row in enumerate(ROWS) for module in row}
 
 DOORS = {
-    "botocore": {"object_storage"},
+    "botocore": {"buckets"},
     "click": {"cli"},
-    "google_crc32c": {"store"},
     "logomaker": {"plot"},
     "matplotlib": {"plot"},
-    "obstore": {"object_storage"},
+    "obstore": {"buckets"},
     "psutil": {"bigwig", "lease"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
@@ -70,7 +70,7 @@ DOORS = {
 }
 # Side doors: open only while a function runs.
 LAZY_DOORS = {
-    "botocore": {"object_storage"},
+    "botocore": {"buckets"},
     "pysam": {"seqlet_files"},  # only for compressed BED, and not a dependency
     "rich": {"attribution"},  # the bar of an ISM that takes long, for those who work without the CLI
     "torch": {"cli.model_options"},  # asks whether the device is there

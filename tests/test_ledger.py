@@ -46,9 +46,9 @@ def test_nothing_is_recorded_at_first(ledger):
         (b"\xff\xfe", "is damaged: it is not JSON"),
         (b"[1, 2]", "is damaged: it holds no plan"),
         (b'{"digest": "0"}', "is damaged: it holds no plan"),
-        (b'{"digest": "0", "plan": {"format": 1}}', "is damaged: its plan cannot be read"),
+        (b'{"digest": "0", "plan": {"format": 2}}', "is damaged: its plan cannot be read"),
         (b'{"digest": "0", "plan": 7}', "is damaged: its plan cannot be read"),
-        (b'{"digest": "0", "plan": {"format": 1, "scoring": {"tracks": [{}]}}}', "is damaged: its plan"),
+        (b'{"digest": "0", "plan": {"format": 2, "scoring": {"tracks": [{}]}}}', "is damaged: its plan"),
     ],
 )
 def test_damaged_record_is_one_clear_error(ledger, content, message):
@@ -82,8 +82,8 @@ def test_altered_plan_is_told_from_the_recorded_one(ledger, field):
 
 
 def test_record_of_another_format_asks_for_its_release(ledger):
-    ledger.folder.put(RUN_KEY, b'{"digest": "0", "plan": {"format": 2}}')
-    with pytest.raises(PlanError, match="the plan has format 2, expected 1; use the release that wrote it"):
+    ledger.folder.put(RUN_KEY, b'{"digest": "0", "plan": {"format": 1}}')
+    with pytest.raises(PlanError, match="the plan has format 1, expected 2; use the release that wrote it"):
         ledger.plan()
 
 

@@ -442,13 +442,14 @@ def test_reading_from_a_server_that_stopped_to_answer_is_no_damage(store, server
 
 
 def test_damaged_object_is_found(store):
-    store.folder.put("chr1/c/0/0", b"x" * store.folder.sizes("chr1/c")["chr1/c/0/0"])
+    content = store.folder.get("chr1/c/0/0")
+    store.folder.put("chr1/c/0/0", content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(StoreError, match=r"s3://.* is damaged at chr1:1-512"):
         store.read("chr1", 0, 512, 0)
     assert verify_store(store.path).damaged == []  # sizes alone do not tell
     (damage,) = verify_store(store.path, full=True).damaged
     assert damage.what == "chr1:1-512"
-    assert "chr1/c/0/0 has CRC32C" in damage.fault
+    assert "chr1/c/0/0 has CRC-32" in damage.fault
     assert [str(block) for block in store.pending()] == ["chr1:1-512"]
 
 

@@ -1,6 +1,7 @@
 """Scans into object storage, as a user runs them, killed and resumed while the service fails."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -15,16 +16,16 @@ import psutil
 import pybigtools
 import pytest
 import zarr
-from conftest import random_sequence
 from object_server import BUCKET
 from racers import acquire_often, race
 from scan_models import TRACKS, plan_of
+from sequences import random_sequence
 
 from tism_scan.engine import WindowEngine
 from tism_scan.errors import LeaseError, TismScanError
 from tism_scan.genome import Genome
 from tism_scan.lease import Lease
-from tism_scan.ledger import DONE
+from tism_scan.ledger import DONE, RUN_KEY
 from tism_scan.models import ModelSource
 from tism_scan.places import file_place
 from tism_scan.plan import Scoring
@@ -111,9 +112,9 @@ def n_marked(server, prefix):
 
 
 def without_lease(objects):
-    """Return objects but for those that name a process, or what was typed to start it."""
-    passing = (".scan/lease/", ".scan/probe/", ".scan/run.json")
-    return {key: content for key, content in objects.items() if not key.startswith(passing)}
+    """Return objects but for those that name a process; of the record, the plan without what was typed."""
+    kept = {key: content for key, content in objects.items() if "/lease/" not in key and "/probe/" not in key}
+    return kept | {RUN_KEY: json.loads(kept[RUN_KEY])["plan"]}
 
 
 def local_objects(path):
@@ -145,7 +146,7 @@ def test_scan_that_is_killed_and_resumed_equals_the_local_store_to_the_bit(
         assert f"next: tism-scan export s3://{BUCKET}/{place} --out bigwig" in told
         assert faults.counts.total() > 5
         assert without_lease(server.objects(place)) == local_objects(tmp_path / "local.zarr")
-        told = finish("verify", f"s3://{BUCKET}/{place}", "--full")
+        assert "no damage" in finish("verify", f"s3://{BUCKET}/{place}", "--full")
     assert n_kills == (20 if is_full_dose else 1)
 
     assert store_status(f"s3://{BUCKET}/{place}")["is_complete"]
@@ -183,6 +184,28 @@ def chroms(tiny_genome):
 @pytest.fixture
 def remote(server, prefix, chroms, scoring):
     return ScoreStore.create(f"s3://{BUCKET}/{prefix}", plan_of(scoring, chroms, block_bp=60))
+
+
+def test_flipped_bit_is_found_by_verify_and_mended_by_the_next_scan(
+    tiny_genome, tiny_model, remote, server, prefix, finish
+):
+    engine = WindowEngine(tiny_model, remote.plan.scoring)
+    with Genome(tiny_genome) as genome:
+        scan_serially(genome, engine, remote)
+        whole = without_lease(server.objects(prefix))
+        block = next(remote.plan.all_blocks())
+        key = remote.shard_key(remote.addresses(block)[0])
+        remote.folder.put(key, bytes([whole[key][0] ^ 1]) + whole[key][1:])
+
+        assert "no damage" in finish("verify", remote.path)  # a listing tells sizes only
+        told = finish("verify", remote.path, "--full", code=1)
+        assert f"{block} is damaged: {key} has CRC-32" in told
+        assert "1 blocks are damaged, and pending again" in told
+        assert list(remote.pending()) == [block]
+
+        scan_serially(genome, engine, remote)
+    assert "no damage" in finish("verify", remote.path, "--full")
+    assert without_lease(server.objects(prefix)) == whole
 
 
 def test_serial_scan_equals_the_local_store_to_the_bit_while_the_service_fails(

@@ -223,7 +223,7 @@ def test_job_that_meets_its_time_limit_goes_on_in_the_next_to_the_same_bits(job)
     weights = files("tism_scan.demo") / "demo_beluga.pth"
     scan = (
         f"--genome {folder / 'genome.fa'} --weights {weights} --tracks {OUTPUT_NAMES.index('CTCF')} "
-        "--region chr1:1-262144 --block-bp 8192"
+        f"--region chr1:1-262144 --block-bp 8192 --stage-genome {folder / 'node'}"
     )
     settings = {"environment": sys.prefix, "OMP_NUM_THREADS": 1}
 
@@ -243,6 +243,7 @@ def test_job_that_meets_its_time_limit_goes_on_in_the_next_to_the_same_bits(job)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "complete: 32 blocks" in output
+    assert len(list((folder / "node").rglob("genome.fa"))) == 1
 
     made = ScoreStore.open(store)
     alone = ScoreStore.create(folder / "alone.zarr", made.plan)

@@ -13,11 +13,11 @@ from small_plans import WEIRD_NAMES, publish, random_scores, small_plan
 
 from tism_scan import plan as plan_module
 from tism_scan import store as store_module
-from tism_scan.arrays import node_name, rounded
+from tism_scan.arrays import encode_shard, node_name, rounded
 from tism_scan.errors import PlanError, StorageFullError, StoreError
 from tism_scan.folder import LocalFolder
 from tism_scan.ledger import DONE, Checksum, ShardAddress
-from tism_scan.store import ScoreStore
+from tism_scan.store import ScoreStore, checksum_of
 from tism_scan.tiling import Block
 from tism_scan.verify import verify_store
 
@@ -477,3 +477,17 @@ def test_fewer_bits_make_smaller_objects(tmp_path):
         publish(store, random_scores(plan))
         sizes[keep_bits] = sum(store.folder.sizes("chr1/c").values())
     assert sizes[10] < 0.6 * sizes[None]
+
+
+def test_shards_of_one_size_and_other_scores_have_other_checksums():
+    # Their CRC32C would be one and the same, as each of their parts ends in its own.
+    plan = small_plan()
+    block = next(plan.all_blocks())
+    by_size = {}
+    for seed in range(60):
+        scores = np.random.default_rng(seed).normal(size=(3, len(block))).astype(np.float32)
+        shard = encode_shard(plan, block, scores)
+        by_size.setdefault(len(shard), []).append(checksum_of(shard))
+    alike = [checksums for checksums in by_size.values() if len(checksums) > 1]
+    assert alike
+    assert all(len(set(checksums)) == len(checksums) for checksums in alike)

@@ -33,7 +33,7 @@ def stragglers(clock):
 def test_block_is_late_after_twice_the_mean_time(stragglers, clock):
     clock.now = 30.0
     assert stragglers.latest([B, C]) is None
-    clock.now = 30.1
+    clock.now = 30.3
     assert stragglers.latest([B, C]) == B
 
 
@@ -43,6 +43,7 @@ def test_latest_block_comes_first_and_each_once(stragglers, clock):
     stragglers.give(B)
     assert stragglers.latest([B, C]) == C
     stragglers.give(C)
+    clock.now = 999.0
     assert stragglers.latest([B, C]) is None
 
 
@@ -69,5 +70,13 @@ def test_quick_blocks_are_given_a_second(clock):
     stragglers.give(B)
     clock.now = 1.0
     assert stragglers.latest([B]) is None
-    clock.now = 1.1
+    clock.now = 1.3
     assert stragglers.latest([B]) == B
+
+
+def test_after_a_look_in_vain_blocks_are_not_looked_through_for_a_while(stragglers, clock):
+    assert stragglers.latest([B, C]) is None
+    clock.now += 0.1
+    looked_through = iter([B, C])
+    assert stragglers.latest(looked_through) is None
+    assert list(looked_through) == [B, C]

@@ -99,7 +99,7 @@ def test_flipped_bit_is_found_by_a_full_verification_only(store):
     assert verify_store(store.path).is_sound
     ((what, said),) = verify_store(store.path, full=True).damaged
     assert what == ZERO
-    assert "chr1/c/0/0 has CRC32C" in said
+    assert "chr1/c/0/0 has CRC-32" in said
     assert pending(store) == [ZERO]
 
 

@@ -1,6 +1,6 @@
 """What is done, what failed, and under which plan: small objects in ``.scan/``, beside the scores.
 
-A finished shard has a marker, an empty object whose name holds the shard's address, size and CRC32C. The
+A finished shard has a marker, an empty object whose name holds the shard's address, size and CRC-32. The
 marker is published after the shard, so a marker never promises what is not there. Nothing is ever inferred
 from the scores themselves.
 """
@@ -34,10 +34,14 @@ class ShardAddress(NamedTuple):
 
 
 class Checksum(NamedTuple):
-    """Size in bytes and CRC32C of an object."""
+    """Size in bytes and CRC-32 of an object.
+
+    Not CRC32C: each part of a shard ends in its own, and the CRC32C of such parts is the same whatever is in
+    them. It would still tell flipped bits, but not one shard from another of its layout and size.
+    """
 
     size: int
-    crc32c: int
+    crc32: int
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ def _failure(key: str, content: bytes) -> Failure:
 
 
 def _marker_key(address: ShardAddress, checksum: Checksum) -> str:
-    return f"{DONE}/{'.'.join(map(str, address))}.{checksum.size}.{checksum.crc32c:08x}"
+    return f"{DONE}/{'.'.join(map(str, address))}.{checksum.size}.{checksum.crc32:08x}"
 
 
 def _failure_key(i_chrom: int, i_block: int) -> str:

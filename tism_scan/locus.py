@@ -27,7 +27,7 @@ from tism_scan.trunk_engine import make_engine
 
 # What is computed between two reports of progress.
 _CORES_AT_ONCE = 64
-_ISM_BP_AT_ONCE = 32
+_ISM_BP_AT_ONCE = 64
 _BATCH_SIZE = 32
 
 Values = NDArray[np.float32]

@@ -13,7 +13,7 @@ from tism_scan import __version__
 from tism_scan.errors import ClusterError
 
 # What an actor imports; find_spec wants the names of modules.
-NEEDED = ("tism_scan", "torch", "zarr", "pyfaidx", "google_crc32c", "psutil", "numpy")
+NEEDED = ("tism_scan", "torch", "zarr", "pyfaidx", "psutil", "numpy")
 PATIENCE_S = 60.0
 
 log = logging.getLogger(__name__)

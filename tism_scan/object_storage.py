@@ -1,12 +1,6 @@
-"""Objects on S3, Google Cloud Storage and what speaks like them.
-
-This is the package's only door to obstore, an optional library. Credentials come the usual ways: S3's from
-the environment, the profiles in ``~/.aws``, a container's or machine's role, as boto3 finds them; Google's
-from its application default credentials. Settings such as ``AWS_ENDPOINT_URL`` are obstore's own.
-"""
+"""Objects on S3, Google Cloud Storage and what speaks like them."""
 
 import contextlib
-import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -14,25 +8,18 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from tism_scan.buckets import explanation, names_no_bucket, open_bucket, require_obstore
 from tism_scan.errors import AccessError, StorageError, TismScanError
 from tism_scan.places import Url
 
-INSTALL = "pip install 'tism-scan[cloud]'"
-# A server error or a slow answer is tried again after 0.1 s at first, and 15 s at most: a minute in all.
-N_RETRIES = 10
+N_RETRIES = 10  # of a server error or a slow answer, about a minute in all
 N_RETRIES_AT_FIRST = 3  # so that a wrong address is told of soon
-BACKOFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=15), "base": 2}
-CONNECT_S, ANSWER_S, TRANSFER_S, RETRY_S = 10, 30, 600, 180
+ANSWER_S, TRANSFER_S = 30, 600
 LARGE_BYTES = 1 << 20  # sending more may well take longer than an answer may
 N_KEYS_PER_REQUEST = 1000
 N_TRIES_OF_PUT_NEW = 5
 PROBE = ".scan/probe"
 _WRITER = "tism-scan-writer"
-_STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>([^<]+)</Code>")
-_KIND = re.compile(r"kind: (Connect|Timeout|Request|Decode|Body|Interrupted)\b")
-_NO_BUCKET = re.compile(r"NoSuchBucket|bucket (does not|doesn't) exist", re.IGNORECASE)
-_NO_CREDENTIALS = re.compile(r"169\.254\.|metadata\.google|token request|[Cc]redential")
 
 
 class ObjectFolder:
@@ -51,7 +38,7 @@ class ObjectFolder:
 
     def __init__(self, place: Url) -> None:
         self.place = place
-        self._obstore = _obstore()
+        self._obstore = require_obstore()
         self._is_exclusive = False
         self.client = self._client(ANSWER_S)
 
@@ -95,7 +82,7 @@ class ObjectFolder:
             try:
                 return bytes(self._obstore.get(self.client, key).bytes())
             except FileNotFoundError as error:
-                if _NO_BUCKET.search(str(error)):
+                if names_no_bucket(error):
                     raise
                 return None
 
@@ -222,7 +209,7 @@ class ObjectFolder:
                 if key:
                     self._obstore.delete(self.client, key)
             except FileNotFoundError as error:
-                if _NO_BUCKET.search(str(error)):
+                if names_no_bucket(error):
                     raise
 
     def _put_new(self, key: str, content: bytes) -> bool:
@@ -287,7 +274,7 @@ class RemoteObject:
     """
 
     def __init__(self, place: Url) -> None:
-        self._place, self._obstore = place, _obstore()
+        self._place, self._obstore = place, require_obstore()
         waits = {"read_timeout": timedelta(seconds=ANSWER_S), "timeout": timedelta(days=1)}
         with self._explained():
             self._found = self._obstore.get(open_bucket(place, None, waits, N_RETRIES), place.key)
@@ -316,125 +303,3 @@ class RemoteObject:
             yield
         except (self._obstore.exceptions.BaseError, FileNotFoundError) as error:
             raise explanation(error, self._place, str(self._place), "read") from None
-
-
-def open_bucket(place: Url, prefix: str | None, waits: dict[str, Any], n_retries: int) -> Any:
-    """Return obstore's client for a bucket.
-
-    Raises
-    ------
-    AccessError
-        If obstore is not installed, or there are no credentials.
-    """
-    obstore = _obstore()
-    settings: dict[str, Any] = {
-        "prefix": prefix,
-        "client_options": {"connect_timeout": timedelta(seconds=CONNECT_S), **waits},
-        "retry_config": {
-            "max_retries": n_retries,
-            "retry_timeout": timedelta(seconds=RETRY_S),
-            "backoff": BACKOFF,
-        },
-    }
-    try:
-        if place.scheme == "gs":
-            settings["client_options"]["allow_http"] = os.environ.get("GOOGLE_BASE_URL", "").startswith(
-                "http:"
-            )
-            return obstore.store.GCSStore(place.host, **settings)
-        if _is_true(os.environ.get("AWS_ALLOW_HTTP", "")):
-            settings["client_options"]["allow_http"] = True
-        return obstore.store.S3Store(place.host, **settings, **_s3_settings(place))
-    except (obstore.exceptions.BaseError, ValueError) as error:
-        raise explanation(error, place, str(place), "open") from None
-
-
-def _s3_settings(place: Url) -> dict[str, Any]:
-    """Return what boto3 knows of credentials, region and endpoint, beside what obstore itself knows."""
-    if _is_true(os.environ.get("AWS_SKIP_SIGNATURE", "")):
-        return {}
-    try:
-        import botocore.exceptions
-        import botocore.session
-        from obstore.auth.boto3 import Boto3CredentialProvider
-    except ModuleNotFoundError as error:
-        raise _not_installed(error) from None
-    try:
-        session = botocore.session.Session()
-        scoped = session.get_scoped_config()
-        if session.get_credentials() is None:
-            raise _no_credentials(place, "none were found")
-    except botocore.exceptions.BotoCoreError as error:
-        raise _no_credentials(place, str(error)) from None
-    settings: dict[str, Any] = {"credential_provider": Boto3CredentialProvider(session)}
-    if not {"AWS_REGION", "AWS_DEFAULT_REGION"} & os.environ.keys():
-        settings["region"] = session.get_config_variable("region") or "us-east-1"
-    if "endpoint_url" in scoped and not any(name.startswith("AWS_ENDPOINT") for name in os.environ):
-        settings["endpoint"] = scoped["endpoint_url"]
-    return settings
-
-
-def _obstore() -> Any:
-    """Return obstore, or say how to install it."""
-    try:
-        import obstore
-        import obstore.exceptions
-        import obstore.store
-    except ModuleNotFoundError as error:
-        raise _not_installed(error) from None
-    return obstore
-
-
-def _not_installed(error: ModuleNotFoundError) -> AccessError:
-    return AccessError(f"object storage needs the package {error.name}; run: {INSTALL}")
-
-
-def _is_true(text: str) -> bool:
-    return text.lower() in ("1", "true", "yes", "on", "y")
-
-
-def _no_credentials(place: Url, reason: str) -> AccessError:
-    how = (
-        "set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`"
-        if place.scheme == "gs"
-        else "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or AWS_SKIP_SIGNATURE=true "
-        "for a public bucket"
-    )
-    return AccessError(f"there are no credentials for {place} ({reason}); {how}")
-
-
-def explanation(error: Exception, place: Url, url: str, doing: str) -> TismScanError:
-    """Return an error of ours for one of obstore's, whose text is the only place that tells them apart."""
-    text = str(error)
-    first_line = " ".join(text.split("Debug source:")[0].split())
-    status, code = _STATUS.search(text), _CODE.search(text)
-    reason = " ".join([*(found[1] for found in (status, code) if found)])
-    done = {"write": "written", "read": "read", "list": "listed", "remove": "removed"}.get(doing, "opened")
-    if _NO_BUCKET.search(text) or (isinstance(error, FileNotFoundError) and doing == "write"):
-        return AccessError(
-            f"there is no bucket {place.host!r} for {place}; expected one that exists: make it, or correct "
-            "the name, AWS_ENDPOINT_URL or AWS_REGION"
-        )
-    if isinstance(error, FileNotFoundError):
-        return AccessError(f"there is nothing at {url}; check it")
-    if "169.254." in first_line or (status is None and _NO_CREDENTIALS.search(first_line)):
-        return _no_credentials(place, "none were found, and this machine has no role")
-    if status is not None and status[1] in ("401", "403"):
-        return AccessError(
-            f"{url} may not be {done} with these credentials ({reason}); check them, and what they allow"
-        )
-    if (status is not None and status[1].startswith("3")) or "redirect" in first_line.lower():
-        return AccessError(f"{place} is in another region; set AWS_REGION to that of the bucket")
-    if not reason:
-        kind = _KIND.search(text)
-        kinds = {
-            "Connect": "no connection",
-            "Timeout": "no answer in time",
-            "Request": "the connection broke",
-        }
-        reason = kinds.get(kind[1], "") if kind else ""
-        reason = reason or first_line.rpartition(" - ")[2][:200]
-    return StorageError(
-        f"{url} cannot be {done} ({reason}); what is finished is kept: run the same command again once the "
-        "service answers"
-    )

@@ -17,7 +17,7 @@ OutputSpace = Literal["logit", "probability"]
 Values = Literal["mean", "tism"]
 Precision = Literal["fp32", "tf32", "mixed", "bf16"]
 
-FORMAT = 1
+FORMAT = 2  # 1 named shards' CRC32C in its markers, which does not depend on what is in them
 SHARD_BYTES = 128 << 20
 LARGEST_BLOCK_BP = 1 << 20
 SMALLEST_BLOCK_BP_FOR_MANY_TRACKS = 1 << 18

@@ -280,7 +280,7 @@ class _Loop:
                     if block is not None:
                         self.stragglers.give(block)
                         self.pool.submit(actor, block)
-        self.pool.shrink(n_useful=self._n_left())
+        self.pool.fit_cluster(n_useful=self._n_left())
 
     def _next_block(self, actor: Actor) -> Block | None:
         """Return the block to be computed next, a suspect only for an actor that has nothing else."""
@@ -300,8 +300,8 @@ class _Loop:
 
     def _late_block(self) -> Block | None:
         """Return a block that another actor has had for long, and that never failed."""
-        in_flight = [block for actor in self.pool.ready for block in actor.in_flight.values()]
-        sound = [block for block in in_flight if not self.n_attempts[block] and not self.n_losses[block]]
+        in_flight = (block for actor in self.pool.ready for block in actor.in_flight.values())
+        sound = (block for block in in_flight if not self.n_attempts[block] and not self.n_losses[block])
         block = self.stragglers.latest(block for block in sound if block not in self.alone)
         if block is not None:
             log.info("%s takes long; another actor computes it, too", block)

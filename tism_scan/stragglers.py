@@ -7,6 +7,7 @@ from tism_scan.tiling import Block
 
 PATIENCE = 2.0  # in units of the mean time from a block's being given to its end
 LEAST_PATIENCE_S = 1.0
+LOOK_EVERY_S = 0.2  # a look takes time for every actor, and every idle actor asks for one
 
 
 class Stragglers:
@@ -27,6 +28,7 @@ class Stragglers:
         self._given: dict[Block, float] = {}
         self._copied: set[Block] = set()
         self._n_ended, self._seconds = 0, 0.0
+        self._look_at = -float("inf")
 
     def give(self, block: Block) -> None:
         """Note that a block was given to a worker."""
@@ -44,15 +46,20 @@ class Stragglers:
             self._seconds += self._clock() - given
 
     def latest(self, blocks: Iterable[Block]) -> Block | None:
-        """Return that of some blocks in flight which is late the longest, and has no second worker."""
-        if not self._n_ended:
+        """Return that of some blocks in flight which is late the longest, and has no second worker.
+
+        After a look in vain there is none for a while, and the blocks are not iterated over.
+        """
+        now = self._clock()
+        if not self._n_ended or now < self._look_at:
             return None
         patience_s = max(LEAST_PATIENCE_S, PATIENCE * self._seconds / self._n_ended)
-        now = self._clock()
         waits = {
             block: now - self._given[block]
             for block in blocks
             if block in self._given and block not in self._copied
         }
         late = [block for block, waited_s in waits.items() if waited_s > patience_s]
+        if not late:
+            self._look_at = now + LOOK_EVERY_S
         return max(late, key=waits.__getitem__, default=None)

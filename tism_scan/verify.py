@@ -125,7 +125,7 @@ def verify_store(
     ----------
     path : str, Path or Url
     full : bool
-        Read every object and compare its CRC32C; otherwise sizes are compared, from listings.
+        Read every object and compare its CRC-32; otherwise sizes are compared, from listings.
     sample : Sample, optional
         Blocks to be computed again.
     break_lock : bool
@@ -247,8 +247,8 @@ def _fault_of_bits(store: ScoreStore, key: str, recorded: list[Checksum]) -> str
     found = checksum_of(content)
     if found in recorded:
         return None
-    expected = " or ".join(f"{checksum.crc32c:08x}" for checksum in recorded)
-    return f"has CRC32C {found.crc32c:08x}, expected {expected}"
+    expected = " or ".join(f"{checksum.crc32:08x}" for checksum in recorded)
+    return f"has CRC-32 {found.crc32:08x}, expected {expected}"
 
 
 def _check_sample(store: ScoreStore, sample: Sample) -> None:

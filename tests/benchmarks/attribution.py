@@ -1,12 +1,12 @@
 """How many sequences a second are attributed: the original's way, tangermeme, captum and ours, in one run.
 
-    python tests/benchmarks/attribution.py [--sequences 16] [--rounds 3] [--ism-bp 8] [--json FILE]
+    python tests/benchmarks/attribution.py [--sequences 16] [--rounds 3] [--ism-bp 512] [--json FILE]
 
 Gradients: the original takes one sequence at a time, with gradients of the parameters too, and a backward
 pass for each track. tangermeme's `saliency` and captum's `Saliency` take batches, and one track for each
 call. Exact ISM: the rival is tangermeme's `saturation_mutagenesis`, which decides by itself whether its quick
-way pays; captum has none. All get the same sequences, all parameters but the original's are frozen, and every
-result is compared with ours.
+way (fastISM) pays; captum has none. All get the same sequences, all parameters but the original's are frozen,
+and every result is compared with ours.
 
 Contenders take turns, round by round, and the best round of each counts, so that the noise of a shared
 machine falls on all alike. Weights are He-normal noise of full Beluga's shape.
@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from captum.attr import Saliency
-from engine import full_beluga
 from tangermeme.saliency import saliency
 from tangermeme.saturation_mutagenesis import saturation_mutagenesis
 from torch import Tensor, nn
 
 from tism_scan.alphabet import one_hot
 from tism_scan.attribution import gradient, ism
+from tism_scan.beluga import random_beluga
 
 FIRST_TRACK = 267
 SEQUENCES_OF_THE_ORIGINAL = 2
@@ -150,14 +150,14 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=16)
     parser.add_argument("--tracks", default="1,16", help="comma-separated numbers of tracks")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ism-bp", type=int, default=8, help="bases of exact ISM; 0 leaves it out")
+    parser.add_argument("--ism-bp", type=int, default=512, help="bases of exact ISM; 0 leaves it out")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     # tangermeme says when it does not take its quick way, captum that it sets requires_grad
     warnings.filterwarnings("ignore")
-    model = full_beluga().requires_grad_(False)
+    model = random_beluga().requires_grad_(False)
     codes = np.random.default_rng(0).integers(0, 4, (arguments.sequences, model.input_bp)).astype(np.uint8)
     X = torch.from_numpy(one_hot(codes, model.alphabet))
     print(f"full Beluga, {len(X)} sequences, {arguments.threads} threads, best of {arguments.rounds} rounds")

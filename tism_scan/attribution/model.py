@@ -77,7 +77,18 @@ def track_outputs(model: nn.Module, X: Tensor, tracks: Tracks = None) -> Tensor:
     TrackError
         If a track is no output of the model, or none is selected.
     """
-    outputs = flat_outputs(model(X))
+    return values_of_tracks(model(X), tracks)
+
+
+def values_of_tracks(heads: Tensor | Sequence[Tensor], tracks: Tracks = None) -> Tensor:
+    """Return the value of each track, (N, T), in what a model returned.
+
+    Raises
+    ------
+    TrackError
+        If a track is no output of the model, or none is selected.
+    """
+    outputs = flat_outputs(heads)
     if tracks is None:
         return outputs
     columns = []

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -15,7 +16,9 @@ from tism_scan.attribution.model import (
     dtype_of,
     frozen,
     track_outputs,
+    values_of_tracks,
 )
+from tism_scan.attribution.nearby import LEAST_POSITIONS, Nearby, nearby
 from tism_scan.attribution.transforms import Array, check_one_hot, like
 
 Output = Literal["effect", "prediction", "centered", "mean_effect"]
@@ -106,6 +109,7 @@ def predict_substitutions(
     positions: Tensor,
     *,
     fills_n: bool = False,
+    in_strips: bool = True,
     batch_size: int = 32,
     device: str | torch.device | None = None,
     progress: bool | None = None,
@@ -120,6 +124,8 @@ def predict_substitutions(
         On X's device.
     fills_n : bool
         Whether to put bases in the place of an N too; else its value is that of the input as it is.
+    in_strips : bool
+        Whether many positions may be computed by strips of the model, where it allows that.
 
     Returns
     -------
@@ -132,33 +138,75 @@ def predict_substitutions(
     if not fills_n:
         is_variant &= region.any(1, keepdim=True)
     variants = is_variant.nonzero()  # (V, 3): sequence, channel, index into positions
-    with (
-        frozen(model, device) as place,
-        torch.no_grad(),
-        _bar(len(X) + len(variants), progress) as advance,
-    ):
-
-        def predict(batch: Tensor) -> Tensor:
-            n = len(batch)
-            # a single input would be rounded by other kernels than many, and an effect is the small
-            # difference of two predictions
-            batch = batch.expand(2, -1, -1) if n == 1 else batch
-            values = track_outputs(model, batch.to(place, dtype_of(model)), tracks)[:n]
-            advance(n)
-            return values.to(X.device, torch.float32)
-
-        at_reference = torch.cat([predict(batch) for batch in torch.split(X, batch_size)])
-        n_tracks = at_reference.shape[1]
-        shape = (len(X), 4, len(positions), n_tracks)
+    with frozen(model, device) as place, torch.no_grad(), _bar(len(X) + len(variants), progress) as advance:
+        passes = _Passes(model, tracks, place, dtype_of(model), advance)
+        at_reference = torch.cat([passes.predict(batch) for batch in torch.split(X, batch_size)])
+        shape = (len(X), 4, len(positions), at_reference.shape[1])
         predictions = at_reference[:, None, None, :].expand(shape).clone()
-        for rows in torch.split(variants, batch_size):
-            sequence, channel, i_position = rows.T
-            mutants = X[sequence]
-            each = torch.arange(len(rows), device=X.device)
-            mutants[each, :, positions[i_position]] = 0
-            mutants[each, channel, positions[i_position]] = 1
-            predictions[sequence, channel, i_position] = predict(mutants)
+        has_many = in_strips and len(positions) >= LEAST_POSITIONS
+        strips = passes.strips(X[:1], at_reference[:1]) if has_many else None
+        if strips is None:
+            for rows in torch.split(variants, batch_size):
+                predictions[tuple(rows.T)] = passes.predict(_substituted(X, rows, positions))
+        else:
+            for rows, effects in passes.by_strips(strips, X, variants, positions, batch_size):
+                predictions[tuple(rows.T)] += effects
     return predictions.permute(0, 3, 1, 2).contiguous(), at_reference
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """Forward passes of a model, which is frozen where `place` says, counted as they are done."""
+
+    model: nn.Module
+    tracks: Tracks
+    place: torch.device
+    dtype: torch.dtype
+    advance: Callable[[int], None]
+
+    def predict(self, X: Tensor) -> Tensor:
+        """Return the tracks, float32 (N, T), of inputs (N, 4, L), on their device."""
+        n = len(X)
+        # a single input would be rounded by other kernels than many, and an effect is the small difference
+        # of two predictions
+        batch = X.expand(2, -1, -1) if n == 1 else X
+        values = track_outputs(self.model, batch.to(self.place, self.dtype), self.tracks)[:n]
+        self.advance(n)
+        return values.to(X.device, torch.float32)
+
+    def strips(self, x: Tensor, outputs: Tensor) -> Nearby | None:
+        """Return what computes only strips of the model, if an input and its tracks show that it may."""
+        return nearby(
+            self.model,
+            x.to(self.place, self.dtype),
+            lambda heads: values_of_tracks(heads, self.tracks),
+            outputs.to(self.place, self.dtype),
+        )
+
+    def by_strips(
+        self, strips: Nearby, X: Tensor, variants: Tensor, positions: Tensor, batch_size: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield some of the variants, (n, 3), and the effects of each, float32 (n, T), on X's device."""
+        for i in torch.unique(variants[:, 0]).tolist():
+            rows = variants[variants[:, 0] == i]
+            rows = rows[rows[:, 2].argsort(stable=True)]  # neighbours change the same of a head's inputs
+            sequence = X[i : i + 1].to(self.place, self.dtype)
+            channels, at = rows[:, 1].to(self.place), positions[rows[:, 2]].to(self.place)
+            n_done = 0
+            for effects in strips.effects(sequence, channels, at, batch_size):
+                yield rows[n_done : n_done + len(effects)], effects.to(X.device, torch.float32)
+                n_done += len(effects)
+                self.advance(len(effects))
+
+
+def _substituted(X: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+    """Return the sequences of some rows (sequence, channel, index into positions), (n, 4, L), substituted."""
+    sequence, channel, i_position = rows.T
+    mutants = X[sequence]
+    each = torch.arange(len(rows), device=X.device)
+    mutants[each, :, positions[i_position]] = 0
+    mutants[each, channel, positions[i_position]] = 1
+    return mutants
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """``tism-scan attribute``: the scores of one locus, as numbers and as a picture."""
 
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import Update, duration, progress_bar, say
+from tism_scan.cli.console import Update, duration, progress_bar, say, say_warning
 from tism_scan.cli.model_options import PATH, ModelRequest, model_options
 from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.errors import RegionError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tism_scan.locus import LocusScores, Work
     from tism_scan.tracks import Track
 
+_WARNING_LENGTH = 200
 _IUPAC = frozenset("ACGTURYSWKMBDHVN")
 
 
@@ -67,7 +69,10 @@ def command(**options: Any) -> int:
     request.check()  # before anything large is imported
     model, tracks = request.model.load()
     began = time.monotonic()
-    loci = list(request.loci(model, tracks))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loci = list(request.loci(model, tracks))
+    _say_warnings(caught)
     n_bp = sum(len(locus[0].codes) for locus in loci)
     say(
         f"{' and '.join(request.methods)} of {n_bp:,} bases in {len(loci):,} "
@@ -208,6 +213,12 @@ class _Request:
             interval = locus[0].interval
             draw_locus(path, locus, read_named_spans(self.spans, interval) if self.spans else ())
             say(f"picture  {path}  {interval}")
+
+
+def _say_warnings(caught: list[warnings.WarningMessage]) -> None:
+    """Print each warning of a method, such as of contributions that do not add up, once, on one line."""
+    for text in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
+        say_warning(text if len(text) <= _WARNING_LENGTH else f"{text[:_WARNING_LENGTH]}...")
 
 
 def _checked_letters(sequence: str) -> str:

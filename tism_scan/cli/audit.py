@@ -99,7 +99,8 @@ def _report(result: "Audit") -> None:
     n_tracks = len(result.agreements)
     say(
         f"one window on {result.device}: TISM {_short(result.tism_seconds)}, exact ISM of its "
-        f"{result.input_bp:,} bases {_short(result.ism_seconds)}"
+        f"{result.input_bp:,} bases {_short(result.ism_seconds)} by whole passes, "
+        f"{_short(result.ism_here_seconds)} as computed here"
     )
     say(
         f"speed-up {result.speed_up:,.0f} for one track"
@@ -109,7 +110,7 @@ def _report(result: "Audit") -> None:
 
 
 def _short(seconds: float) -> str:
-    return duration(seconds) if seconds >= 1 else f"{seconds * 1000:.2g} ms"
+    return duration(seconds) if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
 def _write(result: "Audit", out: Path | None, plot: Path | None) -> None:

@@ -30,6 +30,11 @@ def say_error(text: str) -> None:
     err.print(f"Error: {' '.join(text.split())}", markup=False)
 
 
+def say_warning(text: str) -> None:
+    """Print one line to the standard error, of what went on all the same."""
+    err.print(f"Warning: {' '.join(text.split())}", markup=False)
+
+
 def say_table(title: str, headers: list[str], rows: list[list[str]]) -> None:
     """Print a table, its first column to the left and the others to the right."""
     table = Table(title=title, title_justify="left", header_style="bold")
