@@ -4,10 +4,10 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from scan_models import ScanModel, smooth_model
+from sequences import random_sequence
 from stand_in_weights import load_narrow_beluga
 from torch import nn
 
@@ -41,10 +41,6 @@ def pytest_addoption(parser):
 def is_full_dose(request):
     """Return whether the tests that break things were asked to do so often."""
     return request.config.getoption("dose") == "full"
-
-
-def random_sequence(length, seed):
-    return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,15 @@ def test_actors_share_the_cpus_of_nodes_evenly_and_each_fits_one_node(cpus, n_ac
     assert cpus_per_actor(cpus, n_actors) == expected
 
 
+class Asked:
+    """Stands in for what is asked of a cluster."""
+
+    n_actors = None
+
+    def ask(self, n_actors):
+        self.n_actors = n_actors
+
+
 @pytest.mark.parametrize(
     ("max_actors", "n_useful", "ended"),
     [(8, 4, []), (8, 3, ["b"]), (8, 2, ["b", "d"]), (8, 0, ["b", "d"]), (None, 0, [])],
@@ -76,14 +85,16 @@ def test_actors_that_are_spare_and_long_idle_end_on_a_cluster_that_may_shrink(
     monkeypatch.setattr(ray, "kill", killed.append)
     pool = object.__new__(ActorPool)  # without a cluster
     pool.options, pool._owners = RayOptions(max_actors=max_actors), {}
+    pool._demand = Asked()
     pool.ready = [
         Actor("a", in_flight={"call": "block"}),
         Actor("b", busy_until=now - 60),
         Actor("c", busy_until=now),
         Actor("d", busy_until=now - 60),
     ]
-    pool.shrink(n_useful)
+    pool.fit_cluster(n_useful)
     assert killed == ended
+    assert pool._demand.n_actors == (n_useful if max_actors else None)
     assert [actor.handle for actor in pool.ready] == [name for name in "abcd" if name not in ended]
 
 

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.resources import files
@@ -13,6 +14,7 @@ import pytest
 import tism_scan as ts
 from tism_scan.alphabet import is_acgt
 from tism_scan.cli.console import base_count
+from tism_scan.cli.run import provenance
 
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
 NAMES = ("CTCF", "GATA1", "AP-1", "NRF1", "ETS", "REST", "accessible")
@@ -219,3 +221,18 @@ def test_tracks_pattern_that_fits_nothing_is_an_error(inputs):
 )
 def test_bases_are_counted_in_few_characters(n_bp, text):
     assert base_count(n_bp) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("https://host/w.pth?X-Amz-Signature=abc&b=1", "https://host/w.pth"),
+        ("https://me:secret@host:8443/a/w.pth", "https://host:8443/a/w.pth"),
+        ("--weights=https://host/w.pth?token=abc", "--weights=https://host/w.pth"),
+        ("s3://bucket/a@b/w.pth", "s3://bucket/a@b/w.pth"),
+        ("*CTCF?", "*CTCF?"),
+    ],
+)
+def test_secrets_in_urls_are_not_recorded(monkeypatch, word, kept):
+    monkeypatch.setattr("sys.argv", ["tism-scan", "run", "--weights", word, "--yes"])
+    assert shlex.split(provenance()["command"]) == ["tism-scan", "run", "--weights", kept]

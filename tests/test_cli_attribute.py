@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from conftest import random_sequence
+from sequences import random_sequence
 
 from tism_scan.alphabet import decode
 from tism_scan.beluga import load_beluga

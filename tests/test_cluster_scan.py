@@ -15,9 +15,9 @@ import psutil
 import pytest
 import ray
 import ray_workers
-from conftest import random_sequence
 from ray.cluster_utils import Cluster
 from scan_models import plan_of
+from sequences import random_sequence
 
 from tism_scan.beluga import load_beluga, weights_digest
 from tism_scan.genome import Genome

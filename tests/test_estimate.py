@@ -112,7 +112,7 @@ def test_plan_takes_the_command_line_of_run(genome, tmp_path):
     figures = json.loads(planned("--json", "--gpus", "4"))
     assert figures["seconds_on_all"] == pytest.approx(figures["seconds"] / 4)
     assert figures["n_bases"] == 10_490
-    words = planned()
+    words = planned("--address", "auto", "--actors", "8", "--retry-failed")
     assert "10,490 of 15,000 wanted bases get a score in 2 tracks" in words
     assert f"{figures['n_windows']:,} windows at stride 256" in words
     assert not (tmp_path / "new.zarr").exists()

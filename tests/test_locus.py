@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from conftest import random_sequence
 from scan_models import INPUT_BP, TRACKS, ScanModel
+from sequences import random_sequence
 from torch import nn
 from toy_models import relu_model
 

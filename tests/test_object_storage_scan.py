@@ -16,10 +16,10 @@ import psutil
 import pybigtools
 import pytest
 import zarr
-from conftest import random_sequence
 from object_server import BUCKET
 from racers import acquire_often, race
 from scan_models import TRACKS, plan_of
+from sequences import random_sequence
 
 from tism_scan.engine import WindowEngine
 from tism_scan.errors import LeaseError, TismScanError

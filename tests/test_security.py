@@ -18,6 +18,8 @@ from tism_scan.plan import ScanPlan
 from tism_scan.store import ScoreStore
 
 SOURCES = sorted(Path(package.__file__).parent.rglob("*.py"))
+# These run another program, given as a list of words: a Python of our own, and npm.
+RUN_PROGRAMS = ("pybigwig.py", "igv_js.py")
 ESCAPES = ["../../x", "a/b", ".", "..", "/tmp/x", "~", "$(touch x)", "-rf", "x;y", "a\\b"]
 
 
@@ -30,8 +32,9 @@ def test_no_module_runs_code_from_a_file_or_a_shell(path):
     for call in calls_in(path):
         name, keywords = ast.unparse(call.func), {keyword.arg: keyword.value for keyword in call.keywords}
         assert name not in ("eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads")
-        assert name.partition(".")[0] not in ("subprocess", "shlex.os")
         assert "shell" not in keywords
+        if name.partition(".")[0] == "subprocess":
+            assert path.name in RUN_PROGRAMS
         if name == "torch.load":
             assert ast.unparse(keywords["weights_only"]) == "True"
         if name in ("np.load", "numpy.load"):
@@ -104,7 +107,7 @@ def test_run_on_a_genome_with_odd_names_stays_in_its_folder(tmp_path):
     assert tism_scan(*locus, cwd=work).returncode == 0
     outside = {path for path in tmp_path.rglob("*") if path.is_file() and work / "out" not in path.parents}
     assert {path.name for path in outside} == {"genome.fa", "genome.fa.fai", "names.txt"}
-    assert len(list((work / "out/bw").iterdir())) == 4
+    assert len(list((work / "out/bw").glob("*.bw"))) == 4
 
 
 def test_ray_that_is_started_here_has_no_dashboard():

@@ -143,9 +143,7 @@ class ActorPool:
         return len(self._owners)
 
     def grow(self, n_useful: int) -> None:
-        """Start actors until there are as many as fit, and are of use; ask the cluster for room for more."""
-        if self.options.max_actors:
-            self._demand.ask(min(self.options.max_actors, n_useful))
+        """Start actors until there are as many as fit, and are of use."""
         n_actors = len(self.ready) + len(self._starting)
         if n_actors and time.monotonic() < self._paused_until:
             return
@@ -163,11 +161,12 @@ class ActorPool:
         """Have an actor not publish a block that another one has published."""
         self._abandoning.append(actor.handle.abandon.remote(block))
 
-    def shrink(self, n_useful: int) -> None:
-        """End actors that have long had nothing to do, so that a cluster that asks for it may shrink."""
-        n_spare = len(self.ready) - n_useful
-        if not self.options.max_actors or n_spare <= 0:
+    def fit_cluster(self, n_useful: int) -> None:
+        """Have a cluster that scales hold as many actors as are of use, and end those that are not."""
+        if not self.options.max_actors:
             return
+        self._demand.ask(min(self.options.max_actors, n_useful))
+        n_spare = max(0, len(self.ready) - n_useful)
         now = time.monotonic()
         idle = [actor for actor in self.ready if not actor.in_flight and now - actor.busy_until > IDLE_S]
         for actor in idle[:n_spare]:

@@ -280,7 +280,7 @@ class _Loop:
                     if block is not None:
                         self.stragglers.give(block)
                         self.pool.submit(actor, block)
-        self.pool.shrink(n_useful=self._n_left())
+        self.pool.fit_cluster(n_useful=self._n_left())
 
     def _next_block(self, actor: Actor) -> Block | None:
         """Return the block to be computed next, a suspect only for an actor that has nothing else."""

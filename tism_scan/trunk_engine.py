@@ -11,6 +11,7 @@ positions, need not compute each window by itself:
 
 import logging
 import os
+from functools import cache
 
 import numpy as np
 import torch
@@ -70,11 +71,22 @@ def make_engine(
     PlanError
         If the device does not know the scoring's precision.
     """
-    reason = why_not_shared(model, scoring)
-    if reason is not None:
-        log.warning("windows are computed one by one, which is slower: %s", reason)
+    if not is_shared(model, scoring):
         return WindowEngine(model, scoring, batch_size=batch_size, device=device)
     return TrunkEngine(model, scoring, windows_per_slab=batch_size, device=device, memory_gb=memory_gb)
+
+
+def is_shared(model: nn.Module, scoring: Scoring) -> bool:
+    """Return whether the trunk engine computes a scoring with a model; if not, the log says why, once."""
+    reason = why_not_shared(model, scoring)
+    if reason is not None:
+        _warn_once(reason)
+    return reason is None
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    log.warning("windows are computed one by one, which is slower: %s", reason)
 
 
 def why_not_shared(model: nn.Module, scoring: Scoring) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import random_sequence
+from sequences import random_sequence
 
 from faults.helpers import TESTS, driver_environment, objects_of
 from tism_scan.beluga import load_beluga, weights_digest

@@ -37,21 +37,23 @@ def lines_of_log(store):
 
 
 def repeated_without_reason(lines, depth=2):
-    """Return the blocks that were begun twice although no kill came between while they were in flight.
+    """Return the blocks that were computed again although they were done, and not in flight at any kill.
 
     A block is in flight when something is killed if it is among the last two that its process has begun:
-    the driver may not have heard yet that it is done.
+    the driver may not have heard yet that it is done. Without a kill, only a block that is not done may have
+    a second worker, when it is late at the end of a scan.
     """
     last_of_process = collections.defaultdict(lambda: collections.deque(maxlen=depth))
-    excused, begun, repeated = set(), set(), []
+    excused, done, repeated = set(), set(), []
     for event, block, process, *_ in lines:
         if event == "kill":
             excused |= {block for blocks in last_of_process.values() for block in blocks}
-        elif event == "begin":
-            if block in begun and block not in excused:
+        elif event == "done":
+            done.add(block)
+        else:
+            if block in done and block not in excused:
                 repeated.append(block)
             excused.discard(block)
-            begun.add(block)
             last_of_process[process].append(block)
     return repeated
 

@@ -69,8 +69,8 @@ def test_link_between_two_hosts_may_be_cut_and_restored(hosts, scan, tmp_path, s
             restore.start()
             began = time.monotonic()
             output, errors = driver.communicate(timeout=240)
-            restore.join()
             print(f"cut for {cut_s} s, ended {time.monotonic() - began:.0f} s later")  # noqa: T201
+            restore.join()
         assert driver.returncode == 0, errors
         assert '"failed": {}' in output
         assert list(store.pending()) == []

@@ -11,10 +11,11 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from faults.helpers import driver_environment, lines_of_log, objects_of, repeated_without_reason, wait_until
+from tism_scan.scan import finish
 from tism_scan.store import ScoreStore
 from tism_scan.verify import verify_store
 
-KILLS = {False: 3, True: 100}
+KILLS = {False: 2, True: 100}
 LONGEST_WAIT_S = 2.5
 
 
@@ -54,8 +55,7 @@ def test_scan_that_is_killed_at_random_ends_with_the_bits_of_one_that_is_not(
         assert store.ledger.failures() == []
         assert repeated_without_reason(lines_of_log(store)) == []
         assert verify_store(store.path, full=True).is_sound
-        driver = start_driver(store.path, "faults.workers:LoggingWorker", address=cluster.address)
-        assert driver.wait(120) == 0
+        assert finish(store)  # the last driver may have been killed between its last block and this
         assert objects_of(store.path) == scan.objects
     record_property("kills", counts)
     print(f"{n_kills} kills ({counts}) in {n_scans} scans")  # noqa: T201  # the figure that is reported

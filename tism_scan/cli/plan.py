@@ -1,12 +1,14 @@
 """``tism-scan plan``: what a scan will take, before it is begun."""
 
+import copy
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tism_scan.cli.console import base_count, duration, progress_bar, say
-from tism_scan.cli.place_options import STORE
+from tism_scan.cli.run import command as run
 from tism_scan.cli.scan_options import ScanRequest, scan_options
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 @click.command(name="plan")
 @scan_options
-@click.option("--out", type=STORE, help="Ignored, so that the command line of `run` can be pasted.")
 @click.option(
     "--gpus",
     type=click.IntRange(1),
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bool, **options: Any) -> int:
     """Tell what `run` with the same options will take: windows, arithmetic, hours, and bytes on disk.
 
-    Counts the windows in the genome, and scores a sample of it.
+    Counts the windows in the genome, and scores a sample of it. The command line of `run` can be pasted: its
+    other options are taken, and change nothing here.
     """
     from tism_scan.cli.model_options import check_device
     from tism_scan.estimate import estimate
@@ -55,6 +57,19 @@ def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bo
     else:
         _report(result, plan, engine, gpus, is_measured=bases_per_s is None)
     return 0
+
+
+def _idle_options() -> Iterator[click.Parameter]:
+    """Yield the other options of `run`, which are taken, not shown, and not used."""
+    own = {parameter.name for parameter in command.params}
+    for parameter in run.params:
+        if isinstance(parameter, click.Option) and parameter.name not in own:
+            idle = copy.copy(parameter)
+            idle.hidden, idle.required, idle.expose_value = True, False, False
+            yield idle
+
+
+command.params += list(_idle_options())
 
 
 def _count(genome: "Genome", plan: "ScanPlan") -> "Work":

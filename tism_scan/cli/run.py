@@ -137,8 +137,18 @@ def provenance() -> dict[str, str]:
 
     packages = ("tism-scan", "torch", "numpy", "zarr", "ray", "pyfaidx")
     versions = {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
-    typed = [word for word in sys.argv[1:] if word not in ("--overwrite", "--yes", "--break-lock")]
+    once = ("--overwrite", "--yes", "--break-lock")
+    typed = [_without_secret(word) for word in sys.argv[1:] if word not in once]
     return versions | {"command": shlex.join(["tism-scan", *typed]), "folder": str(Path.cwd())}
+
+
+def _without_secret(word: str) -> str:
+    """Return what was typed; of a URL, without a password and the query, which may be a signature."""
+    scheme, is_url, rest = word.partition("://")
+    if not is_url:
+        return word
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _warn_of_other_versions(store: "ScoreStore") -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 
-from tism_scan.bigwig import BigWigSummary, writers_that_fit
+from tism_scan.bigwig import BigWigSummary, remove_leftovers, writers_that_fit
 from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.track_file import TrackFile
 from tism_scan.store import ScoreStore
@@ -108,6 +108,9 @@ def _at_once(
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
+            # A process that Ctrl-C met as it started breaks the pool, which then ends the others at once.
+            for file in files.values():
+                remove_leftovers(file.path)
             raise
 
 
