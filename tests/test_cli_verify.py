@@ -111,7 +111,7 @@ def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_
         text=True,
         env=os.environ | {"COLUMNS": "200"},
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while not list(out.glob(".scan/done/*")) and time.monotonic() < deadline:
             time.sleep(0.05)
         began = time.monotonic()
