@@ -268,6 +268,16 @@ def _int(value: int | tuple[int, ...]) -> int:
     return value[0] if isinstance(value, tuple) else value
 
 
+def first_linear(head: nn.Module) -> tuple[nn.Linear | None, nn.Module]:
+    """Return the linear layer on all positions that a head begins with, or None, and the rest of it."""
+    modules = (
+        [each for each in head if not isinstance(each, nn.Dropout)] if isinstance(head, nn.Sequential) else []
+    )
+    if len(modules) > 1 and isinstance(modules[0], nn.Flatten) and isinstance(modules[1], nn.Linear):
+        return modules[1], nn.Sequential(*modules[2:])
+    return None, head
+
+
 def total_stride(layers: list[Layer]) -> int:
     """Return the distance, in bp, between a trunk's positions."""
     stride = 1

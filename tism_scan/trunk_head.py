@@ -9,7 +9,7 @@ from torch.nn import functional
 from tism_scan.engine import module_flop, track_output
 from tism_scan.plan import Scoring
 from tism_scan.tracks import Track
-from tism_scan.trunk import Passes, Span
+from tism_scan.trunk import Passes, Span, first_linear
 
 
 class TrunkHead:
@@ -33,13 +33,10 @@ class TrunkHead:
     def __init__(
         self, head: nn.Module, n_positions: int, span: Span, scoring: Scoring, passes: Passes
     ) -> None:
-        self.head, self.span, self.scoring, self.passes = head, span, scoring, passes
-        modules = (
-            [m for m in head if not isinstance(m, nn.Dropout)] if isinstance(head, nn.Sequential) else []
-        )
+        self.span, self.scoring, self.passes = span, scoring, passes
+        linear, self.rest = first_linear(head)
         self.first: Product | None = None
-        if len(modules) > 1 and isinstance(modules[0], nn.Flatten) and isinstance(modules[1], nn.Linear):
-            linear, self.rest = modules[1], nn.Sequential(*modules[2:])
+        if linear is not None:
             # (hidden, positions, C), as windows lie in memory.
             weight = linear.weight.view(len(linear.weight), -1, n_positions).transpose(1, 2)
             self.n_channels = weight.shape[2]
@@ -63,14 +60,14 @@ class TrunkHead:
             Features of any window.
         """
         if self.first is None:
-            return module_flop(self.head, windows)
+            return module_flop(self.rest, windows)
         forward, backward = module_flop(self.rest, self.first(windows.transpose(1, 2).flatten(1)).float())
         return self.first.flop + forward, self.to_span.flop + backward
 
     def gradient(self, windows: Tensor, tracks: Sequence[Track]) -> Tensor:
         """Return the gradient of each track, (N, T, len, C), of windows' features, (N, C, positions)."""
         if self.first is None:
-            gradients = self._track_gradients(self.head, windows.float(), tracks)
+            gradients = self._track_gradients(self.rest, windows.float(), tracks)
             return gradients[..., slice(*self.span)].transpose(2, 3).to(self.passes.backward)
         hidden = self.first(windows.transpose(1, 2).flatten(1)).float()
         gradients = self._track_gradients(self.rest, hidden, tracks)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tism_scan.trunk import Layer, Passes, trunk_layers
+from tism_scan.trunk import Layer, Passes, first_linear, trunk_layers
 
 # Below so many positions there is little to gain, and whole passes are rounded as those of other tools.
 LEAST_POSITIONS = 32
@@ -43,7 +43,7 @@ class Nearby:
 
     def __init__(self, layers: list[Layer], head: nn.Module, read: Read) -> None:
         self.layers, self.read = layers, read
-        self.linear, self.rest = _first_linear(head)
+        self.linear, self.rest = first_linear(head)
 
     def effects(self, x: Tensor, channels: Tensor, positions: Tensor, batch_size: int) -> Iterator[Tensor]:
         """Yield the effects (n, T) of substitutions in one sequence, (1, 4, L), batch by batch.
@@ -119,16 +119,6 @@ def nearby(model: nn.Module, x: Tensor, read: Read, outputs: Tensor) -> Nearby |
     if again.shape != outputs.shape or not torch.allclose(again, outputs, rtol=1e-4, atol=1e-4 * scale):
         return None
     return Nearby(layers, head, read)
-
-
-def _first_linear(head: nn.Module) -> tuple[nn.Linear | None, nn.Module]:
-    """Return the linear layer on all positions that a head begins with, or None, and the rest of it."""
-    modules = (
-        [each for each in head if not isinstance(each, nn.Dropout)] if isinstance(head, nn.Sequential) else []
-    )
-    if len(modules) > 1 and isinstance(modules[0], nn.Flatten) and isinstance(modules[1], nn.Linear):
-        return modules[1], nn.Sequential(*modules[2:])
-    return None, head
 
 
 def _widened(whole: Tensor, strips: Tensor, starts: Tensor, firsts: Tensor, width: int) -> Tensor:
