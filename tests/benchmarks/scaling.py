@@ -1,11 +1,14 @@
 """How a scan scales: with actors for real, with simulated GPUs, and on paper.
 
-    python tests/benchmarks/scaling.py real [--repeats 3] [--stride 64]
+    python tests/benchmarks/scaling.py real [--repeats 3] [--blocks 40] [--model beluga]
     python tests/benchmarks/scaling.py simulated [--actors 1,8,64,256] [--block-s 0.67] [--seats 1]
     python tests/benchmarks/scaling.py paper [--flop-per-s 3.3e13] [--dollars-per-hour 4]
 
-real: the demo's model and genome, one thread an actor, two actors against one; it wants two idle cores.
-Efficiency is half the ratio of the rates, each from the moment when all actors are ready to the last block.
+real: one thread an actor, two actors against one; it wants two idle cores. Efficiency is half the ratio of
+the rates, each from the moment when all actors are ready to the last block. The rival is "bare": the same
+engine on the same blocks in one and in two processes, without Ray or a store, which is what the machine
+allows. The model is full Beluga of random weights with one track, or, to see what small blocks cost, the
+demo's with six.
 
 simulated: actors that sleep for as long as a GPU would need for a block. All else is the scan's own: its
 pending blocks, its loop, its actors. Each is a process, or, where a machine does not hold hundreds of them,
@@ -18,6 +21,7 @@ paper: what hg38 takes on 1, 8 and 64 GPUs, from stated rates.
 import argparse
 import json
 import logging
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -25,9 +29,11 @@ import threading
 import time
 from dataclasses import dataclass
 from importlib.resources import files
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 
 from tism_scan.tiling import Block
@@ -73,40 +79,103 @@ class Watch:
         return (self.last[1] - self.began[1]) / (self.last[0] - self.began[0])
 
 
-def real(arguments: argparse.Namespace) -> dict:
-    """Return the rates of one and of two actors, and the efficiency."""
-    from tism_scan.beluga import load_beluga, weights_digest
-    from tism_scan.demo.genome import make_genome, write_fasta
+def make_scan(folder: Path, model_name: str, n_blocks: int):
+    """Write a genome and weights, and return their paths and a plan of as many equal blocks."""
+    import torch
+
+    from tism_scan.alphabet import decode
+    from tism_scan.beluga import load_beluga, random_beluga, weights_digest
     from tism_scan.genome import Genome
     from tism_scan.plan import ScanPlan, Scoring
-    from tism_scan.ray_scan import RayOptions, scan_on_ray
-    from tism_scan.store import ScoreStore
     from tism_scan.tracks import Track
 
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_fasta(folder / "genome.fa", make_genome())
+    genome_path, weights, block_bp = folder / "genome.fa", folder / "weights.pth", 1 << 14
+    codes = np.random.default_rng(0).integers(0, 4, n_blocks * block_bp).astype(np.uint8)
+    genome_path.write_text(f">chr1\n{decode(codes)}\n")
+    if model_name == "beluga":
+        torch.save(random_beluga().published_state_dict(), weights)
+        scoring = Scoring((Track("0", (0,), (1.0,)),), 2000)
+    else:
         weights = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
-        with Genome(folder / "genome.fa") as genome:
-            chroms, digest = dict(genome.chroms), genome.digest()
-        # The small model would be done with a block in less time than it takes to write it; a real one is
-        # not, so it is given more to do.
         tracks = tuple(Track(str(i), (i,), (1.0,)) for i in range(6))
-        scoring = Scoring(tracks, load_beluga(weights).input_bp, arguments.stride, strands="both")
-        wanted = {chrom: ((0, length),) for chrom, length in chroms.items()}
-        plan = ScanPlan(scoring, digest, weights_digest(weights), chroms, wanted, 1 << 14)
-        for i in range(arguments.repeats):
-            for n_actors in rates:
-                watch = Watch(n_actors)
-                store = ScoreStore.create(folder / f"{i}.{n_actors}.zarr", plan)
-                options = RayOptions(n_actors=n_actors, n_cpus=n_actors)
-                scan_on_ray(store, folder / "genome.fa", weights, options=options, on_progress=watch)
-                rates[n_actors].append(watch.rate())
-                print(f"{n_actors} actors: {rates[n_actors][-1]:,.0f} bases/s", flush=True)
-    one, two = (statistics.median(rates[n]) for n in (1, 2))
-    efficiency = two / one / 2
-    print(f"median: {one:,.0f} and {two:,.0f} bases/s, efficiency {efficiency:.3f}")
+        scoring = Scoring(tracks, load_beluga(weights).input_bp, stride=64, strands="both")
+    with Genome(genome_path) as genome:
+        chroms, digest = dict(genome.chroms), genome.digest()
+    wanted = {chrom: ((0, length),) for chrom, length in chroms.items()}
+    return genome_path, weights, ScanPlan(scoring, digest, weights_digest(weights), chroms, wanted, block_bp)
+
+
+def compute_bare(genome_path: Path, weights: Path, plan, blocks: list[Block], together: Barrier) -> None:
+    """Compute blocks with one thread, when all others are ready to, and keep nothing."""
+    import torch
+
+    from tism_scan.beluga import load_beluga
+    from tism_scan.genome import Genome
+    from tism_scan.scan import fetch_block, score_block
+    from tism_scan.trunk_engine import make_engine
+
+    torch.set_num_threads(1)
+    with Genome(genome_path) as genome:
+        engine = make_engine(load_beluga(weights), plan.scoring)
+        together.wait()
+        for block in blocks:
+            score_block(engine, plan, fetch_block(genome, plan, block))
+        together.wait()
+
+
+def bare_rate(genome_path: Path, weights: Path, plan, n_processes: int) -> float:
+    """Return bases each second of processes that share the blocks out, without Ray or a store."""
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(n_processes + 1)
+    blocks = list(plan.all_blocks())
+    shares = [blocks[i::n_processes] for i in range(n_processes)]
+    processes = [
+        context.Process(target=compute_bare, args=(genome_path, weights, plan, share, together))
+        for share in shares
+    ]
+    for process in processes:
+        process.start()
+    together.wait()
+    began = time.perf_counter()
+    together.wait()
+    seconds = time.perf_counter() - began
+    for process in processes:
+        process.join()
+    return plan.n_wanted / seconds
+
+
+def scan_rate(genome_path: Path, weights: Path, plan, n_actors: int) -> float:
+    """Return bases each second of a scan on Ray, from when all actors are ready to the last block."""
+    from tism_scan.ray_scan import RayOptions, scan_on_ray
+    from tism_scan.store import ScoreStore
+
+    watch = Watch(n_actors)
+    with tempfile.TemporaryDirectory() as folder:
+        store = ScoreStore.create(Path(folder) / "scores.zarr", plan)
+        options = RayOptions(n_actors=n_actors, n_cpus=n_actors)
+        scan_on_ray(store, genome_path, weights, options=options, on_progress=watch)
+    return watch.rate()
+
+
+def real(arguments: argparse.Namespace) -> dict:
+    """Return the rates of one and of two, with Ray and without, and their efficiencies."""
+    rates: dict[str, dict[int, list[float]]] = {kind: {1: [], 2: []} for kind in ("scan", "bare")}
+    with tempfile.TemporaryDirectory() as name:
+        scan = make_scan(Path(name), arguments.model, arguments.blocks)
+        for _ in range(arguments.repeats):
+            for kind, rate in (("scan", scan_rate), ("bare", bare_rate)):
+                for n in (1, 2):
+                    rates[kind][n].append(rate(*scan, n))
+                    print(f"{kind} {n}: {rates[kind][n][-1]:,.0f} bases/s", flush=True)
+    efficiency = {}
+    for kind, of_kind in rates.items():
+        one, two = (statistics.median(of_kind[n]) for n in (1, 2))
+        pairs = [two / one / 2 for one, two in zip(of_kind[1], of_kind[2], strict=True)]
+        efficiency[kind] = two / one / 2
+        print(
+            f"{kind}, median: {one:,.0f} and {two:,.0f} bases/s, efficiency {efficiency[kind]:.3f} "
+            f"({min(pairs):.3f} to {max(pairs):.3f})"
+        )
     return {"bases_per_s": rates, "efficiency": efficiency}
 
 
@@ -306,7 +375,8 @@ def main() -> None:
         kind.add_argument("--json", type=Path)
         if act is real:
             kind.add_argument("--repeats", type=int, default=3)
-            kind.add_argument("--stride", type=int, default=64)
+            kind.add_argument("--blocks", type=int, default=40)
+            kind.add_argument("--model", choices=("beluga", "demo"), default="beluga")
         elif act is simulated:
             kind.add_argument("--actors", default="1,8,64")
             kind.add_argument("--block-s", type=float, default=0.67)
