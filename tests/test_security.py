@@ -113,11 +113,11 @@ def test_run_on_a_genome_with_odd_names_stays_in_its_folder(tmp_path):
 def test_ray_that_is_started_here_has_no_dashboard():
     """The dashboard's job interface runs what it is sent."""
     with connected(RayOptions(n_cpus=1)):
+        names = {child.pid: child.name() for child in psutil.Process().children(recursive=True)}
         listening = [
-            (connection.laddr, child.name())
-            for child in psutil.Process().children(recursive=True)
-            for connection in child.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
+            (connection.laddr, names[connection.pid])
+            for connection in psutil.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN and connection.pid in names
         ]
     assert listening
     assert not [(port, name) for (_, port), name in listening if port == 8265 or "ashboard" in name]
