@@ -84,10 +84,10 @@ class ScanRequest:
         TismScanError
             If the input cannot be used.
         """
-        from tism_scan.intervals import wanted_spans
         from tism_scan.models import window_bp
         from tism_scan.plan import ScanPlan
         from tism_scan.trunk_engine import warn_if_not_shared
+        from tism_scan.wanted import wanted_spans
 
         chroms = {chrom: length for chrom, length in genome.chroms.items() if length}
         wanted = wanted_spans(
