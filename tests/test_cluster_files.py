@@ -307,8 +307,8 @@ def test_job_stops_itself_if_no_retry_can_mend_it(manifest, tmp_path, code, aske
         (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
     spec = manifest["RayJob"]["spec"]
-    # The operator puts the command into a shell of the submitter's; `ray job submit` quotes what arrives there,
-    # and another shell carries that out.
+    # The operator puts the command into a shell of the submitter's; `ray job submit` quotes what arrives
+    # there, and another shell carries that out.
     submitted = shlex.join(shlex.split(spec["entrypoint"]))
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "FOLDER": str(tmp_path), "CODE": str(code)}
     run = subprocess.run(["bash", "-c", submitted], env=environment, cwd=tmp_path)
