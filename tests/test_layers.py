@@ -17,8 +17,8 @@ ROOT = Path(tism_scan.__file__).parent
 ROWS = [
     ["errors"],
     ["alphabet", "intervals", "targets", "tracks", "places"],
-    ["tiling", "genome", "beluga", "buckets", "staging", "trunk", "web"],
-    ["attribution", "object_storage"],
+    ["bed", "spans", "tiling", "genome", "beluga", "buckets", "staging", "trunk", "web"],
+    ["attribution", "object_storage", "wanted"],
     ["folder", "local_copies"],
     ["plan", "models", "publishing", "demand", "metrics"],
     ["trunk_cost", "engine", "ledger", "methods", "order", "stragglers"],
@@ -31,6 +31,7 @@ ROWS = [
     ["nodes", "verify"],
     ["cluster"],
     ["actors", "browser_export", "seqlet_files"],
+    ["feeding"],
     ["ray_scan"],
     ["demo"],
     ["cli"],

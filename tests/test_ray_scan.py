@@ -1,14 +1,9 @@
-import collections
 import contextlib
 import functools
-import itertools
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 
@@ -18,22 +13,20 @@ import pytest
 import ray
 import ray_workers
 import torch
+from drivers import starting_drivers
+from file_scans import plan_of_files, scan_alone
 from scan_models import plan_of
 from sequences import random_sequence
+from stored import assert_equal_to_the_bit, scores_in
 
-from tism_scan import ray_scan
-from tism_scan.actors import Actor, Failed, Finished, Lost
-from tism_scan.beluga import load_beluga, weights_digest
+from tism_scan import feeding, ray_scan
 from tism_scan.errors import LeaseError, ScanError, StorageFullError
 from tism_scan.genome import Genome
 from tism_scan.lease import Lease, current_owner
-from tism_scan.plan import ScanPlan, Scoring
+from tism_scan.plan import Scoring
 from tism_scan.ray_scan import RayOptions, scan_on_ray
-from tism_scan.scan import BlockReport, scan_serially
 from tism_scan.store import ScoreStore
-from tism_scan.stragglers import Stragglers
 from tism_scan.tracks import Track
-from tism_scan.trunk_engine import make_engine
 
 N_BLOCKS = 10
 BELUGA_BP = 6_000
@@ -86,11 +79,7 @@ def beluga_genome(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def beluga_plan(beluga_genome, narrow_beluga_weights):
-    with Genome(beluga_genome) as genome:
-        chroms = dict(genome.chroms)
-        digests = genome.digest(), weights_digest(narrow_beluga_weights)
-    wanted = {chrom: ((0, length),) for chrom, length in chroms.items()}
-    return ScanPlan(Scoring(BELUGA_TRACKS, 2000, 256), *digests, chroms, wanted, 512)
+    return plan_of_files(beluga_genome, narrow_beluga_weights, Scoring(BELUGA_TRACKS, 2000, 256), 512)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +88,7 @@ def serial_scores(beluga_genome, beluga_plan, narrow_beluga_weights, tmp_path_fa
     store = ScoreStore.create(tmp_path_factory.mktemp("serial") / "scores.zarr", beluga_plan)
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with Genome(beluga_genome) as genome:
-        scan_serially(genome, make_engine(load_beluga(narrow_beluga_weights), beluga_plan.scoring), store)
+    scan_alone(store, beluga_genome, narrow_beluga_weights)
     torch.set_num_threads(n_threads)
     return scores_in(store)
 
@@ -118,41 +106,8 @@ def beluga_scan(cluster, beluga_store, beluga_genome, narrow_beluga_weights):
 @pytest.fixture
 def start_driver(beluga_store, beluga_genome, narrow_beluga_weights):
     """Return a function that starts a scan in a process of its own, with a Ray of its own."""
-    started = []
-
-    def start(worker_class="SlowBelugaWorker"):
-        command = [sys.executable, str(Path(__file__).with_name("ray_driver.py")), str(beluga_store.path)]
-        command += [str(beluga_genome), str(narrow_beluga_weights), worker_class, "2"]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        environment |= {"RAY_AUTH_MODE": "disabled"}
-        driver = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env=environment,
-        )
-        started.append(driver)
-        return driver
-
-    yield start
-    for driver in started:
-        if driver.poll() is None:
-            driver.kill()
-        driver.communicate()
-
-
-def scores_in(store):
-    return {
-        chrom: np.stack([store.read(chrom, 0, length, i) for i in range(len(store.plan.scoring.tracks))])
-        for chrom, length in store.plan.chroms.items()
-    }
-
-
-def assert_equal_to_the_bit(store, expected):
-    for chrom, scores in scores_in(store).items():
-        np.testing.assert_array_equal(scores.view(np.uint32), expected[chrom].view(np.uint32))
+    with starting_drivers(beluga_genome, narrow_beluga_weights) as start:
+        yield functools.partial(start, beluga_store.path)
 
 
 def attempts(scan):
@@ -360,7 +315,7 @@ def test_signal_lets_the_blocks_in_flight_finish_and_the_rest_stays_pending(quic
 
 
 def test_block_in_flight_for_too_long_is_dropped_after_a_signal(quick, monkeypatch):
-    monkeypatch.setattr(ray_scan, "DRAIN_S", 1.0)
+    monkeypatch.setattr(feeding, "DRAIN_S", 1.0)
     progress = quick(
         ray_workers.SleepyWorker, on_progress=once(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
     )
@@ -391,7 +346,7 @@ def test_signal_after_the_last_block_is_no_stop(quick):
 def test_killed_driver_leaves_a_store_that_resumes_to_the_same_bits(
     start_driver, beluga_scan, beluga_store, serial_scores
 ):
-    driver = start_driver()
+    driver = start_driver("SlowBelugaWorker")
     wait_until_blocks_are_done(driver, 4)
     children = processes_below(driver.pid)
     names = {child: child.name() for child in children}
@@ -431,200 +386,3 @@ def test_signalled_driver_ends_cleanly_and_quietly_and_leaves_nothing_running(
     assert 0 < len(list(beluga_store.pending())) < 14
     assert (beluga_store.path.parent / "died").exists() == (worker_class == "MortalBelugaWorker")
     assert are_gone(children)
-
-
-class FakePool:
-    """Answers each block as told: None for a block that is done, else what became of it."""
-
-    def __init__(self, answer, n_actors=1):
-        self.answer, self.ready = answer, [Actor(i, f"actor {i}") for i in range(n_actors)]
-        self.asked, self.abandoned = [], []
-
-    @property
-    def n_in_flight(self):
-        return sum(len(actor.in_flight) for actor in self.ready)
-
-    def grow(self, n_useful):
-        pass
-
-    def fit_cluster(self, n_useful):
-        pass
-
-    def abandon(self, actor, block):
-        self.abandoned.append((actor.handle, block.i_block))
-
-    def submit(self, actor, block):
-        self.asked.append(block.i_block)
-        actor.in_flight[block] = block
-
-    def wait(self, timeout_s):
-        actor = next(actor for actor in self.ready if actor.in_flight)
-        together = tuple(actor.in_flight.values())
-        event = self.answer(actor, together)
-        if isinstance(event, Lost):
-            actor.in_flight.clear()
-        else:
-            del actor.in_flight[event.block]
-        return event
-
-
-@pytest.fixture
-def feed(tmp_path):
-    """Return a function that feeds ten blocks to a pool and returns how it went."""
-    scoring = Scoring((Track("a", (0,), (1.0,)),), 24, 6)
-    store = ScoreStore.create(
-        tmp_path / "fed.zarr", plan_of(scoring, {"c": np.zeros(60, np.uint8)}, block_bp=6)
-    )
-
-    def run(pool):
-        progress = ray_scan.Progress(n_blocks_total=N_BLOCKS)
-        ray_scan._Loop(pool, store.pending(), store, threading.Event(), progress, lambda _: None).run()
-        return progress
-
-    return run
-
-
-def finished(block):
-    return Finished(block, BlockReport(block, len(block), 0.1))
-
-
-def test_block_whose_node_is_lost_is_not_blamed(feed):
-    n_lost = itertools.count(1)
-
-    def lose_ten_times(actor, together):
-        if together[0].i_block == 2 and next(n_lost) <= 10:
-            return Lost(together, "its node has died", True)
-        return finished(together[0])
-
-    progress = feed(FakePool(lose_ten_times))
-    assert progress.n_blocks == N_BLOCKS
-    assert not progress.failed
-
-
-def test_block_that_is_lost_with_every_node_is_given_up_in_the_end(feed):
-    def lose_block_2(actor, together):
-        if any(block.i_block == 2 for block in together):
-            return Lost(together, "its node has died", True)
-        return finished(together[0])
-
-    pool = FakePool(lose_block_2)
-    progress = feed(pool)
-    assert "c:13-18" in progress.failed
-    assert pool.asked.count(2) == ray_scan.MAX_LOSSES
-
-
-def test_suspects_are_computed_alone(feed):
-    companies = []
-
-    def lose_block_2(actor, together):
-        if any(block.i_block == 2 for block in together):
-            companies.append([block.i_block for block in together])
-            return Lost(together, "died", False)
-        return finished(together[0])
-
-    progress = feed(FakePool(lose_block_2))
-    assert list(progress.failed) == ["c:13-18"]
-    assert companies == [[1, 2], [2], [2], [2]] or companies == [[2, 3], [2], [2], [2]]
-
-
-def test_failed_block_goes_to_another_actor(feed):
-    tried_on = []
-
-    def fail_block_2(actor, together):
-        if together[0].i_block == 2:
-            tried_on.append(actor.handle)
-            return Failed(together[0], actor, ScanError("no such luck"))
-        return finished(together[0])
-
-    feed(FakePool(fail_block_2, n_actors=2))
-    assert tried_on[0] != tried_on[1] != tried_on[2]
-
-
-class RacingPool(FakePool):
-    """Two actors on a clock of its own: the second never answers its first block until it is abandoned."""
-
-    def __init__(self, clock, *, loser_end=None):
-        super().__init__(None, n_actors=2)
-        self.clock, self.loser_end = clock, loser_end
-
-    def wait(self, timeout_s):
-        self.clock.now += 1.0
-        fast, slow = self.ready[0], self.ready[-1]
-        if fast.in_flight:
-            block = next(iter(fast.in_flight.values()))
-            del fast.in_flight[block]
-            return Finished(block, BlockReport(block, len(block), 0.1), fast)
-        if self.loser_end is not None and self.abandoned:
-            return self.loser_end(slow)
-        return None
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(ray_scan, "Stragglers", functools.partial(Stragglers, clock))
-    return clock
-
-
-def test_last_blocks_of_a_slow_actor_are_computed_by_another_and_not_waited_for(feed, clock):
-    pool = RacingPool(clock)
-    progress = feed(pool)
-    assert progress.n_blocks == N_BLOCKS
-    slow = [block.i_block for block in pool.ready[1].in_flight.values()]
-    assert sorted(pool.abandoned) == [(1, i_block) for i_block in sorted(slow)]
-    assert len(slow) == 2
-    assert sorted(pool.asked) == sorted([*range(N_BLOCKS), *slow])
-
-
-@pytest.mark.parametrize(
-    "end",
-    [
-        lambda block, actor: Finished(block, BlockReport(block, len(block), 9.0), actor),
-        lambda block, actor: Failed(block, actor, ScanError("no such luck")),
-    ],
-    ids=["finished", "failed"],
-)
-def test_result_that_comes_second_counts_for_nothing(feed, clock, end):
-    def end_first(slow):
-        (i_block,) = {i_block for _, i_block in pool.abandoned} & {b.i_block for b in slow.in_flight}
-        block = next(block for block in slow.in_flight if block.i_block == i_block)
-        del slow.in_flight[block]
-        pool.abandoned.remove((1, i_block))
-        return end(block, slow)
-
-    pool = RacingPool(clock, loser_end=end_first)
-    progress = feed(pool)
-    assert progress.n_blocks == N_BLOCKS
-    assert not progress.failed
-
-
-def test_lost_actor_whose_blocks_another_one_finished_is_no_loss(feed, clock):
-    def lose(slow):
-        blocks = tuple(slow.in_flight.values())
-        slow.in_flight.clear()
-        pool.ready.remove(slow)
-        return Lost(blocks, "its process died", False)
-
-    pool = RacingPool(clock, loser_end=lose)
-    progress = feed(pool)
-    assert progress.n_blocks == N_BLOCKS
-    assert not progress.failed
-    assert max(collections.Counter(pool.asked).values()) == 2
-
-
-def test_no_more_than_two_blocks_are_in_flight_per_actor(feed):
-    most = []
-
-    def watch(actor, together):
-        most.append(len(together))
-        return finished(together[0])
-
-    feed(FakePool(watch, n_actors=3))
-    assert max(most) == 2

@@ -11,13 +11,14 @@ import pytest
 import xarray
 import zarr
 from small_plans import WEIRD_NAMES, publish, random_scores, small_plan
+from stored import marker_of, objects, shard_of
 
 from tism_scan import plan as plan_module
 from tism_scan import store as store_module
 from tism_scan.arrays import encode_shard, node_name, rounded
 from tism_scan.errors import PlanError, StorageFullError, StoreError
 from tism_scan.folder import LocalFolder
-from tism_scan.ledger import DONE, Checksum, ShardAddress
+from tism_scan.ledger import Checksum, ShardAddress
 from tism_scan.store import ScoreStore, checksum_of
 from tism_scan.tiling import Block
 from tism_scan.verify import verify_store
@@ -48,25 +49,6 @@ def store(tmp_path, small_shards):
 
 def first_block(store):
     return next(store.plan.all_blocks())
-
-
-def objects(path):
-    """Return the content of every file of a store, by key, without the record of what is done."""
-    files = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
-    return {key: file.read_bytes() for key, file in files.items() if not key.startswith(".scan/")}
-
-
-def keys_below(store, prefix):
-    return sorted(store.folder.sizes(prefix))
-
-
-def shard_of(store, i_group=0, i_block=0):
-    return store.path / f"chr1/c/{i_group}/{i_block}"
-
-
-def marker_of(store, i_group=0, i_block=0):
-    (key,) = (key for key in keys_below(store, DONE) if key.startswith(f"{DONE}/0.{i_block}.{i_group}."))
-    return store.path / key
 
 
 def truncate(path):

@@ -24,8 +24,8 @@ from tism_scan.attribution.mutagenesis import predict_substitutions
 from tism_scan.engine import default_device
 from tism_scan.errors import InputError, RegionError
 from tism_scan.genome import Genome
-from tism_scan.intervals import Spans
 from tism_scan.models import check_differentiable, window_bp
+from tism_scan.spans import Spans
 from tism_scan.tiling import Lattice
 from tism_scan.tracks import Track
 
@@ -120,7 +120,7 @@ def audit(
     n_windows: int = 50,
     core_bp: int = 256,
     seed: int = 0,
-    spans: Spans | None = None,
+    spans: Mapping[str, Spans] | None = None,
     batch_size: int | None = None,
     device: str | None = None,
     progress: bool | None = None,
@@ -187,7 +187,7 @@ def audit(
 
 
 def sample_windows(
-    genome: Genome, lattice: Lattice, n: int, *, seed: int = 0, spans: Spans | None = None
+    genome: Genome, lattice: Lattice, n: int, *, seed: int = 0, spans: Mapping[str, Spans] | None = None
 ) -> list[tuple[str, int]]:
     """Return chrom and start of windows drawn at random from a genome's lattice, in the genome's order.
 
@@ -201,7 +201,7 @@ def sample_windows(
     seed : int
         The same seed gives the same windows.
     spans : mapping from str to spans, optional
-        As `tism_scan.intervals.wanted_spans` returns them; only cores that overlap these bases are drawn.
+        As `tism_scan.wanted.wanted_spans` returns them; only cores that overlap these bases are drawn.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def sample_windows(
 
 
 def _runs_of_cores(
-    chroms: Mapping[str, int], stride: int, spans: Spans | None
+    chroms: Mapping[str, int], stride: int, spans: Mapping[str, Spans] | None
 ) -> Iterator[tuple[str, range]]:
     """Yield chrom and indices of the whole cores that overlap the spans, each core once."""
     for chrom, length in chroms.items():

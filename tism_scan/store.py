@@ -19,11 +19,11 @@ from zarr.storage import LocalStore, ObjectStore
 from tism_scan.arrays import encode_shard, is_equivalent, is_gathered, metadata_of, node_name
 from tism_scan.errors import PlanError, StoreError
 from tism_scan.folder import Folder, open_folder
-from tism_scan.intervals import overlaps
 from tism_scan.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress
 from tism_scan.object_storage import ObjectFolder
 from tism_scan.places import Place, Url
 from tism_scan.plan import ScanPlan
+from tism_scan.spans import overlaps
 from tism_scan.tiling import Block
 
 MAX_NODE_NAME = 200

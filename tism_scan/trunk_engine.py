@@ -71,17 +71,22 @@ def make_engine(
     PlanError
         If the device does not know the scoring's precision.
     """
-    if not is_shared(model, scoring):
-        return WindowEngine(model, scoring, batch_size=batch_size, device=device)
-    return TrunkEngine(model, scoring, windows_per_slab=batch_size, device=device, memory_gb=memory_gb)
+    try:
+        return TrunkEngine(model, scoring, windows_per_slab=batch_size, device=device, memory_gb=memory_gb)
+    except NotSharedError as refusal:
+        _warn_once(str(refusal))
+    return WindowEngine(model, scoring, batch_size=batch_size, device=device)
 
 
-def is_shared(model: nn.Module, scoring: Scoring) -> bool:
-    """Return whether the trunk engine computes a scoring with a model; if not, the log says why, once."""
+class NotSharedError(ValueError):
+    """The trunk engine cannot compute a scoring with a model."""
+
+
+def warn_if_not_shared(model: nn.Module, scoring: Scoring) -> None:
+    """Let the log say, once, why the trunk engine cannot compute a scoring with a model, if it cannot."""
     reason = why_not_shared(model, scoring)
     if reason is not None:
         _warn_once(reason)
-    return reason is None
 
 
 @cache
@@ -133,10 +138,10 @@ class TrunkEngine(BlockEngine):
 
     Raises
     ------
-    ValueError
+    NotSharedError
         If the model or the stride does not allow it; see `why_not_shared`.
-    PlanError
-        If the device does not know the scoring's precision.
+    ValueError, PlanError
+        As `BlockEngine`.
     """
 
     def __init__(
@@ -150,7 +155,7 @@ class TrunkEngine(BlockEngine):
     ) -> None:
         reason = why_not_shared(model, scoring)
         if reason is not None:
-            raise ValueError(reason)
+            raise NotSharedError(reason)
         super().__init__(
             model, scoring, batch_size=1 if windows_per_slab is None else windows_per_slab, device=device
         )

@@ -41,9 +41,9 @@ def command(
     """
     from tism_scan.audit import audit
     from tism_scan.genome import Genome
-    from tism_scan.intervals import wanted_spans
     from tism_scan.locus_files import check_panels
     from tism_scan.targets import PICTURE_SUFFIXES, check_target
+    from tism_scan.wanted import wanted_spans
 
     if out is not None:
         check_target(out, (".json",))

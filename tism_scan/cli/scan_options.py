@@ -84,10 +84,10 @@ class ScanRequest:
         TismScanError
             If the input cannot be used.
         """
-        from tism_scan.intervals import wanted_spans
         from tism_scan.models import window_bp
         from tism_scan.plan import ScanPlan
-        from tism_scan.trunk_engine import is_shared
+        from tism_scan.trunk_engine import warn_if_not_shared
+        from tism_scan.wanted import wanted_spans
 
         chroms = {chrom: length for chrom, length in genome.chroms.items() if length}
         wanted = wanted_spans(
@@ -100,7 +100,7 @@ class ScanRequest:
         )
         model, tracks = self.model.load()
         scoring = self.scoring.scoring(tracks, window_bp(model), values=self.values, device=self.model.device)
-        is_shared(model, scoring)  # for its warning: what actors log, nobody sees
+        warn_if_not_shared(model, scoring)  # here, since nobody sees what actors log
         name, weights_digest = self.model.source().identity()
         return ScanPlan(
             scoring,
