@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from tism_scan.attribution.model import frozen
 from tism_scan.engine import BlockEngine, WindowEngine
+from tism_scan.layers import Passes
 from tism_scan.plan import Precision, Scoring
-from tism_scan.trunk import Passes, backward, cone, forward, n_positions, total_stride, trunk_layers
+from tism_scan.trunk import backward, cone, forward, n_positions, total_stride, trunk_layers
 from tism_scan.trunk_cost import backward_flop, bytes_per_bp, bytes_per_pair, forward_flop_per_bp
 from tism_scan.trunk_head import TrunkHead
 

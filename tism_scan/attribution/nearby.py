@@ -3,7 +3,7 @@
 Where a model is a head on a trunk of unpadded layers, one base changes a few positions of each layer: those
 that see it. The trunk of the sequence as it is runs once; then each substitution runs through a strip of
 every layer, wide enough for what it changes, with the sequence's own values beside it. As in
-`tism_scan.trunk`, values stand as (..., positions, channels) in memory.
+`tism_scan.layers`, values stand as (..., positions, channels) in memory.
 
 References
 ----------
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tism_scan.trunk import Layer, Passes, first_linear, trunk_layers
+from tism_scan.layers import Layer, Passes
+from tism_scan.trunk import first_linear, trunk_layers
 
 # Below so many positions there is little to gain, and whole passes are rounded as those of other tools.
 LEAST_POSITIONS = 32
