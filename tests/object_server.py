@@ -4,10 +4,13 @@ import contextlib
 import io
 import logging
 import random
+import re
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from email.utils import formatdate, parsedate_to_datetime
 
 import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -29,6 +32,8 @@ class Faults:
     shares : dict of str to float
         How many of the requests have ``errors``, are ``slow``, or have ``lost answers``.
     slow_s : float
+    behind_s : float
+        How far the server's clock is behind this machine's.
     counts : dict of str to int
         How many had.
     """
@@ -37,6 +42,7 @@ class Faults:
     slow_s: float = 0.0
     passes_over_conditions: bool = False
     wrong_credentials: bool = False
+    behind_s: float = 0.0
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     counts: Counter = field(default_factory=Counter)
 
@@ -136,7 +142,7 @@ class ObjectServer:
         # Moto looks and then writes; what is sold as S3 does both at once.
         is_conditional = "HTTP_IF_NONE_MATCH" in environ
         with self._conditional if is_conditional else contextlib.nullcontext():
-            outcome = self._ask(environ, body)
+            outcome = told_later(self._ask(environ, body), faults.behind_s)
         if faults.happens("lost answers"):
             return refusal("500 Internal Server Error", "InternalError")
         return outcome
@@ -147,6 +153,32 @@ class ObjectServer:
         )
         mine, theirs = ("x-amz-meta-", "x-goog-meta-") if is_google(environ) else ("", "")
         return status, [(name.replace(mine, theirs), value) for name, value in headers], b"".join(content)
+
+
+def told_later(outcome, behind_s):
+    """Return an answer with the times that it would have if the server's clock were behind."""
+    status, headers, content = outcome
+
+    def shifted(found):
+        told = datetime.strptime(found[0].decode(), "%Y-%m-%dT%H:%M:%S.%fZ")
+        return (told - timedelta(seconds=behind_s)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")[:-4].encode() + b"Z"
+
+    if behind_s:
+        content = re.sub(rb"(?<=<LastModified>)[^<]+", shifted, content)
+        headers = [
+            (
+                name,
+                formatdate(parsedate_to_datetime(value).timestamp() - behind_s, usegmt=True)
+                if name.lower() == "last-modified"
+                else value,
+            )
+            for name, value in headers
+        ]
+        headers = [
+            (name, str(len(content)) if name.lower() == "content-length" and content else value)
+            for name, value in headers
+        ]
+    return status, headers, content
 
 
 def is_google(environ):

@@ -96,7 +96,7 @@ def commands_in(name):
         lines += re.findall(r"^ *tism-scan run (.*)", text, re.MULTILINE)
     elif name.endswith(".yaml"):
         (job,) = [part for part in yaml.safe_load_all(text) if part["kind"] == "RayJob"]
-        lines = [job["spec"]["entrypoint"]]
+        lines = [job["spec"]["entrypoint"].partition("tism-scan run ")[2]]
     else:
         lines = re.findall(r"tism-scan run (.*)", text)
     return lines
@@ -253,6 +253,7 @@ RAY_JOB = fields(
     metadata=fields(["name"], name=TEXT),
     spec=fields(
         ["entrypoint", "rayClusterSpec"],
+        jobId=TEXT,
         entrypoint=TEXT,
         backoffLimit=NUMBER,
         shutdownAfterJobFinishes=SWITCH,
@@ -293,6 +294,40 @@ def test_job_resumes_on_a_new_cluster_and_leaves_none_behind(manifest):
     assert spec["backoffLimit"] >= 1
     assert spec["shutdownAfterJobFinishes"]
     assert "--retry-failed" in spec["entrypoint"]
+
+
+@pytest.mark.parametrize(("code", "asked_to_stop"), [(0, []), (1, []), (2, ["tism-scan"]), (130, [])])
+def test_job_stops_itself_if_no_retry_can_mend_it(manifest, tmp_path, code, asked_to_stop):
+    programs = {
+        "tism-scan": 'printf "%s\\n" "$@" >"$FOLDER/arguments"; exit "$CODE"',
+        "ray": 'echo "${@: -1}" >>"$FOLDER/stopped"',
+        "sleep": "",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    spec = manifest["RayJob"]["spec"]
+    # The operator puts the command into a shell of the submitter's; `ray job submit` quotes what arrives
+    # there, and another shell carries that out.
+    submitted = shlex.join(shlex.split(spec["entrypoint"]))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "FOLDER": str(tmp_path), "CODE": str(code)}
+    run = subprocess.run(["bash", "-c", submitted], env=environment, cwd=tmp_path)
+    assert run.returncode == code
+    stopped = tmp_path / "stopped"
+    assert (stopped.read_text().split() if stopped.exists() else []) == asked_to_stop
+    assert asked_to_stop in ([], [spec["jobId"]])
+    arguments = (tmp_path / "arguments").read_text().split()
+    assert arguments[0] == "run"
+    assert arguments[arguments.index("--exclude-chroms") + 1] == "*_alt,*_random,chrUn_*"
+
+
+def test_stopped_job_has_the_time_that_blocks_in_flight_get(dockerfile):
+    (wait_s,) = [
+        int(found)
+        for value in values_of(dockerfile, "ENV")
+        for found in re.findall(r"RAY_JOB_STOP_WAIT_TIME_S=(\d+)", value)
+    ]
+    assert wait_s > 30
 
 
 def test_gpu_workers_come_with_the_work_and_no_more_than_the_scan_asks_for(manifest):

@@ -31,6 +31,7 @@ ROWS = [
     ["nodes", "verify"],
     ["cluster"],
     ["actors", "browser_export", "seqlet_files"],
+    ["feeding"],
     ["ray_scan"],
     ["demo"],
     ["cli"],

@@ -1,5 +1,6 @@
 import sys
 import threading
+import time
 import urllib.parse
 
 import numpy as np
@@ -103,6 +104,21 @@ def test_sweep_removes_what_a_broken_off_question_left(folder):
     assert folder.sweep(idle_s=60) == []
     assert folder.sweep(idle_s=0) == [".scan/probe/1"]
     assert list(folder.sizes("")) == ["a"]
+
+
+@pytest.mark.parametrize("behind_s", [-3600, 3600])
+def test_age_of_what_is_swept_is_told_by_the_services_own_clock(folder, server, behind_s):
+    folder.put(".scan/probe/1", b"")
+    with server.failing(behind_s=behind_s):
+        assert folder.sweep(idle_s=60) == []
+        time.sleep(1.5)  # S3 tells whole seconds
+        assert folder.sweep(idle_s=1) == [".scan/probe/1"]
+    assert folder.sizes("") == {}
+
+
+def test_sweep_of_a_clean_folder_is_one_listing(folder, server):
+    assert folder.sweep(idle_s=60) == []
+    assert [method for method, _, _ in server.requests] == ["GET"]
 
 
 def test_store_holds_the_same_objects_as_a_folder_does(folder, server, prefix, tmp_path):

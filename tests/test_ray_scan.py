@@ -19,7 +19,7 @@ from scan_models import plan_of
 from sequences import random_sequence
 from stored import assert_equal_to_the_bit, scores_in
 
-from tism_scan import ray_scan
+from tism_scan import feeding, ray_scan
 from tism_scan.errors import LeaseError, ScanError, StorageFullError
 from tism_scan.genome import Genome
 from tism_scan.lease import Lease, current_owner
@@ -315,7 +315,7 @@ def test_signal_lets_the_blocks_in_flight_finish_and_the_rest_stays_pending(quic
 
 
 def test_block_in_flight_for_too_long_is_dropped_after_a_signal(quick, monkeypatch):
-    monkeypatch.setattr(ray_scan, "DRAIN_S", 1.0)
+    monkeypatch.setattr(feeding, "DRAIN_S", 1.0)
     progress = quick(
         ray_workers.SleepyWorker, on_progress=once(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
     )

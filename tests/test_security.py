@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 import torch
 from small_plans import WEIRD_NAMES, publish, random_scores, small_plan
 from test_cli import WEIGHTS, tism_scan
@@ -110,14 +111,17 @@ def test_run_on_a_genome_with_odd_names_stays_in_its_folder(tmp_path):
     assert len(list((work / "out/bw").glob("*.bw"))) == 4
 
 
-def test_ray_that_is_started_here_has_no_dashboard():
-    """The dashboard's job interface runs what it is sent."""
+def test_ray_that_is_started_here_has_no_dashboard_and_listens_on_loopback_only():
+    """The dashboard's job interface runs what it is sent, and so do Ray's other ports."""
     with connected(RayOptions(n_cpus=1)):
+        ray.get(ray.remote(lambda: None).remote())  # so that there is a worker
+        this = psutil.Process()
         listening = [
-            (connection.laddr, child.name())
-            for child in psutil.Process().children(recursive=True)
-            for connection in child.net_connections("inet")
+            (connection.laddr, process.name())
+            for process in [this, *this.children(recursive=True)]
+            for connection in process.net_connections("inet")
             if connection.status == psutil.CONN_LISTEN
         ]
-    assert listening
+    assert len(listening) > 3
     assert not [(port, name) for (_, port), name in listening if port == 8265 or "ashboard" in name]
+    assert {address.removeprefix("::ffff:") for (address, _), _ in listening} == {"127.0.0.1"}

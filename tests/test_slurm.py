@@ -41,7 +41,9 @@ done
 SCONTROL = """#!/usr/bin/env bash
 case "$1 $2" in
   "show hostnames") printf 'localhost\\nlocalhost\\n' ;;
-  "show job") printf 'JobId=%s JobName=tism-scan\\n   Command=%s\\n' "$3" "$SLURM_SCRIPT" ;;
+  "show job")
+    printf 'JobId=%s JobName=tism-scan\\n   JobState=%s Reason=None\\n   Command=%s\\n' \\
+      "$3" "${SLURM_STATE:-RUNNING}" "$SLURM_SCRIPT" ;;
   requeue*) if [[ -e $SLURM_FOLDER/no-requeue ]]; then exit 1; fi; echo "$2" >>"$SLURM_FOLDER/requeued" ;;
 esac
 """
@@ -194,6 +196,17 @@ def test_where_jobs_may_not_be_requeued_a_new_one_goes_on(quick_job):
     assert code == 0
     (submitted,) = noted["submitted"]
     assert re.fullmatch(rf"--dependency=afterany:\d+ {quick_job.folder}/slurm.sbatch", submitted)
+
+
+@pytest.mark.parametrize("may_requeue", [True, False])
+@pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING"])
+def test_job_that_was_cancelled_does_not_come_back(quick_job, state, may_requeue):
+    if not may_requeue:
+        (quick_job.folder / "no-requeue").touch()
+    code, output, noted = quick_job(1, 5, SLURM_STATE=state)  # its nodes, and so its cluster, were ended
+    assert code == 1
+    assert (noted["requeued"], noted["submitted"]) == ([], [])
+    assert f"the job is {state}, so it is not repeated" in output
 
 
 def test_head_that_does_not_start_is_told_of(job, quick_job):

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import shutil
 import stat
@@ -72,8 +73,9 @@ def test_objects_are_those_that_zarr_itself_writes(
     scores["chr1"][..., 512:1024] = np.nan  # a block without any score
     publish(store, scores)
     for chrom, values_of_chrom in scores.items():
-        array = zarr.open_array(theirs / node_name(chrom), mode="r+")
-        array.with_config({"write_empty_chunks": True})[:] = rounded(values_of_chrom, keep_bits)
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            array = zarr.open_array(theirs / node_name(chrom), mode="r+")
+            array[:] = rounded(values_of_chrom, keep_bits)
     assert objects(ours) == objects(theirs)
     assert len(objects(ours)) == 4 + plan.n_shards_per_block * 5
 
@@ -179,6 +181,15 @@ def test_creating_a_finished_store_again_keeps_its_gathered_metadata(store):
     ScoreStore.create(store.path, small_plan(3))
     assert objects(store.path) == before
     assert b"consolidated" in before["zarr.json"]
+
+
+def test_metadata_are_gathered_in_place_of_the_null_that_older_releases_of_zarr_wrote(store):
+    path = store.path / "zarr.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"consolidated_metadata": None}))
+    assert store.unsound_metadata() == {}
+    store.consolidate()
+    assert zarr.open_group(store.path, mode="r").metadata.consolidated_metadata is not None
+    assert store.unsound_metadata() == {}
 
 
 class CrashingFolder(LocalFolder):

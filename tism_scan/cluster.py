@@ -84,7 +84,8 @@ def connected(options: RayOptions) -> Iterator[None]:
     with _without_notices():
         try:
             try:
-                ray.init(address=options.address, **arguments)
+                with _on_loopback() if options.address == "local" else contextlib.nullcontext():
+                    ray.init(address=options.address, **arguments)
             except (OSError, RuntimeError, ValueError, ImportError, RayError) as error:
                 raise _unreachable(options.address, error) from None
             if options.address != "local":
@@ -120,6 +121,22 @@ def _without_notices() -> Iterator[None]:
         yield
     finally:
         module._worker_logs_enabled = before
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have a Ray that starts now listen on 127.0.0.1 alone: whoever reaches its ports may run code.
+
+    On Linux it takes the machine's address and listens everywhere, even if it is told to use loopback; on
+    other systems, where it makes no clusters, it uses loopback. It looks for that difference in one constant.
+    """
+    module: Any = ray._private.ray_constants
+    before = getattr(module, "ENABLE_RAY_CLUSTER", True)
+    module.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        module.ENABLE_RAY_CLUSTER = before
 
 
 class ClusterWatch:

@@ -10,7 +10,7 @@ EVERY_S = 1.0
 
 
 class Scanned(Protocol):
-    """What is told of a scan; see `tism_scan.ray_scan.Progress`."""
+    """What is told of a scan; see `tism_scan.feeding.Progress`."""
 
     n_blocks_total: int
     n_blocks: int

@@ -4,7 +4,7 @@ import contextlib
 import re
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -154,12 +154,20 @@ class ObjectFolder:
     def sweep(self, idle_s: float) -> list[str]:
         """Remove what broken-off writers left so long ago, and return the keys.
 
-        A PUT leaves nothing behind; only a question that was broken off may.
+        A PUT leaves nothing behind; only a question that was broken off may. Its age is told by the service's
+        own clock, for ours may be wrong.
         """
-        before = datetime.now(UTC) - timedelta(seconds=idle_s)
+        if not self.sizes(PROBE):
+            return []
+        now = f"{PROBE}/{uuid.uuid4().hex}"
+        self.put(now, b"")
         with self._explained(PROBE, "list"):
-            entries = [entry for batch in self._list(PROBE) for entry in batch]
-        swept = sorted(entry["path"] for entry in entries if entry["last_modified"] <= before)
+            written = {
+                entry["path"]: entry["last_modified"] for batch in self._list(PROBE) for entry in batch
+            }
+        self.remove(now)
+        before = written.pop(now) - timedelta(seconds=idle_s)
+        swept = sorted(key for key, when in written.items() if when <= before)
         for key in swept:
             self.remove(key)
         return swept

@@ -123,9 +123,9 @@ def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
     """Return the figures of one simulated scan."""
     import ray
 
-    from tism_scan import ray_scan
     from tism_scan.actors import ActorPool
-    from tism_scan.ray_scan import Progress, RayOptions
+    from tism_scan.cluster import RayOptions
+    from tism_scan.feeding import Feed, Progress
 
     options = RayOptions(n_actors=n_actors)
     here = str(Path(__file__).parent)
@@ -145,7 +145,7 @@ def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
         while len(pool.ready) < n_actors:
             pool.wait(1.0)
         progress = Progress(n_blocks_total=sum(1 for _ in store.pending()))
-        loop = ray_scan._Loop(pool, store.pending(), store, threading.Event(), progress, lambda _: None)
+        loop = Feed(pool, store.pending(), store, threading.Event(), progress, lambda _: None)
         began, cpu_began, machine_began = time.perf_counter(), time.process_time(), busy_s()
         loop.run()
         seconds, driver_cpu_s = time.perf_counter() - began, time.process_time() - cpu_began

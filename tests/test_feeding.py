@@ -1,3 +1,5 @@
+"""What the actors are given, by a pool that answers as told: without a Ray that runs."""
+
 import collections
 import functools
 import itertools
@@ -7,9 +9,10 @@ import numpy as np
 import pytest
 from scan_models import plan_of
 
-from tism_scan import ray_scan
+from tism_scan import feeding
 from tism_scan.actors import Actor, Failed, Finished, Lost
 from tism_scan.errors import ScanError
+from tism_scan.feeding import Feed, Progress
 from tism_scan.plan import Scoring
 from tism_scan.scan import BlockReport
 from tism_scan.store import ScoreStore
@@ -63,8 +66,8 @@ def feed(tmp_path):
     )
 
     def run(pool):
-        progress = ray_scan.Progress(n_blocks_total=N_BLOCKS)
-        ray_scan._Loop(pool, store.pending(), store, threading.Event(), progress, lambda _: None).run()
+        progress = Progress(n_blocks_total=N_BLOCKS)
+        Feed(pool, store.pending(), store, threading.Event(), progress, lambda _: None).run()
         return progress
 
     return run
@@ -96,7 +99,7 @@ def test_block_that_is_lost_with_every_node_is_given_up_in_the_end(feed):
     pool = FakePool(lose_block_2)
     progress = feed(pool)
     assert "c:13-18" in progress.failed
-    assert pool.asked.count(2) == ray_scan.MAX_LOSSES
+    assert pool.asked.count(2) == feeding.MAX_LOSSES
 
 
 def test_suspects_are_computed_alone(feed):
@@ -155,7 +158,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(ray_scan, "Stragglers", functools.partial(Stragglers, clock))
+    monkeypatch.setattr(feeding, "Stragglers", functools.partial(Stragglers, clock))
     return clock
 
 
