@@ -5,11 +5,25 @@ the positions of every window in it whose start is a multiple of the trunk's str
 down layer by layer by hand; see `tism_scan.layers`.
 """
 
+import torch
 from torch import Tensor, nn
 
 from tism_scan.layers import Layer, Passes, Pointwise, Pooling, Span, layer_of
 
 _IDLE = (nn.Dropout, nn.Identity)
+
+
+def declared_parts(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    """Return the trunk and the head that a model says it is made of, or None if it does not."""
+    trunk, head = getattr(model, "trunk", None), getattr(model, "head", None)
+    return (trunk, head) if isinstance(trunk, nn.Module) and isinstance(head, nn.Module) else None
+
+
+def are_alike(outputs: Tensor, others: Tensor) -> bool:
+    """Return whether a model's outputs, (N, n), are those of its parts, to rounding."""
+    return outputs.shape == others.shape and torch.allclose(
+        outputs, others, rtol=1e-4, atol=1e-4 * float(outputs.abs().max())
+    )
 
 
 def trunk_layers(trunk: nn.Module, passes: Passes | None = None) -> list[Layer] | None:
