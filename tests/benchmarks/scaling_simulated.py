@@ -145,7 +145,8 @@ def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
         while len(pool.ready) < n_actors:
             pool.wait(1.0)
         progress = Progress(n_blocks_total=sum(1 for _ in store.pending()))
-        loop = Feed(pool, store.pending(), store, threading.Event(), progress, lambda _: None)
+        never = threading.Event()
+        loop = Feed(pool, store.pending(), store, progress, lambda _: None, stop=never, disowned=never)
         began, cpu_began, machine_began = time.perf_counter(), time.process_time(), busy_s()
         loop.run()
         seconds, driver_cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
