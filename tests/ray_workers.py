@@ -15,6 +15,7 @@ from tism_scan.errors import StorageFullError
 from tism_scan.worker import BlockWorker
 
 ODD_BLOCK = 2
+FOR_EVER_S = 3600  # a test that waits for it runs into its own limit
 
 
 class CodesEngine:
@@ -98,7 +99,7 @@ class FullDiskWorker(QuickWorker):
 
 class SleepyWorker(QuickWorker):
     def meet_odd_block(self):
-        time.sleep(60)
+        time.sleep(FOR_EVER_S)
 
 
 class SickOnceWorker(QuickWorker):
@@ -130,7 +131,10 @@ class CrashingStartWorker(QuickWorker):
 
 
 class SlowBelugaWorker(BlockWorker):
-    """Computes real scores, slowly enough to be killed in between, and notes its process."""
+    """Computes real scores, slowly enough to be killed in between, and notes its process.
+
+    While there is a file ``hold`` with a number, it begins no block once so many are done.
+    """
 
     def make_engine(self, plan):
         with open(self.setup.store.parent / "pids", "a") as file:
@@ -139,6 +143,9 @@ class SlowBelugaWorker(BlockWorker):
 
     def process(self, block):
         time.sleep(0.25)
+        hold = self.setup.store.parent / "hold"
+        while hold.exists() and len(self.store.done_blocks()) >= int(hold.read_text() or "0"):
+            time.sleep(0.05)
         return super().process(block)
 
 
@@ -154,7 +161,7 @@ class MortalBelugaWorker(SlowBelugaWorker):
 
 
 class SnailWorker(UnhurriedWorker):
-    """The first of these needs a minute for a block."""
+    """The first of these never ends a block."""
 
     def start(self):
         self.is_slow = self.claim("snail")
@@ -162,7 +169,7 @@ class SnailWorker(UnhurriedWorker):
 
     def process(self, block):
         if self.is_slow:
-            time.sleep(60)
+            time.sleep(FOR_EVER_S)
         return super().process(block)
 
 
@@ -179,7 +186,7 @@ class Placed(BlockWorker):
     def process(self, block):
         told = self.setup.store.parent / "n_fellows"
         n_fellows = int(told.read_text()) if told.exists() else 1
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
             if len((self.setup.store.parent / "places").read_text().splitlines()) >= n_fellows:
                 break

@@ -1,6 +1,7 @@
 """What Ray says, understood: without a Ray that runs."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -73,6 +74,9 @@ class Asked:
     def ask(self, n_actors):
         self.n_actors = n_actors
 
+    def close(self):
+        self.ask(0)
+
 
 @pytest.mark.parametrize(
     ("max_actors", "n_useful", "ended"),
@@ -96,6 +100,35 @@ def test_actors_that_are_spare_and_long_idle_end_on_a_cluster_that_may_shrink(
     assert killed == ended
     assert pool._demand.n_actors == (n_useful if max_actors else None)
     assert [actor.handle for actor in pool.ready] == [name for name in "abcd" if name not in ended]
+
+
+@pytest.mark.parametrize(
+    ("n_actors", "max_actors", "asked_for"), [(None, 8, 8), (2, 8, 2), (8, 2, 2), (None, 30, 20)]
+)
+def test_cluster_is_asked_for_no_more_than_the_scan_will_use(n_actors, max_actors, asked_for):
+    pool = object.__new__(ActorPool)  # without a cluster
+    pool.options, pool._demand, pool.ready = RayOptions(n_actors=n_actors, max_actors=max_actors), Asked(), []
+    pool.fit_cluster(n_useful=20)
+    assert pool._demand.n_actors == asked_for
+    if n_actors:
+        assert pool._n_wanted() == asked_for
+
+
+def test_request_ends_even_if_the_wait_for_abandoned_blocks_is_interrupted(monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    killed = []
+    monkeypatch.setattr(ray, "wait", interrupt)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    pool = object.__new__(ActorPool)  # without a cluster
+    pool._demand, pool._abandoning, pool._starting = Asked(), ["call"], {}
+    pool.ready, pool._owners = [Actor("a")], {}
+    pool._cluster = SimpleNamespace(is_lost=False, close=lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        pool.close()
+    assert pool._demand.n_actors == 0
+    assert killed == ["a"]
 
 
 @pytest.mark.parametrize(

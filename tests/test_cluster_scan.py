@@ -14,6 +14,7 @@ import psutil
 import pytest
 import ray
 import ray_workers
+from faults.helpers import wait_until
 from file_scans import plan_of_files, scan_alone
 from ray.cluster_utils import Cluster
 from scan_models import plan_of
@@ -244,3 +245,55 @@ def test_cluster_grows_as_the_scan_asks_and_shrinks_when_it_is_done(cloud, quick
     told = json.loads(run.stdout.splitlines()[-1])
     assert told == {"n_blocks": 10, "first": [0, 0], "most": [2, told["most"][1]], "at_the_end": 0}
     assert told["most"][1] in (1, 2)  # the first node may have done it all before the second is there
+
+
+STOPPED_SCAN = """
+import sys, time
+from pathlib import Path
+import ray_workers
+from tism_scan.errors import ClusterError
+from tism_scan.ray_scan import RayOptions, scan_on_ray
+from tism_scan.store import ScoreStore
+
+address, folder = sys.argv[1], Path(sys.argv[2])
+for _ in range(60):
+    try:
+        scan_on_ray(
+            ScoreStore.open(folder / "quick.zarr"), folder / "quick.fa", folder / "no weights",
+            options=RayOptions(address, gpus_per_actor=1, max_actors=2),
+            worker_class=ray_workers.SleepyWorker,
+        )
+        break
+    except ClusterError:  # the head is not there yet
+        time.sleep(0.5)
+"""
+
+
+NODES_IN_THE_END = """
+import sys, time
+import ray
+ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+n_nodes = lambda: sum(node["Alive"] for node in ray.nodes()) - 1
+deadline = time.monotonic() + 60
+while n_nodes() and time.monotonic() < deadline:
+    time.sleep(0.5)
+print(n_nodes())
+"""
+
+
+def test_cluster_shrinks_although_the_driver_was_killed_while_its_blocks_were_to_end(cloud, quick):
+    """As `ray job stop` does it: SIGTERM, and three seconds later SIGKILL."""
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parent}"}
+    driver = subprocess.Popen([sys.executable, "-c", STOPPED_SCAN, cloud, str(quick.folder)], env=environment)
+    store = ScoreStore.open(quick.folder / "quick.zarr")
+    try:
+        assert wait_until(lambda: len(store.done_blocks()) == 9)  # the tenth takes a minute
+        driver.terminate()
+        with pytest.raises(subprocess.TimeoutExpired, match="timed out after 3"):
+            driver.wait(3)
+    finally:
+        driver.kill()
+        driver.wait()
+    command = [sys.executable, "-c", NODES_IN_THE_END, cloud]
+    look = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert look.stdout.split() == ["0"], look.stderr

@@ -27,7 +27,7 @@ class FakePool:
 
     def __init__(self, answer, n_actors=1):
         self.answer, self.ready = answer, [Actor(i, f"actor {i}") for i in range(n_actors)]
-        self.asked, self.abandoned = [], []
+        self.asked, self.abandoned, self.is_winding_down = [], [], False
 
     @property
     def n_in_flight(self):
@@ -38,6 +38,9 @@ class FakePool:
 
     def fit_cluster(self, n_useful):
         pass
+
+    def wind_down(self):
+        self.is_winding_down = True
 
     def abandon(self, actor, block):
         self.abandoned.append((actor.handle, block.i_block))
@@ -65,9 +68,10 @@ def feed(tmp_path):
         tmp_path / "fed.zarr", plan_of(scoring, {"c": np.zeros(60, np.uint8)}, block_bp=6)
     )
 
-    def run(pool):
+    def run(pool, *, stop=None, disowned=None, on_progress=lambda _: None):
         progress = Progress(n_blocks_total=N_BLOCKS)
-        Feed(pool, store.pending(), store, threading.Event(), progress, lambda _: None).run()
+        stop, disowned = stop or threading.Event(), disowned or threading.Event()
+        Feed(pool, store.pending(), store, progress, on_progress, stop=stop, disowned=disowned).run()
         return progress
 
     return run
@@ -206,6 +210,64 @@ def test_lost_actor_whose_blocks_another_one_finished_is_no_loss(feed, clock):
     assert progress.n_blocks == N_BLOCKS
     assert not progress.failed
     assert max(collections.Counter(pool.asked).values()) == 2
+
+
+class MortalPool(RacingPool):
+    """Of its actors, the first dies with the first copy of a block that it is given, and is replaced."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.n_waits, self.mourned = 0, None
+
+    def wait(self, timeout_s):
+        self.n_waits += 1
+        assert self.n_waits < 100, "nobody computes the slow actor's blocks"
+        fast, slow = self.ready[0], self.ready[-1]
+        copied = set(fast.in_flight.values()) & set(slow.in_flight.values())
+        if copied and self.mourned is None:
+            self.mourned = copied
+            self.ready[0] = Actor(2, "actor 2")
+            return Lost(tuple(fast.in_flight.values()), "its node has died", True)
+        return super().wait(timeout_s)
+
+
+def test_late_block_whose_second_actor_lost_its_node_is_given_to_another(feed, clock):
+    pool = MortalPool(clock)
+    progress = feed(pool)
+    assert pool.mourned
+    assert progress.n_blocks == N_BLOCKS
+    assert not progress.failed
+
+
+def test_scan_that_stops_wants_no_more_of_the_cluster_while_its_blocks_end(feed):
+    stop, wanted_more = threading.Event(), []
+
+    def stop_at_the_third(actor, together):
+        if together[0].i_block == 3:
+            stop.set()
+        wanted_more.append(not pool.is_winding_down)
+        return finished(together[0])
+
+    pool = FakePool(stop_at_the_third)
+    assert feed(pool, stop=stop).was_stopped
+    assert wanted_more == [True] * 4 + [False]
+
+
+def test_scan_whose_store_another_took_over_publishes_nothing_more(feed):
+    stop, disowned = threading.Event(), threading.Event()
+
+    def lose_the_store(progress):
+        if progress.n_blocks == 3:
+            disowned.set()
+            stop.set()
+
+    pool = FakePool(lambda actor, together: finished(together[0]))
+    progress = feed(pool, stop=stop, disowned=disowned, on_progress=lose_the_store)
+    assert progress.n_blocks == 3
+    assert progress.was_stopped
+    in_flight = [block.i_block for block in pool.ready[0].in_flight.values()]
+    assert pool.abandoned == [(0, i_block) for i_block in in_flight]
+    assert len(in_flight) == 1
 
 
 def test_no_more_than_two_blocks_are_in_flight_per_actor(feed):

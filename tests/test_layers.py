@@ -16,7 +16,7 @@ ROOT = Path(tism_scan.__file__).parent
 # From the ground up. A module imports from lower rows only; a folder counts as one module.
 ROWS = [
     ["errors"],
-    ["alphabet", "intervals", "targets", "tracks", "places"],
+    ["alphabet", "intervals", "layers", "targets", "tracks", "places"],
     ["bed", "spans", "tiling", "genome", "beluga", "buckets", "staging", "trunk", "web"],
     ["attribution", "object_storage", "wanted"],
     ["folder", "local_copies"],
@@ -59,6 +59,7 @@ DOORS = {
         "beluga",
         "demo.train",
         "engine",
+        "layers",
         "locus",
         "method_values",
         "models",

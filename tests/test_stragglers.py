@@ -47,6 +47,15 @@ def test_latest_block_comes_first_and_each_once(stragglers, clock):
     assert stragglers.latest([B, C]) is None
 
 
+def test_block_that_lost_its_second_worker_may_have_another(stragglers, clock):
+    clock.now = 99.0
+    stragglers.give(B)
+    assert stragglers.latest([B]) is None
+    stragglers.end_copy(B)
+    clock.now += 0.3
+    assert stragglers.latest([B]) == B
+
+
 def test_block_that_ended_and_is_given_again_has_its_time_anew(stragglers, clock):
     clock.now = 99.0
     stragglers.end(B, is_done=False)

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import zarr
 from scan_models import INPUT_BP, TRACKS, plan_of, smooth_model
-from small_plans import publish, random_scores, small_plan
-from stored import marker_of, objects, shard_of
+from small_plans import publish, random_scores
+from stored import finished_store, marker_of, objects, shard_of
 
-from tism_scan import plan as plan_module
 from tism_scan.engine import WindowEngine
 from tism_scan.errors import GenomeError, LeaseError, StoreError, WeightsError
 from tism_scan.folder import LocalFolder
@@ -31,9 +30,7 @@ ZERO, HALF, LAST = "chr1:1-512", "chr1:513-1,024", "chr1:1,025-1,300"
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """Return a finished store of two shards a block."""
-    monkeypatch.setattr(plan_module, "SHARD_BYTES", 2 * 4 * 512)
-    store = ScoreStore.create(tmp_path / "scores.zarr", small_plan(3))
-    publish(store, random_scores(store.plan))
+    store = finished_store(tmp_path / "scores.zarr", monkeypatch)
     store.consolidate()
     return store
 

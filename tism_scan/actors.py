@@ -165,13 +165,18 @@ class ActorPool:
         """Have a cluster that scales hold as many actors as are of use, and end those that are not."""
         if not self.options.max_actors:
             return
-        self._demand.ask(min(self.options.max_actors, n_useful))
+        self._demand.ask(int(min(self._n_most, n_useful)))
         n_spare = max(0, len(self.ready) - n_useful)
         now = time.monotonic()
         idle = [actor for actor in self.ready if not actor.in_flight and now - actor.busy_until > IDLE_S]
         for actor in idle[:n_spare]:
             log.info("actor %s has nothing left to do", actor.name)
             self._kill(actor)
+
+    def wind_down(self) -> None:
+        """Let a cluster that scales give nodes back: a request would outlive us if we are killed."""
+        if not self._cluster.is_lost:
+            self._demand.close()
 
     def wait(self, timeout_s: float) -> Finished | Failed | Lost | None:
         """Return what became of one block or actor, or None if nothing did, or an actor became ready.
@@ -198,22 +203,28 @@ class ActorPool:
 
     def close(self) -> None:
         """End every actor, none while it publishes a block that was abandoned."""
-        if not self._cluster.is_lost:
-            if self._abandoning:
+        try:
+            self.wind_down()
+            if self._abandoning and not self._cluster.is_lost:
                 ray.wait(self._abandoning, num_returns=len(self._abandoning), timeout=ABANDON_S)
-            self._demand.close()
-        self._abandoning.clear()
-        for actor in [*self.ready, *self._starting.values()]:
-            self._kill(actor)
-        self._starting.clear()
-        self._cluster.close()
+        finally:
+            self._abandoning.clear()
+            for actor in [*self.ready, *self._starting.values()]:
+                self._kill(actor)
+            self._starting.clear()
+            self._cluster.close()
+
+    @property
+    def _n_most(self) -> float:
+        """How many actors there may be, whatever the cluster holds."""
+        return min(self.options.n_actors or math.inf, self.options.max_actors or math.inf)
 
     def _n_wanted(self) -> int:
-        """Return how many actors the cluster can hold now."""
+        """Return how many actors there should be now: as many as the cluster can hold, unless told."""
         if self.options.n_actors:
-            return self.options.n_actors
+            return int(self._n_most)
         n_fitting = max(1, _n_fitting(self._cluster.amounts(self._resource), self._share))
-        return min(n_fitting, self.options.max_actors or n_fitting)
+        return int(min(n_fitting, self._n_most))
 
     def _welcome(self, started: Any) -> None:
         """Take an actor into service, or raise if none starts."""

@@ -72,12 +72,14 @@ class Feed:
         Those to be computed, best first.
     store : ScoreStore
         Where blocks that are given up are recorded.
-    stop : threading.Event
-        Set by anybody to end the scan.
     progress : Progress
         Kept up to date.
     on_progress : callable
         Called twice a second, and after each block.
+    stop : threading.Event
+        Set by anybody to end the scan; blocks in flight may finish.
+    disowned : threading.Event
+        Set, before `stop`, if the store has become another scan's: nothing is published any more.
     """
 
     def __init__(
@@ -85,12 +87,15 @@ class Feed:
         pool: ActorPool,
         blocks: Iterator[Block],
         store: ScoreStore,
-        stop: threading.Event,
         progress: Progress,
         on_progress: Callable[[Progress], None],
+        *,
+        stop: threading.Event,
+        disowned: threading.Event,
     ) -> None:
-        self.pool, self.blocks, self.store, self.stop = pool, blocks, store, stop
+        self.pool, self.blocks, self.store = pool, blocks, store
         self.progress, self.on_progress = progress, on_progress
+        self.stop, self.disowned = stop, disowned
         self.again: list[tuple[Block, Actor | None]] = []
         self.suspects: collections.deque[Block] = collections.deque()
         self.alone: set[Block] = set()
@@ -107,6 +112,9 @@ class Feed:
                 stop_began = stop_began or self._begin_to_stop()
             else:
                 self._feed()
+            if self.disowned.is_set():
+                self._renounce()
+                break
             if not self._n_awaited() and (self.stop.is_set() or not self._has_blocks()):
                 break
             if stop_began is not None and time.monotonic() - stop_began > DRAIN_S:
@@ -122,18 +130,30 @@ class Feed:
                 case Lost() as lost:
                     self._mourn(lost)
             self._report()
-        self.progress.was_stopped = self.stop.is_set() and self._n_left() > 0
+        is_cut_short = self.stop.is_set() or self.disowned.is_set()
+        self.progress.was_stopped = is_cut_short and self._n_left() > 0
         self._report()
 
     def _begin_to_stop(self) -> float:
-        """Say what is waited for, and return the time."""
-        if self._n_awaited():
+        """Say what is waited for, and return the time.
+
+        The cluster may let nodes go at once: whoever stops us, such as `ray job stop`, may not wait.
+        """
+        self.pool.wind_down()
+        if self._n_awaited() and not self.disowned.is_set():
             log.warning(
                 "stopping; the %d blocks in flight get %.0f s to finish, a second Ctrl-C stops at once",
                 self._n_awaited(),
                 DRAIN_S,
             )
         return time.monotonic()
+
+    def _renounce(self) -> None:
+        """Have no actor publish what it has in flight."""
+        log.warning("the %d blocks in flight are left to the other process", self._n_awaited())
+        for actor in self.pool.ready:
+            for block in actor.in_flight.values():
+                self.pool.abandon(actor, block)
 
     def _has_blocks(self) -> bool:
         return bool(self.has_more or self.again or self.suspects)
@@ -221,6 +241,9 @@ class Feed:
         shown = ", ".join(map(str, lost.blocks))
         log.warning("an actor was lost (%s) with %s in flight", lost.reason, shown)
         blocks = [block for block in lost.blocks if not self._was_lost_race(block)]
+        if lost.is_accident:
+            for block in filter(self._is_in_flight, blocks):
+                self.stragglers.end_copy(block)
         blocks = [block for block in blocks if not self._is_in_flight(block)]
         for block in blocks:
             self.stragglers.end(block, is_done=False)

@@ -86,8 +86,13 @@ def scan_on_ray(
     """
     options = options or RayOptions()
     source = model if isinstance(model, ModelSource) else ModelSource(weights=model)
-    stop = threading.Event()
-    with Lease(store.folder, on_lost=stop.set).acquire(break_lock=break_lock) as lease:
+    stop, disowned = threading.Event(), threading.Event()
+
+    def leave_the_store() -> None:
+        disowned.set()
+        stop.set()
+
+    with Lease(store.folder, on_lost=leave_the_store).acquire(break_lock=break_lock) as lease:
         store.folder.sweep(STALE_S)
         blocks = WidestFirst(store.plan, store.pending(retry_failed=retry_failed))
         progress = Progress(blocks.n_blocks, blocks.n_bp)
@@ -113,12 +118,12 @@ def scan_on_ray(
                 if on_progress is not None:
                     on_progress(progress)
 
-            pool = ActorPool(setup, options, worker_class)
-            try:
-                Feed(pool, iter(blocks), store, stop, progress, show).run()
-            finally:
-                metrics.show(progress, at_once=True)
-                pool.close()
+            with contextlib.closing(ActorPool(setup, options, worker_class)) as pool:
+                feed = Feed(pool, iter(blocks), store, progress, show, stop=stop, disowned=disowned)
+                try:
+                    feed.run()
+                finally:
+                    metrics.show(progress, at_once=True)
         if progress.was_stopped and not lease.is_held():
             raise LeaseError(
                 f"another process took {store.path} over, and this one stopped; what it finished is kept"

@@ -13,7 +13,7 @@ LOOK_EVERY_S = 0.2  # a look takes time for every actor, and every idle actor as
 class Stragglers:
     """Tells which block in flight is late, and which results come too late.
 
-    A block is given to a second worker at most, and only while nothing else is left to be computed.
+    A block has two workers at most, and only while nothing else is left to be computed.
     Whichever result comes first counts; the other is the race's loser, and is not waited for.
 
     Attributes
@@ -44,6 +44,10 @@ class Stragglers:
         if is_done and given is not None:
             self._n_ended += 1
             self._seconds += self._clock() - given
+
+    def end_copy(self, block: Block) -> None:
+        """Note that one of a block's two workers is gone; it may have another."""
+        self._copied.discard(block)
 
     def latest(self, blocks: Iterable[Block]) -> Block | None:
         """Return that of some blocks in flight which is late the longest, and has no second worker.

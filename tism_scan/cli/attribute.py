@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import Update, count_of, duration, progress_bar, say, say_warning
-from tism_scan.cli.model_options import PATH, ModelRequest, model_options
+from tism_scan.cli.model_options import ModelRequest, model_options
+from tism_scan.cli.place_options import PATH
 from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.errors import RegionError
 from tism_scan.methods import METHODS, Method, MethodSettings

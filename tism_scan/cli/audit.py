@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import count_of, duration, err, say, say_table
-from tism_scan.cli.model_options import PATH, ModelRequest, model_options
+from tism_scan.cli.model_options import ModelRequest, model_options
+from tism_scan.cli.place_options import PATH
 
 if TYPE_CHECKING:
     from tism_scan.audit import Audit

@@ -1,21 +1,21 @@
 """Options that say what is scanned, with what; for every command that makes a plan."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.model_options import PATH, ModelRequest, memory_option, model_options_without_device
+from tism_scan.cli.model_options import ModelRequest, memory_option, model_options_without_device
+from tism_scan.cli.option_groups import Command, with_options
+from tism_scan.cli.place_options import PATH
 from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.plan import Values
 
 if TYPE_CHECKING:
     from tism_scan.genome import Genome
     from tism_scan.plan import Precision, ScanPlan
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _GENOME = click.option(
     "--genome", required=True, type=PATH, help="FASTA, plain or bgzip; its index is made if missing."
@@ -116,9 +116,5 @@ class ScanRequest:
 
 def scan_options(command: Command) -> Command:
     """Return a command with these options, in the order of the help; but for the device."""
-    for option in reversed(_STORED):
-        command = option(command)
-    command = scoring_options(command)
-    for option in reversed(_BASES):
-        command = option(command)
-    return _GENOME(model_options_without_device(command))
+    command = scoring_options(with_options(command, *_STORED))
+    return _GENOME(model_options_without_device(with_options(command, *_BASES)))
