@@ -1,11 +1,19 @@
-"""A bigWig as three readers that share no code give it back, and its zoom records counted the plain way."""
+"""A bigWig of arrays, as three readers that share no code give it back, its zoom records counted plainly."""
 
 import bbi
 import numpy as np
 import pybigtools
 import pyBigWig
 
+from tism_scan.bigwig import write_bigwig
+
 LARGEST = np.finfo(np.float32).max
+
+
+def write_arrays(path, scores, **options):
+    """Write the scores of each chrom, float32 (length,), and return what `write_bigwig` returns."""
+    chroms = {chrom: len(values) for chrom, values in scores.items()}
+    return write_bigwig(path, chroms, lambda chrom, start, end: scores[chrom][start:end].copy(), **options)
 
 
 def values_by_reader(path, chrom, length):
@@ -99,3 +107,12 @@ def assert_headers_agree(path, scores):
             scored.max(),
         )
         assert summary["sum"] == found["sum"]
+
+
+def assert_last_zoom_records_have_their_sum(path, chrom, length):
+    """Check it of a chrom whose last bases have the score 1, which is its own square, or none."""
+    with pybigtools.open(str(path)) as bigwig:
+        for zoom in bigwig.zooms():
+            *_, (_start, end, last) = bigwig.zoom_records(zoom, chrom)
+            assert end == length
+            assert last["sum"] == last["sum_squares"] == last["bases_covered"] > 0

@@ -9,6 +9,7 @@ import numpy as np
 import pybigtools
 import pyBigWig
 import pytest
+from bigwig_readers import assert_last_zoom_records_have_their_sum, write_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,8 +53,7 @@ def assert_holds(path, scores):
 
 
 def write(path, scores, **options):
-    chroms = {chrom: len(values) for chrom, values in scores.items()}
-    return write_bigwig(path, chroms, Reader(scores), **{"block_bp": BLOCK_BP, **options})
+    return write_arrays(path, scores, **{"block_bp": BLOCK_BP, **options})
 
 
 def leftovers(folder):
@@ -190,11 +190,7 @@ def test_the_last_zoom_record_has_its_sum(path, length):
     scores = {"chr1": np.ones(300, np.float32), "chr2": np.ones(length, np.float32)}
     scores["chr2"][-3] = np.nan
     write(path, scores, block_bp=1 << 15)
-    bigwig = pybigtools.open(str(path))
-    for zoom in bigwig.zooms():
-        *_, (_start, end, last) = bigwig.zoom_records(zoom, "chr2")
-        assert end == length
-        assert last["sum"] == last["sum_squares"] == last["bases_covered"] > 0
+    assert_last_zoom_records_have_their_sum(path, "chr2", length)
 
 
 def test_a_large_file_is_found_through_its_mended_indexes(path):

@@ -9,7 +9,7 @@ from collections import namedtuple
 import numpy as np
 import pybigtools
 import pytest
-from bigwig_readers import values_by_reader
+from bigwig_readers import assert_last_zoom_records_have_their_sum, values_by_reader, write_arrays
 
 from tism_scan.bigwig import pybigwig, write_bigwig, writers_that_fit
 from tism_scan.errors import ExportError, StorageFullError
@@ -28,12 +28,7 @@ def scores_of(lengths, seed=7):
 
 
 def write(path, scores, **options):
-    chroms = {chrom: len(values) for chrom, values in scores.items()}
-
-    def read(chrom, start, end):
-        return scores[chrom][start:end].copy()
-
-    return write_bigwig(path, chroms, read, **{"writer": "pybigwig", "block_bp": 10_000, **options})
+    return write_arrays(path, scores, **{"writer": "pybigwig", "block_bp": 10_000, **options})
 
 
 @pytest.fixture
@@ -63,11 +58,7 @@ def test_the_last_zoom_record_is_mended(path, length):
     scores = {"chr1": np.ones(300, np.float32), "chr2": np.ones(length, np.float32)}
     scores["chr2"][-3] = np.nan
     write(path, scores)
-    with pybigtools.open(str(path)) as bigwig:
-        for zoom in bigwig.zooms():
-            *_, (_start, end, last) = bigwig.zoom_records(zoom, "chr2")
-            assert end == length
-            assert last["sum"] == last["sum_squares"] == last["bases_covered"] > 0
+    assert_last_zoom_records_have_their_sum(path, "chr2", length)
 
 
 def test_too_little_memory_is_refused_before_a_score_is_read(path, monkeypatch):

@@ -2,7 +2,13 @@ import numpy as np
 import pybigtools
 import pyBigWig
 import pytest
-from bigwig_readers import assert_headers_agree, assert_readers_agree, assert_zooms_agree, values_by_reader
+from bigwig_readers import (
+    assert_headers_agree,
+    assert_readers_agree,
+    assert_zooms_agree,
+    values_by_reader,
+    write_arrays,
+)
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -37,15 +43,6 @@ def scores_of(pattern, length, seed):
     return scores
 
 
-def write(path, scores, **options):
-    chroms = {chrom: len(values) for chrom, values in scores.items()}
-
-    def read(chrom, start, end):
-        return scores[chrom][start:end].copy()
-
-    return write_bigwig(path, chroms, read, n_threads=1, **options)
-
-
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "scores.bw"
@@ -75,7 +72,7 @@ def test_three_readers_find_the_scores_and_every_zoom_record(tmp_path_factory, c
         f"chr{len(chroms) - i}_{pattern[:4]}": scores_of(pattern, length, seed)
         for i, (length, pattern, seed) in enumerate(chroms)
     }
-    write(path, scores, block_bp=block_bp)
+    write_arrays(path, scores, block_bp=block_bp)
     assert_readers_agree(path, scores)
     assert_headers_agree(path, scores)
 
@@ -83,7 +80,7 @@ def test_three_readers_find_the_scores_and_every_zoom_record(tmp_path_factory, c
 def test_a_gap_has_no_zoom_record(path):
     scores = {"chr1": scores_of("dense", 40_000, 0)}
     scores["chr1"][10_000:30_000] = np.nan
-    write(path, scores)
+    write_arrays(path, scores)
     with pybigtools.open(str(path)) as bigwig:
         for reduction in bigwig.zooms():
             for start, end, _record in bigwig.zoom_records(reduction, "chr1"):
@@ -92,7 +89,7 @@ def test_a_gap_has_no_zoom_record(path):
 
 def test_zooms_of_very_large_scores_are_finite(path):
     scores = {"chr1": np.full(100, np.finfo(np.float32).max)}
-    write(path, scores)
+    write_arrays(path, scores)
     assert_zooms_agree(path, "chr1", scores["chr1"])
 
 
@@ -101,14 +98,14 @@ def test_the_file_is_the_same_whatever_the_blocks(path, pattern):
     scores = {"chr1": scores_of(pattern, PIECE_BP + 20_000, 5), "chr2": scores_of(pattern, 777, 6)}
     contents = set()
     for block_bp in (1 << 12, 10_007, PIECE_BP, 1 << 20):
-        write(path, scores, block_bp=block_bp)
+        write_arrays(path, scores, block_bp=block_bp)
         contents.add(path.read_bytes())
     assert len(contents) == 1
 
 
 def test_the_file_is_the_same_whatever_the_threads(path):
     scores = {"chr1": scores_of("runs", 6 * PIECE_BP, 5)}
-    write(path, scores)
+    write_arrays(path, scores)
     alone = path.read_bytes()
     write_bigwig(
         path, {"chr1": 6 * PIECE_BP}, lambda _c, start, end: scores["chr1"][start:end].copy(), n_threads=4
@@ -121,7 +118,7 @@ def test_trees_of_any_depth_lead_to_every_score(path, monkeypatch, per_node):
     monkeypatch.setattr(layout, "CHROMS_PER_NODE", per_node)
     monkeypatch.setattr(index, "ITEMS_PER_NODE", per_node)
     scores = {f"chr{i * 7919 % 101}": scores_of("islands", 5_000 * (i % 4) + 200, i) for i in range(50)}
-    write(path, scores)
+    write_arrays(path, scores)
     assert_readers_agree(path, scores)
 
 
@@ -146,14 +143,14 @@ def test_numbers_of_chroms_are_those_of_the_genome_and_names_are_sorted(path):
     lengths = {name: 100 + i for i, name in enumerate(names)}
     content = chrom_tree(lengths, at=0)
     assert sorted(names) == sorted(names, key=lambda name: content.index(name.ljust(7, "\0").encode()))
-    write(path, {name: scores_of("dense", length, 1) for name, length in lengths.items()})
+    write_arrays(path, {name: scores_of("dense", length, 1) for name, length in lengths.items()})
     with pyBigWig.open(str(path)) as bigwig:
         assert list(bigwig.chroms()) == names
 
 
 def test_a_track_without_a_score_opens_everywhere(path):
     scores = {"chr1": scores_of("none", 1_000, 0), "chr2": scores_of("none", 3, 0)}
-    write(path, scores)
+    write_arrays(path, scores)
     assert_readers_agree(path, scores)
     with pyBigWig.open(str(path)) as bigwig:
         assert bigwig.header()["nBasesCovered"] == 0
@@ -163,13 +160,13 @@ def test_a_track_without_a_score_opens_everywhere(path):
 
 def test_short_runs_take_little_room(path):
     n_bases = 200_000
-    write(path, {"chr1": scores_of("every second", n_bases, 0)})
+    write_arrays(path, {"chr1": scores_of("every second", n_bases, 0)})
     assert path.stat().st_size < 4 * n_bases
 
 
 def test_coarse_bins_of_pybigwig_are_those_of_the_scores(path):
     scores = scores_of("dense", 1 << 20, 3)
-    write(path, {"chr1": scores})
+    write_arrays(path, {"chr1": scores})
     with pyBigWig.open(str(path)) as bigwig:
         for kind, expected in (("min", scores.reshape(8, -1).min(1)), ("max", scores.reshape(8, -1).max(1))):
             assert bigwig.stats("chr1", 0, 1 << 20, nBins=8, type=kind) == expected.tolist()
@@ -178,7 +175,7 @@ def test_coarse_bins_of_pybigwig_are_those_of_the_scores(path):
 
 
 def test_the_magic_number_stands_at_both_ends(path):
-    write(path, {"chr1": scores_of("dense", 100, 0)})
+    write_arrays(path, {"chr1": scores_of("dense", 100, 0)})
     content = path.read_bytes()
     assert content[:4] == content[-4:] == MAGIC.to_bytes(4, "little")
 
@@ -187,7 +184,7 @@ def test_the_magic_number_stands_at_both_ends(path):
 def test_a_lone_base_at_a_border_is_found(path, position):
     scores = np.full(300_000, np.nan, np.float32)
     scores[position] = 1.5
-    write(path, {"chr1": scores})
+    write_arrays(path, {"chr1": scores})
     for reader, values in values_by_reader(path, "chr1", len(scores)):
         assert np.flatnonzero(~np.isnan(values)).tolist() == [position], reader
 

@@ -27,7 +27,6 @@ from tism_scan.store import ScoreStore
 from tism_scan.tracks import select_tracks
 
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
-CONSENSUS = "TGGCCASYAGRKGGCRCTA"
 IUPAC = {"R": "AG", "Y": "CT", "S": "CG", "K": "GT"}
 
 MODEL = """

@@ -171,7 +171,7 @@ def one_of(*values):
     return {"enum": list(values)}
 
 
-NUMBER, TEXT, SWITCH, ANY = {"type": "integer", "minimum": 0}, {"type": "string"}, {"type": "boolean"}, {}
+NUMBER, TEXT, SWITCH = {"type": "integer", "minimum": 0}, {"type": "string"}, {"type": "boolean"}
 TEXTS = {"type": "object", "additionalProperties": TEXT}
 # The fields of a RayJob that we need, after the API reference of KubeRay (ray.io/v1) and of Kubernetes.
 RESOURCES = fields(requests=TEXTS, limits=TEXTS)

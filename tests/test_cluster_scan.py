@@ -10,24 +10,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import ray
 import ray_workers
 from faults.helpers import wait_until
+from file_scans import plan_of_files, scan_alone
 from ray.cluster_utils import Cluster
 from scan_models import plan_of
 from sequences import random_sequence
+from stored import assert_equal_to_the_bit, scores_in
 
-from tism_scan.beluga import load_beluga, weights_digest
 from tism_scan.genome import Genome
-from tism_scan.plan import ScanPlan, Scoring
+from tism_scan.plan import Scoring
 from tism_scan.ray_scan import RayOptions, scan_on_ray
-from tism_scan.scan import scan_serially
 from tism_scan.store import ScoreStore
 from tism_scan.tracks import Track
-from tism_scan.trunk_engine import make_engine
 
 pytestmark = pytest.mark.cluster
 
@@ -99,19 +97,11 @@ def beluga(tmp_path_factory, narrow_beluga_weights):
     folder = tmp_path_factory.mktemp("alone")
     genome = folder / "genome.fa"
     genome.write_text(f">chr1\n{random_sequence(6_000, 4)}NNNNN\n>chr2\n{random_sequence(700, 5)}\n")
-    with Genome(genome) as opened:
-        digests = opened.digest(), weights_digest(narrow_beluga_weights)
-        wanted = {chrom: ((0, length),) for chrom, length in opened.chroms.items()}
-        plan = ScanPlan(
-            Scoring((Track("a", (3,), (1.0,)),), 2000, 256), *digests, dict(opened.chroms), wanted, 256
-        )
-        store = ScoreStore.create(folder / "alone.zarr", plan)
-        scan_serially(opened, make_engine(load_beluga(narrow_beluga_weights), plan.scoring), store)
+    scoring = Scoring((Track("a", (3,), (1.0,)),), 2000, 256)
+    plan = plan_of_files(genome, narrow_beluga_weights, scoring, 256)
+    store = ScoreStore.create(folder / "alone.zarr", plan)
+    scan_alone(store, genome, narrow_beluga_weights)
     return plan, genome, scores_in(store)
-
-
-def scores_in(store):
-    return {chrom: store.read(chrom, 0, length, 0) for chrom, length in store.plan.chroms.items()}
 
 
 @pytest.mark.parametrize(("n_nodes", "stages"), [(2, False), (4, True)])
@@ -131,8 +121,7 @@ def test_nodes_together_give_the_scores_of_one_process_to_the_bit(
         worker_class=ray_workers.PlacedBelugaWorker,
     )
     assert progress.n_blocks == 27
-    for chrom, scores in scores_in(store).items():
-        np.testing.assert_array_equal(scores.view(np.uint32), expected[chrom].view(np.uint32))
+    assert_equal_to_the_bit(store, expected)
     assert len({node for node, _ in places(tmp_path)}) == n_nodes
     assert len(list((tmp_path / "node").rglob("genome.fa"))) == stages
 

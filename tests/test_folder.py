@@ -3,12 +3,23 @@ import os
 import subprocess
 
 import pytest
+from object_server import BUCKET
 from racers import put_new_often, race
 
 from tism_scan.errors import StorageFullError
-from tism_scan.folder import LocalFolder
+from tism_scan.folder import LocalFolder, open_folder
+from tism_scan.ledger import RUN_KEY
 
 KEY = "chr1/c/0/5"
+
+
+@pytest.fixture(params=["path", "s3", "gs"])
+def any_folder(request, tmp_path, prefix):
+    """Return a folder of each kind in turn: all keep the same laws."""
+    if request.param == "path":
+        return open_folder(tmp_path / "root")
+    request.getfixturevalue("server")
+    return open_folder(f"{request.param}://{BUCKET}/{prefix}")
 
 
 @pytest.fixture
@@ -38,43 +49,70 @@ def failing_with(number):
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"scores" * 1000])
-def test_object_is_read_back(folder, content):
-    folder.put(KEY, content)
-    assert folder.get(KEY) == content
+def test_object_is_read_back(any_folder, content):
+    any_folder.put(KEY, content)
+    assert any_folder.get(KEY) == content
 
 
-def test_object_is_replaced(folder):
-    folder.put(KEY, b"long, and old")
-    folder.put(KEY, b"new")
-    assert folder.get(KEY) == b"new"
-    assert folder.sizes("") == {KEY: 3}
+def test_object_is_replaced(any_folder):
+    any_folder.put(KEY, b"long, and old")
+    any_folder.put(KEY, b"new")
+    assert any_folder.get(KEY) == b"new"
+    assert any_folder.sizes("") == {KEY: 3}
 
 
 @pytest.mark.parametrize("key", ["absent", "chr1/absent", f"{KEY}/below an object"])
-def test_absent_object_is_none(folder, key):
-    folder.put(KEY, b"x")
-    assert folder.get(key) is None
+def test_absent_object_is_none(any_folder, key):
+    any_folder.put(KEY, b"x")
+    assert any_folder.get(key) is None
 
 
-def test_object_is_removed_and_removing_it_again_is_harmless(folder):
-    folder.put(KEY, b"x")
-    folder.remove(KEY)
-    folder.remove(KEY)
-    folder.remove("never/there")
-    assert folder.get(KEY) is None
+def test_object_is_removed_and_removing_it_again_is_harmless(any_folder):
+    any_folder.put(KEY, b"x")
+    any_folder.remove(KEY)
+    any_folder.remove(KEY)
+    any_folder.remove("never/there")
+    assert any_folder.get(KEY) is None
 
 
-def test_sizes_are_those_of_all_objects_below_the_prefix(folder):
+def test_sizes_are_those_of_all_objects_below_the_prefix(any_folder):
     for key in ("a/1", "a/b/22", "a/b/c/333", "ab/4"):
-        folder.put(key, b"x" * len(key))
-    assert folder.sizes("a") == {"a/1": 3, "a/b/22": 6, "a/b/c/333": 9}
+        any_folder.put(key, b"x" * len(key))
+    assert any_folder.sizes("a") == {"a/1": 3, "a/b/22": 6, "a/b/c/333": 9}
 
 
-@pytest.mark.parametrize("prefix", ["absent", "", KEY])
-def test_no_objects_have_no_sizes(folder, prefix):
-    if prefix == KEY:
-        folder.put(KEY, b"an object is no folder")
-    assert folder.sizes(prefix) == {}
+@pytest.mark.parametrize("place", ["absent", "", KEY])
+def test_no_objects_have_no_sizes(any_folder, place):
+    if place == KEY:
+        any_folder.put(KEY, b"an object is no folder")
+    assert any_folder.sizes(place) == {}
+
+
+def test_key_that_is_taken_is_left_as_it_is(any_folder):
+    assert any_folder.put_new(KEY, b"first")
+    assert not any_folder.put_new(KEY, b"second")
+    assert any_folder.get(KEY) == b"first"
+    assert any_folder.sizes("") == {KEY: 5}
+
+
+def test_folder_knows_whether_anything_is_there_and_what_is_not_its_own(any_folder):
+    assert not any_folder.is_there()
+    assert any_folder.stranger(".scan") is None
+    any_folder.put(".scan/a", b"")
+    assert any_folder.is_there()
+    assert any_folder.stranger(".scan") is None
+    any_folder.put("thesis/chapter 1.tex", b"")
+    assert any_folder.stranger(".scan") == "thesis"
+
+
+def test_clear_removes_everything_in_the_folder_and_nothing_else(any_folder):
+    neighbour = open_folder(f"{any_folder.place}-neighbour")
+    neighbour.put("mine", b"")
+    for key in ("a/b", RUN_KEY, "c"):
+        any_folder.put(key, b"")
+    any_folder.clear(last=RUN_KEY)
+    assert not any_folder.is_there()
+    assert neighbour.get("mine") == b""
 
 
 def test_unfinished_objects_are_not_listed(folder, monkeypatch):
@@ -142,13 +180,6 @@ def test_file_system_that_cannot_sync_folders_is_good_enough(folder, monkeypatch
     monkeypatch.setattr(os, "fsync", only_files)
     folder.put(KEY, b"x")
     assert folder.get(KEY) == b"x"
-
-
-def test_key_that_is_taken_is_left_as_it_is(folder):
-    assert folder.put_new(KEY, b"first")
-    assert not folder.put_new(KEY, b"second")
-    assert folder.get(KEY) == b"first"
-    assert len(files_below(folder)) == 1
 
 
 def test_one_of_eight_processes_gets_the_key(folder):

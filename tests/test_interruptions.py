@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ray_workers import CodesEngine
 from small_plans import tracks_of
+from stored import whole_objects
 
 from tism_scan import plan as plan_module
 from tism_scan.errors import StorageFullError
@@ -66,13 +67,8 @@ class Interruptions(RuleBasedStateMachine):
         self.engine = NoisyEngine(n_tracks)
         whole = ScoreStore.create(self.root / "whole.zarr", self.plan)
         scan_serially(self.genome, self.engine, whole)
-        self.whole = self.objects(whole.path)
+        self.whole = whole_objects(whole.path)
         self.path = self.root / "scores.zarr"
-
-    def objects(self, path):
-        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-        keys = [key for key in files if not key.startswith(".scan/") and not key.endswith(".partial")]
-        return {key: files[key].read_bytes() for key in keys}
 
     def scan(self):
         with pytest.MonkeyPatch.context() as patch:
@@ -127,7 +123,7 @@ class Interruptions(RuleBasedStateMachine):
     @precondition(lambda self: self.path.exists())
     @rule(draw=st.data(), how=st.sampled_from(["flip", "cut", "empty", "remove"]))
     def harm_an_object(self, draw, how):
-        keys = sorted(key for key in self.objects(self.path) if "/c/" in key)
+        keys = sorted(key for key in whole_objects(self.path) if "/c/" in key)
         if not keys:
             return
         path = self.path / draw.draw(st.sampled_from(keys))
@@ -154,7 +150,7 @@ class Interruptions(RuleBasedStateMachine):
             verify_store(self.path, full=True, break_lock=True)
         self.was_harmed = False
         self.scan()
-        assert self.objects(self.path) == self.whole
+        assert whole_objects(self.path) == self.whole
         assert list(ScoreStore.open(self.path).pending()) == []
 
     @invariant()

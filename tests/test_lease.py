@@ -21,6 +21,7 @@ ELSEWHERE = "elsewhere#boot#pid:[1]"
 # Holds the lease of the folder given until it is killed.
 HOLDER = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
 from tism_scan.folder import LocalFolder
 from tism_scan.lease import Lease
@@ -140,10 +141,11 @@ def test_lease_can_be_acquired_again_and_keeps_beating(folder, lease_of):
     wait_until(lambda: current_owner(folder)[1].n_beats > n_beats)
 
 
-def test_releasing_twice_is_harmless(lease_of):
+def test_releasing_twice_is_harmless(folder, lease_of):
     lease = lease_of().acquire()
     lease.release()
     lease.release()
+    assert current_owner(folder) == (1, replace(lease.owner, released=True))
 
 
 def test_one_of_two_drivers_gets_the_lease_in_each_of_fifty_races(folder):

@@ -15,7 +15,7 @@ from tism_scan.beluga import Beluga, weights_digest
 from tism_scan.errors import ModelError, TismScanError, TrackError, WeightsError
 from tism_scan.locus import score_sequence
 from tism_scan.methods import MethodSettings
-from tism_scan.models import check_differentiable, load_model, model_identity, parameters_digest
+from tism_scan.models import ModelSource, check_differentiable, parameters_digest
 from tism_scan.tracks import Track, select_tracks
 
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
@@ -57,18 +57,18 @@ def module(tmp_path, monkeypatch, request):
 
 
 def _load(name, folder, factory="Model", weights=None, **flags):
-    return load_model(f"{name}:{factory}", weights, folder=folder, **flags)
+    return ModelSource(f"{name}:{factory}", weights, folder=folder, **flags).load()
 
 
 def test_beluga_is_built_in():
-    model = load_model("beluga", WEIGHTS)
+    model = ModelSource("beluga", WEIGHTS).load()
     assert isinstance(model, Beluga)
-    assert model_identity("beluga", WEIGHTS) == ("beluga", weights_digest(WEIGHTS))
+    assert ModelSource("beluga", WEIGHTS).identity() == ("beluga", weights_digest(WEIGHTS))
 
 
 def test_beluga_without_weights_says_what_to_add():
     with pytest.raises(WeightsError, match="add --weights"):
-        load_model("beluga", None)
+        ModelSource("beluga", None).load()
 
 
 def test_a_factory_without_weights_is_called_with_nothing(module, tmp_path):
@@ -81,7 +81,7 @@ def test_a_factory_without_weights_is_called_with_nothing(module, tmp_path):
 def test_a_factory_is_found_in_the_current_directory(module, tmp_path, monkeypatch):
     name = module(MODEL)
     monkeypatch.chdir(tmp_path)
-    assert load_model(f"{name}:Model", None).n_outputs == 3
+    assert ModelSource(f"{name}:Model", None).load().n_outputs == 3
 
 
 def test_a_factory_is_called_with_the_absolute_path_of_its_weights(module, tmp_path, monkeypatch):
@@ -100,7 +100,7 @@ def test_a_factory_is_called_with_the_absolute_path_of_its_weights(module, tmp_p
     monkeypatch.chdir(tmp_path)
     model = _load(name, tmp_path, "load", Path("w.pt"))
     assert (next(model.parameters()) == 2).all()
-    assert model_identity(f"{name}:load", Path("w.pt")) == (f"{name}:load", weights_digest("w.pt"))
+    assert ModelSource(f"{name}:load", Path("w.pt")).identity() == (f"{name}:load", weights_digest("w.pt"))
 
 
 def test_flags_describe_a_model_that_does_not_describe_itself(module, tmp_path):
@@ -173,7 +173,7 @@ def test_a_model_that_declares_its_trunk_keeps_it(module, tmp_path):
 def test_what_is_wrong_with_a_model_is_said_in_one_line(module, tmp_path, source, spec, message):
     name = module(MODEL, source)
     with pytest.raises(ModelError, match=message) as caught:
-        load_model(spec.format(name), None, folder=tmp_path)
+        ModelSource(spec.format(name), None, folder=tmp_path).load()
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
 
@@ -183,12 +183,12 @@ def test_a_flag_that_contradicts_the_model_is_refused(module, tmp_path):
     with pytest.raises(ModelError, match="has alphabet 'ACGT', but --alphabet says 'AGCT'; leave --alphabet"):
         _load(name, tmp_path, alphabet="AGCT")
     with pytest.raises(ModelError, match="has input_bp 2000, but --input-bp says 500"):
-        load_model("beluga", WEIGHTS, input_bp=500)
+        ModelSource("beluga", WEIGHTS, input_bp=500).load()
 
 
 def test_missing_weights_are_named_before_the_factory_runs(tmp_path):
     with pytest.raises(WeightsError, match=r"no weights '.*nowhere\.pt'"):
-        load_model("any:thing", tmp_path / "nowhere.pt")
+        ModelSource("any:thing", tmp_path / "nowhere.pt").load()
 
 
 def test_an_error_of_this_package_inside_a_factory_keeps_its_words(module, tmp_path):
@@ -203,7 +203,7 @@ def test_the_digest_follows_parameters_and_buffers(module, tmp_path):
     name = module((tmp_path / f"{name}.py").read_text(), bias, "def a(): return zero(Model())")
     with open(tmp_path / f"{name}.py", "a") as file:
         file.write("\ndef b(): return zero(Shifted())\n")
-    digests = [model_identity(f"{name}:{factory}", None, folder=tmp_path)[1] for factory in "aab"]
+    digests = [ModelSource(f"{name}:{factory}", None, folder=tmp_path).identity()[1] for factory in "aab"]
     assert digests[0] == digests[1] != digests[2]
     assert digests[0] == parameters_digest(_load(name, tmp_path, "a"))
 
@@ -211,7 +211,7 @@ def test_the_digest_follows_parameters_and_buffers(module, tmp_path):
 def test_an_alphabet_given_by_flag_is_part_of_the_name(module, tmp_path):
     name = module("from torch import nn", "def f(): return nn.Sequential(nn.Flatten(), nn.LazyLinear(2))")
     (tmp_path / "w").write_bytes(b"w")
-    assert model_identity(f"{name}:f", tmp_path / "w", alphabet="TGCA")[0] == f"{name}:f (TGCA)"
+    assert ModelSource(f"{name}:f", tmp_path / "w", alphabet="TGCA").identity()[0] == f"{name}:f (TGCA)"
 
 
 def test_a_model_without_gradient_is_refused_before_the_work(module, tmp_path):

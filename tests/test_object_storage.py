@@ -13,12 +13,10 @@ from object_server import BUCKET
 from small_plans import publish, random_scores, small_plan
 
 from tism_scan import object_storage
-from tism_scan.errors import AccessError, InputError, LeaseError, StorageError, StoreError
+from tism_scan.errors import AccessError, LeaseError, StorageError, StoreError
 from tism_scan.folder import open_folder
 from tism_scan.lease import Lease, current_owner
-from tism_scan.ledger import RUN_KEY
 from tism_scan.object_storage import ObjectFolder
-from tism_scan.places import Url, store_place
 from tism_scan.store import ScoreStore
 from tism_scan.verify import verify_store
 
@@ -56,42 +54,11 @@ def files_below(path):
     }
 
 
-# Verbs
-
-
-@pytest.mark.parametrize("content", [b"", b"\0", b"scores" * 400_000])
-def test_object_is_read_back_and_is_one_put(folder, server, content):
+@pytest.mark.parametrize("content", [b"", b"scores" * 400_000])
+def test_object_is_published_by_one_put(folder, server, content):
     folder.put(KEY, content)
     assert [method for method, _, _ in server.requests] == ["PUT"]
     assert folder.get(KEY) == content
-
-
-def test_object_is_replaced(folder):
-    folder.put(KEY, b"long, and old")
-    folder.put(KEY, b"new")
-    assert folder.get(KEY) == b"new"
-    assert folder.sizes("") == {KEY: 3}
-
-
-@pytest.mark.parametrize("key", ["absent", f"{KEY}/below an object"])
-def test_absent_object_is_none(folder, key):
-    folder.put(KEY, b"x")
-    assert folder.get(key) is None
-
-
-def test_object_is_removed_and_removing_it_again_is_harmless(folder):
-    folder.put(KEY, b"x")
-    folder.remove(KEY)
-    folder.remove(KEY)
-    folder.remove("never/there")
-    assert folder.get(KEY) is None
-
-
-def test_sizes_are_those_of_all_objects_below_the_prefix(folder):
-    for key in ("a/1", "a/b/22", "a/b/c/333", "ab/4"):
-        folder.put(key, b"x" * len(key))
-    assert folder.sizes("a") == {"a/1": 3, "a/b/22": 6, "a/b/c/333": 9}
-    assert folder.sizes("absent") == {}
 
 
 def test_listing_goes_on_past_its_first_page(folder, monkeypatch):
@@ -99,13 +66,6 @@ def test_listing_goes_on_past_its_first_page(folder, monkeypatch):
     for i in range(8):
         folder.put(f"a/{i}", b"x")
     assert len(folder.sizes("a")) == 8
-
-
-def test_taken_key_is_not_put_again(folder):
-    assert folder.put_new(KEY, b"first")
-    assert not folder.put_new(KEY, b"second")
-    assert folder.get(KEY) == b"first"
-    assert list(folder.sizes("")) == [KEY]
 
 
 def test_one_of_several_writers_of_a_new_key_wins(folder):
@@ -128,16 +88,6 @@ def test_one_of_several_writers_of_a_new_key_wins(folder):
     assert all(folder.get(f"{i_round}") == b"%d" % i_racer for i_round, i_racer in wins)
 
 
-def test_folder_knows_whether_anything_is_there_and_what_is_not_its_own(folder):
-    assert not folder.is_there()
-    assert folder.stranger(".scan") is None
-    folder.put(".scan/a", b"")
-    assert folder.is_there()
-    assert folder.stranger(".scan") is None
-    folder.put("thesis/chapter 1.tex", b"")
-    assert folder.stranger(".scan") == "thesis"
-
-
 def test_stranger_is_found_behind_many_objects_of_our_own_from_two_requests(folder, server, monkeypatch):
     monkeypatch.setattr(object_storage, "N_KEYS_PER_REQUEST", 3)
     for i in range(7):
@@ -146,16 +96,6 @@ def test_stranger_is_found_behind_many_objects_of_our_own_from_two_requests(fold
     server.requests.clear()
     assert folder.stranger(".scan") == "zebra"
     assert len(server.requests) == 2
-
-
-def test_clear_removes_everything_below_the_prefix_and_nothing_else(folder):
-    neighbour = open_folder(f"{folder.place}-neighbour")
-    neighbour.put("mine", b"")
-    for key in ("a/b", RUN_KEY, "c"):
-        folder.put(key, b"")
-    folder.clear(last=RUN_KEY)
-    assert not folder.is_there()
-    assert neighbour.get("mine") == b""
 
 
 def test_sweep_removes_what_a_broken_off_question_left(folder):
@@ -179,42 +119,6 @@ def test_age_of_what_is_swept_is_told_by_the_services_own_clock(folder, server, 
 def test_sweep_of_a_clean_folder_is_one_listing(folder, server):
     assert folder.sweep(idle_s=60) == []
     assert [method for method, _, _ in server.requests] == ["GET"]
-
-
-# Places
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("s3://bucket/a/b.zarr", Url("s3", "bucket", "a/b.zarr")),
-        ("S3://bucket//a//b.zarr/", Url("s3", "bucket", "a/b.zarr")),
-        ("s3:/bucket/a", Url("s3", "bucket", "a")),
-        ("gs://my-bucket/a b", Url("gs", "my-bucket", "a b")),
-    ],
-)
-def test_url_names_a_bucket_and_a_prefix(given, expected):
-    assert store_place(given) == expected
-    assert store_place(str(expected)) == expected
-    assert store_place(expected) == expected
-
-
-@pytest.mark.parametrize(
-    "given",
-    ["s3://bucket", "s3://", "s3:///a", "az://bucket/a", "https://host/a", "file:///a", "gs://b/../a"],
-)
-def test_other_urls_are_one_clear_error(given):
-    with pytest.raises(InputError, match=r"cannot be used; expected a folder, s3://bucket/prefix or gs://"):
-        store_place(given)
-
-
-@pytest.mark.parametrize("given", ["scores.zarr", "./s3:/x", "/a/b:c/d", "a:b"])
-def test_anything_else_is_a_path(given, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert open_folder(given).place == tmp_path / given
-
-
-# The store
 
 
 def test_store_holds_the_same_objects_as_a_folder_does(folder, server, prefix, tmp_path):
@@ -302,9 +206,6 @@ def test_deletion_that_was_cut_short_leaves_a_store_that_can_be_deleted(store, m
     assert not again.folder.is_there()
 
 
-# The lease
-
-
 def test_lease_is_held_by_one_and_taken_over_once_it_is_stale(folder):
     with Lease(folder, heartbeat_s=0.05).acquire():
         with pytest.raises(LeaseError, match="is being written by process"):
@@ -322,9 +223,6 @@ def test_heartbeat_that_fails_does_not_end_the_lease(impatient, folder, server, 
         assert lease.is_held()
         assert current_owner(folder)[1].n_beats > 0
     assert any("no heartbeat could be written" in message for message in caplog.messages)
-
-
-# What goes wrong
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +13,20 @@ import pytest
 import ray
 import ray_workers
 import torch
+from drivers import starting_drivers
+from file_scans import plan_of_files, scan_alone
 from scan_models import plan_of
 from sequences import random_sequence
+from stored import assert_equal_to_the_bit, scores_in
 
 from tism_scan import feeding, ray_scan
-from tism_scan.beluga import load_beluga, weights_digest
 from tism_scan.errors import LeaseError, ScanError, StorageFullError
 from tism_scan.genome import Genome
 from tism_scan.lease import Lease, current_owner
-from tism_scan.plan import ScanPlan, Scoring
+from tism_scan.plan import Scoring
 from tism_scan.ray_scan import RayOptions, scan_on_ray
-from tism_scan.scan import scan_serially
 from tism_scan.store import ScoreStore
 from tism_scan.tracks import Track
-from tism_scan.trunk_engine import make_engine
 
 N_BLOCKS = 10
 BELUGA_BP = 6_000
@@ -81,11 +79,7 @@ def beluga_genome(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def beluga_plan(beluga_genome, narrow_beluga_weights):
-    with Genome(beluga_genome) as genome:
-        chroms = dict(genome.chroms)
-        digests = genome.digest(), weights_digest(narrow_beluga_weights)
-    wanted = {chrom: ((0, length),) for chrom, length in chroms.items()}
-    return ScanPlan(Scoring(BELUGA_TRACKS, 2000, 256), *digests, chroms, wanted, 512)
+    return plan_of_files(beluga_genome, narrow_beluga_weights, Scoring(BELUGA_TRACKS, 2000, 256), 512)
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +88,7 @@ def serial_scores(beluga_genome, beluga_plan, narrow_beluga_weights, tmp_path_fa
     store = ScoreStore.create(tmp_path_factory.mktemp("serial") / "scores.zarr", beluga_plan)
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with Genome(beluga_genome) as genome:
-        scan_serially(genome, make_engine(load_beluga(narrow_beluga_weights), beluga_plan.scoring), store)
+    scan_alone(store, beluga_genome, narrow_beluga_weights)
     torch.set_num_threads(n_threads)
     return scores_in(store)
 
@@ -113,41 +106,8 @@ def beluga_scan(cluster, beluga_store, beluga_genome, narrow_beluga_weights):
 @pytest.fixture
 def start_driver(beluga_store, beluga_genome, narrow_beluga_weights):
     """Return a function that starts a scan in a process of its own, with a Ray of its own."""
-    started = []
-
-    def start(worker_class="SlowBelugaWorker"):
-        command = [sys.executable, str(Path(__file__).with_name("ray_driver.py")), str(beluga_store.path)]
-        command += [str(beluga_genome), str(narrow_beluga_weights), worker_class, "2"]
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        environment |= {"RAY_AUTH_MODE": "disabled"}
-        driver = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env=environment,
-        )
-        started.append(driver)
-        return driver
-
-    yield start
-    for driver in started:
-        if driver.poll() is None:
-            driver.kill()
-        driver.communicate()
-
-
-def scores_in(store):
-    return {
-        chrom: np.stack([store.read(chrom, 0, length, i) for i in range(len(store.plan.scoring.tracks))])
-        for chrom, length in store.plan.chroms.items()
-    }
-
-
-def assert_equal_to_the_bit(store, expected):
-    for chrom, scores in scores_in(store).items():
-        np.testing.assert_array_equal(scores.view(np.uint32), expected[chrom].view(np.uint32))
+    with starting_drivers(beluga_genome, narrow_beluga_weights) as start:
+        yield functools.partial(start, beluga_store.path)
 
 
 def attempts(scan):
@@ -385,7 +345,7 @@ def test_killed_driver_leaves_a_store_that_resumes_to_the_same_bits(
 ):
     hold = beluga_store.path.parent / "hold"
     hold.write_text("4")
-    driver = start_driver()
+    driver = start_driver("SlowBelugaWorker")
     wait_until_blocks_are_done(driver, 4)
     children = processes_below(driver.pid)
     names = {child: child.name() for child in children}

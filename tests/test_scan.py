@@ -3,6 +3,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+import zarr
 from scan_models import INPUT_BP, TRACKS, ScanModel, mean_of, naive_scores, plan_of
 
 from tism_scan.alphabet import is_acgt
@@ -136,11 +137,11 @@ def test_finished_blocks_are_not_computed_again(genome, store, tiny_model):
 
 
 def test_finished_store_is_consolidated_and_an_unfinished_one_is_not(genome, store, tiny_model):
-    metadata = store.path / "zarr.json"
     assert not finish(store)
-    assert "consolidated_metadata" not in metadata.read_text()
+    assert zarr.open_group(store.path, mode="r").metadata.consolidated_metadata is None
     scan_serially(genome, WindowEngine(tiny_model, SCORING), store)
-    assert "consolidated_metadata" in metadata.read_text()
+    gathered = zarr.open_group(store.path, mode="r").metadata.consolidated_metadata
+    assert set(gathered.metadata) == set(store.plan.wanted)
 
 
 def test_block_that_was_given_up_is_tried_again_and_its_failure_forgotten(genome, store, tiny_model):

@@ -1,7 +1,7 @@
 import errno
+import json
 import os
 import shutil
-import stat
 import warnings
 from pathlib import Path
 
@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 import xarray
 import zarr
+from crashing_folder import CrashingFolder
 from small_plans import WEIRD_NAMES, publish, random_scores, small_plan
+from stored import finished_store, objects
 
 from tism_scan import plan as plan_module
 from tism_scan import store as store_module
 from tism_scan.arrays import encode_shard, node_name, rounded
 from tism_scan.errors import PlanError, StorageFullError, StoreError
-from tism_scan.folder import LocalFolder
-from tism_scan.ledger import DONE, Checksum, ShardAddress
 from tism_scan.store import ScoreStore, checksum_of
-from tism_scan.tiling import Block
-from tism_scan.verify import verify_store
 
 # Shards of two tracks, so that the last group of three has one only; and one track with all four bases.
 LAYOUTS = [("mean", 3, 2), ("mean", 3, 3), ("tism", 3, 2), ("tism", 1, 1)]
@@ -37,42 +35,9 @@ def small_shards(monkeypatch):
 
 
 @pytest.fixture
-def store(tmp_path, small_shards):
+def store(tmp_path, monkeypatch):
     """Return a finished store of two shards a block."""
-    small_shards(2)
-    store = ScoreStore.create(tmp_path / "scores.zarr", small_plan(3), {"zarr": zarr.__version__})
-    publish(store, random_scores(store.plan))
-    return store
-
-
-def first_block(store):
-    return next(store.plan.all_blocks())
-
-
-def objects(path):
-    """Return the content of every file of a store, by key, without the record of what is done."""
-    files = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
-    return {key: file.read_bytes() for key, file in files.items() if not key.startswith(".scan/")}
-
-
-def keys_below(store, prefix):
-    return sorted(store.folder.sizes(prefix))
-
-
-def shard_of(store, i_group=0, i_block=0):
-    return store.path / f"chr1/c/{i_group}/{i_block}"
-
-
-def marker_of(store, i_group=0, i_block=0):
-    (key,) = (key for key in keys_below(store, DONE) if key.startswith(f"{DONE}/0.{i_block}.{i_group}."))
-    return store.path / key
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-# The store
+    return finished_store(tmp_path / "scores.zarr", monkeypatch)
 
 
 @pytest.mark.parametrize(("values", "n_tracks", "tracks_per_shard"), LAYOUTS)
@@ -90,15 +55,16 @@ def test_objects_are_those_that_zarr_itself_writes(
     scores["chr1"][..., 512:1024] = np.nan  # a block without any score
     publish(store, scores)
     for chrom, values_of_chrom in scores.items():
-        array = zarr.open_array(theirs / node_name(chrom), mode="r+")
-        array.with_config({"write_empty_chunks": True})[:] = rounded(values_of_chrom, keep_bits)
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            array = zarr.open_array(theirs / node_name(chrom), mode="r+")
+            array[:] = rounded(values_of_chrom, keep_bits)
     assert objects(ours) == objects(theirs)
     assert len(objects(ours)) == 4 + plan.n_shards_per_block * 5
 
 
 @pytest.mark.parametrize("scores", [np.float32(np.nan), np.float32(-0.0), np.float32(1e-45)])
 def test_shard_of_one_value_is_stored_none_the_less(store, scores):
-    block = first_block(store)
+    block = next(store.plan.all_blocks())
     store.publish_block(block, np.full((3, len(block)), scores))
     assert (block.chrom, block.i_block) in store.done_blocks()
     found = store.read("chr1", 0, 512, 2)
@@ -171,12 +137,9 @@ def test_mean_is_made_of_all_four_bases(tmp_path):
 
 
 def test_scores_of_another_shape_are_refused(store):
-    block = first_block(store)
+    block = next(store.plan.all_blocks())
     with pytest.raises(ValueError, match=r"scores of chr1:1-512 have shape \(2, 512\), expected \(3, 512\)"):
         store.publish_block(block, np.zeros((2, 512), np.float32))
-
-
-# Create and open
 
 
 def test_created_store_is_opened_with_its_plan_and_provenance(store):
@@ -199,23 +162,13 @@ def test_creating_a_finished_store_again_keeps_its_gathered_metadata(store):
     assert b"consolidated" in before["zarr.json"]
 
 
-class CrashingFolder(LocalFolder):
-    """A folder whose process is killed instead of publishing once too often."""
-
-    puts_left = 0
-
-    def put(self, key, content):
-        self.count()
-        super().put(key, content)
-
-    def put_new(self, key, content):
-        self.count()
-        return super().put_new(key, content)
-
-    def count(self):
-        if CrashingFolder.puts_left == 0:
-            raise KeyboardInterrupt("killed")
-        CrashingFolder.puts_left -= 1
+def test_metadata_are_gathered_in_place_of_the_null_that_older_releases_of_zarr_wrote(store):
+    path = store.path / "zarr.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"consolidated_metadata": None}))
+    assert store.unsound_metadata() == {}
+    store.consolidate()
+    assert zarr.open_group(store.path, mode="r").metadata.consolidated_metadata is not None
+    assert store.unsound_metadata() == {}
 
 
 @pytest.mark.parametrize("n_puts", range(5))
@@ -229,23 +182,6 @@ def test_creation_killed_at_any_point_is_completed_by_the_next(tmp_path, monkeyp
     ScoreStore.create(tmp_path / "killed", small_plan())
     assert objects(tmp_path / "killed") == objects(whole.path)
     assert ScoreStore.open(tmp_path / "killed").plan == whole.plan
-
-
-@pytest.mark.parametrize("n_puts", range(4))
-def test_block_whose_publishing_was_killed_at_any_point_is_pending(store, monkeypatch, n_puts):
-    whole, block = objects(store.path), first_block(store)
-    for i_group in range(2):
-        marker_of(store, i_group).unlink()
-        shard_of(store, i_group).unlink()
-    crashing = ScoreStore(store.path, store.plan)
-    crashing.folder = crashing.ledger.folder = CrashingFolder(store.path)
-    CrashingFolder.puts_left = n_puts
-    with pytest.raises(KeyboardInterrupt, match="killed"):
-        publish(crashing, random_scores(store.plan), [block])
-    assert list(store.pending()) == [block]
-    publish(store, random_scores(store.plan), [block])
-    assert objects(store.path) == whole
-    assert list(store.pending()) == []
 
 
 def test_another_plan_is_refused_with_every_difference(store):
@@ -356,97 +292,6 @@ def test_name_that_no_file_can_have_is_refused(tmp_path):
     with pytest.raises(PlanError, match=r"the name of chrom 'x{40}'\.\.\. is too long to be a file's"):
         ScoreStore.create(tmp_path / "s.zarr", small_plan(chroms=chroms))
     assert not (tmp_path / "s.zarr").exists()
-
-
-# Done and pending
-
-
-def test_every_block_of_a_new_store_is_pending(tmp_path):
-    store = ScoreStore.create(tmp_path / "s.zarr", small_plan())
-    assert list(store.pending()) == list(store.plan.all_blocks())
-    assert store.done_blocks() == set()
-
-
-def test_published_blocks_are_done_for_every_reader(store):
-    assert list(ScoreStore.open(store.path).pending()) == []
-
-
-@pytest.mark.parametrize("i_group", [0, 1])
-@pytest.mark.parametrize(
-    "harm",
-    [
-        lambda shard, marker: marker.unlink(),
-        lambda shard, marker: shard.unlink(),
-        lambda shard, marker: truncate(shard),
-        lambda shard, marker: shard.write_bytes(b""),
-        lambda shard, marker: shard.write_bytes(shard.read_bytes() + b"\0"),
-        lambda shard, marker: (shard.unlink(), marker.unlink()),
-    ],
-    ids=["no marker", "no object", "truncated", "empty", "too long", "neither"],
-)
-def test_block_without_a_marker_and_an_object_of_its_size_is_pending(store, harm, i_group):
-    harm(shard_of(store, i_group, 1), marker_of(store, i_group, 1))
-    assert list(store.pending()) == [Block("chr1", 1, 512, 1024)]
-
-
-def test_publishing_twice_is_harmless(store):
-    before = sorted(path for path in store.path.rglob("*"))
-    publish(store, random_scores(store.plan))
-    assert sorted(path for path in store.path.rglob("*")) == before
-    assert list(store.pending()) == []
-
-
-def test_block_that_two_workers_scored_a_little_differently_is_done(store):
-    block, scores = first_block(store), random_scores(store.plan, seed=1)
-    publish(store, scores, [block])
-    assert list(store.pending()) == []
-    assert verify_store(store.path, full=True).is_sound
-    assert np.array_equal(store.read("chr1", 0, 512, 0), scores["chr1"][0, :512], equal_nan=True)
-
-
-@pytest.mark.parametrize("address", [ShardAddress(99, 0, 0), ShardAddress(0, 99, 0), ShardAddress(0, 0, 99)])
-def test_marker_of_nothing_that_the_plan_has_is_passed_over(store, address):
-    store.ledger.mark_done(address, Checksum(5, 5))
-    assert len(store.done_blocks()) == 5
-    assert list(store.pending()) == []
-
-
-def test_full_disk_leaves_the_block_pending_and_the_store_goes_on_once_there_is_room(store, monkeypatch):
-    whole, block = objects(store.path), first_block(store)
-    for i_group in range(2):
-        marker_of(store, i_group).unlink()
-    fsync = os.fsync
-
-    def fill_up(descriptor):
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        fsync(descriptor)
-
-    with monkeypatch.context() as full:
-        full.setattr(os, "fsync", fill_up)
-        with pytest.raises(StorageFullError, match=r"no room left to write .*chr1/c/0/0"):
-            publish(store, random_scores(store.plan), [block])
-    assert list(store.pending()) == [block]
-    assert objects(store.path) == whole
-    publish(store, random_scores(store.plan), [block])
-    assert list(store.pending()) == []
-
-
-def test_failed_block_is_passed_by_until_it_is_tried_again(tmp_path):
-    store = ScoreStore.create(tmp_path / "s.zarr", small_plan())
-    first, *others = store.plan.all_blocks()
-    store.mark_failed(first, "too hot", 3)
-    assert list(store.pending()) == others
-    assert list(store.pending(retry_failed=True)) == [first, *others]
-    assert store.ledger.failures()[0].error == "too hot"
-    store.forget_failure(first)
-    assert list(store.pending()) == [first, *others]
-
-
-def test_only_blocks_with_wanted_bases_are_pending(tmp_path):
-    plan = small_plan(wanted={"chr1": ((600, 700),), "c": ((0, 1),)})
-    store = ScoreStore.create(tmp_path / "s.zarr", plan)
-    assert [(block.chrom, block.i_block) for block in store.pending()] == [("chr1", 1), ("c", 0)]
 
 
 @pytest.mark.parametrize(

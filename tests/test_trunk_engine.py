@@ -14,7 +14,7 @@ from tism_scan.engine import WindowEngine
 from tism_scan.errors import ScanError
 from tism_scan.plan import Scoring
 from tism_scan.tracks import Track
-from tism_scan.trunk_engine import SLAB_BP_ON_CPU, TrunkEngine, make_engine, why_not_shared
+from tism_scan.trunk_engine import SLAB_BP_ON_CPU, NotSharedError, TrunkEngine, make_engine, why_not_shared
 
 RNG = np.random.default_rng(11)
 TRACKS = (Track("a", (0,), (1.0,)), Track("b", (3,), (1.0,)), Track("mean", (1, 3), (0.5, 0.5)))
@@ -265,6 +265,13 @@ def test_model_whose_output_is_more_than_its_head_is_not_shared(narrow_beluga):
     )
 
 
+def test_model_is_tried_once_for_whether_it_can_be_shared(narrow_beluga):
+    seen = []
+    narrow_beluga.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0].shape))
+    assert isinstance(make_engine(narrow_beluga, Scoring(TRACKS, 2000, 256)), TrunkEngine)
+    assert seen == [(1, 4, 2000)]
+
+
 def test_model_that_cannot_be_shared_is_refused_by_the_trunk_engine(tiny_model):
-    with pytest.raises(ValueError, match="declares no trunk"):
+    with pytest.raises(NotSharedError, match="declares no trunk"):
         TrunkEngine(tiny_model, Scoring(TRACKS[:1], 24, 6))

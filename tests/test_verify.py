@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import zarr
 from scan_models import INPUT_BP, TRACKS, plan_of, smooth_model
-from small_plans import publish, random_scores, small_plan
+from small_plans import publish, random_scores
+from stored import finished_store, marker_of, objects, shard_of
 
-from tism_scan import plan as plan_module
 from tism_scan.engine import WindowEngine
 from tism_scan.errors import GenomeError, LeaseError, StoreError, WeightsError
 from tism_scan.folder import LocalFolder
@@ -30,32 +30,15 @@ ZERO, HALF, LAST = "chr1:1-512", "chr1:513-1,024", "chr1:1,025-1,300"
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """Return a finished store of two shards a block."""
-    monkeypatch.setattr(plan_module, "SHARD_BYTES", 2 * 4 * 512)
-    store = ScoreStore.create(tmp_path / "scores.zarr", small_plan(3))
-    publish(store, random_scores(store.plan))
+    store = finished_store(tmp_path / "scores.zarr", monkeypatch)
     store.consolidate()
     return store
-
-
-def shard_of(store, i_group=0, i_block=0):
-    return store.path / f"chr1/c/{i_group}/{i_block}"
-
-
-def marker_of(store, i_group=0, i_block=0):
-    (path,) = (store.path / DONE).glob(f"0.{i_block}.{i_group}.*")
-    return path
 
 
 def flip(path, i_bit=100):
     flipped = bytearray(path.read_bytes())
     flipped[i_bit // 8] ^= 1 << i_bit % 8
     path.write_bytes(flipped)
-
-
-def objects(path):
-    """Return the content of every file of a store, by key, without the record of what is done."""
-    files = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
-    return {key: file.read_bytes() for key, file in files.items() if not key.startswith(".scan/")}
 
 
 def pending(store):

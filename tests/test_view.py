@@ -10,13 +10,13 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import serving
 from small_exports import exported_folder
 from small_plans import small_plan
 
@@ -27,18 +27,6 @@ from tism_scan.genome import Genome
 from tism_scan.plan import ScanPlan
 
 CONTENT = bytes(range(256)) * 4
-
-
-@contextmanager
-def serving(server):
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server.address
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from scan_models import plan_of
 
 from tism_scan.beluga import weights_digest
 from tism_scan.errors import TismScanError
-from tism_scan.genome import Genome
+from tism_scan.genome import Genome, stamp_of
 from tism_scan.models import ModelSource
 from tism_scan.plan import ScanPlan, Scoring
 from tism_scan.store import ScoreStore
@@ -64,6 +64,32 @@ def test_worker_that_lacks_a_file_says_so_and_names_its_node(setup, change, mess
     change(setup)
     with pytest.raises(TismScanError, match=f"^on node {re.escape(os.uname().nodename)}: .*{message}"):
         BlockWorker(setup).start()
+
+
+def test_genome_of_the_same_lengths_but_other_bases_is_refused(setup):
+    """Such as hg38 with the pseudoautosomal regions of chrY masked, which differs in nothing else."""
+    setup = replace(setup, genome_stamp=stamp_of(setup.genome))
+    with open(setup.genome, "r+") as file:
+        file.seek(len(">chr1\n"))
+        file.write("NNNNNNN")
+    node = re.escape(os.uname().nodename)
+    with pytest.raises(
+        TismScanError, match=rf"^on node {node}: \S+genome.fa is another genome here, SHA-256"
+    ):
+        BlockWorker(setup).start()
+
+
+def test_genome_is_read_only_where_its_size_or_time_is_not_the_drivers(setup, monkeypatch):
+    n_read = []
+    digest = Genome.digest
+    monkeypatch.setattr(Genome, "digest", lambda genome: n_read.append(genome) or digest(genome))
+    setup = replace(setup, genome_stamp=stamp_of(setup.genome))
+    BlockWorker(setup).start()
+    assert not n_read
+    os.utime(setup.genome, ns=(0, 1))
+    BlockWorker(setup).start()
+    assert len(n_read) == 1
+    assert stamp_of(setup.genome.with_name("not here")) is None
 
 
 def test_worker_reads_a_copy_of_the_genome_if_one_is_asked_for(setup, tmp_path):

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from tism_scan.errors import TismScanError
     from tism_scan.export import export_bigwigs
     from tism_scan.genome import Genome
-    from tism_scan.intervals import Interval, parse_region, wanted_spans
+    from tism_scan.intervals import Interval, parse_region
     from tism_scan.plan import ScanPlan, Scoring
     from tism_scan.ray_scan import RayOptions, scan_on_ray
     from tism_scan.scan import scan_serially
     from tism_scan.store import ScoreStore
     from tism_scan.tracks import Track, read_track_names, select_tracks
     from tism_scan.trunk_engine import make_engine
+    from tism_scan.wanted import wanted_spans
 
 __version__ = "0.1.0"
 
@@ -43,7 +44,7 @@ _MODULE_OF = {
     "scan_on_ray": "ray_scan",
     "scan_serially": "scan",
     "select_tracks": "tracks",
-    "wanted_spans": "intervals",
+    "wanted_spans": "wanted",
     "weights_digest": "beluga",
     "write_bigwig": "bigwig",
 }

@@ -7,8 +7,7 @@ with first-order Taylor expansion", iScience 2024, doi 10.1016/j.isci.2024.11080
 and a speed-up of about three times the window's length, since exact ISM takes three forward passes a base.
 """
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,11 +20,11 @@ from tism_scan.alphabet import Codes, is_acgt, one_hot
 from tism_scan.attribution import mean_tism, tism
 from tism_scan.attribution.concordance import Agreement, agreement, pearson
 from tism_scan.attribution.mutagenesis import predict_substitutions
-from tism_scan.engine import default_device
+from tism_scan.engine import default_device, now
 from tism_scan.errors import InputError, RegionError
 from tism_scan.genome import Genome
-from tism_scan.intervals import Spans
 from tism_scan.models import check_differentiable, window_bp
+from tism_scan.spans import Spans
 from tism_scan.tiling import Lattice
 from tism_scan.tracks import Track
 
@@ -120,7 +119,7 @@ def audit(
     n_windows: int = 50,
     core_bp: int = 256,
     seed: int = 0,
-    spans: Spans | None = None,
+    spans: Mapping[str, Spans] | None = None,
     batch_size: int | None = None,
     device: str | None = None,
     progress: bool | None = None,
@@ -130,7 +129,7 @@ def audit(
     Parameters
     ----------
     model : torch.nn.Module
-        As `tism_scan.models.load_model` returns it. It is moved to the device and frozen.
+        As `tism_scan.models.ModelSource.load` returns it. It is moved to the device and frozen.
     genome : Genome
     tracks : sequence of Track
     n_windows, core_bp, seed, spans
@@ -161,8 +160,8 @@ def audit(
     model = model.to(torch.device(device)).requires_grad_(False).eval()
     core = slice(lattice.flank, lattice.flank + core_bp)
     approximate = tism(model, X, chosen, batch_size=batch_size)[..., core]
-    one_track = _seconds(model, X, chosen[:1], batch_size)
-    all_tracks = _seconds(model, X, chosen, batch_size) if len(chosen) > 1 else one_track
+    one_track = _tism_seconds(model, X, chosen[:1], batch_size)
+    all_tracks = _tism_seconds(model, X, chosen, batch_size) if len(chosen) > 1 else one_track
     exact, here_seconds = _timed_ism(model, X, chosen, core, batch_size, progress)
     is_substitution = X[..., core] == 0
     return Audit(
@@ -187,7 +186,7 @@ def audit(
 
 
 def sample_windows(
-    genome: Genome, lattice: Lattice, n: int, *, seed: int = 0, spans: Spans | None = None
+    genome: Genome, lattice: Lattice, n: int, *, seed: int = 0, spans: Mapping[str, Spans] | None = None
 ) -> list[tuple[str, int]]:
     """Return chrom and start of windows drawn at random from a genome's lattice, in the genome's order.
 
@@ -201,7 +200,7 @@ def sample_windows(
     seed : int
         The same seed gives the same windows.
     spans : mapping from str to spans, optional
-        As `tism_scan.intervals.wanted_spans` returns them; only cores that overlap these bases are drawn.
+        As `tism_scan.wanted.wanted_spans` returns them; only cores that overlap these bases are drawn.
 
     Raises
     ------
@@ -234,7 +233,7 @@ def sample_windows(
 
 
 def _runs_of_cores(
-    chroms: Mapping[str, int], stride: int, spans: Spans | None
+    chroms: Mapping[str, int], stride: int, spans: Mapping[str, Spans] | None
 ) -> Iterator[tuple[str, range]]:
     """Yield chrom and indices of the whole cores that overlap the spans, each core once."""
     for chrom, length in chroms.items():
@@ -246,16 +245,21 @@ def _runs_of_cores(
                 yield chrom, cores
 
 
+def _tism_seconds(model: nn.Module, X: Tensor, tracks: list[Track], batch_size: int) -> float:
+    """Return the time that mean TISM of all windows takes."""
+    return _best_seconds(lambda: mean_tism(model, X, tracks, batch_size=batch_size), X.device)
+
+
 def _timed_ism(
     model: nn.Module, X: Tensor, tracks: list[Track], core: slice, batch_size: int, progress: bool | None
 ) -> tuple[Tensor, float]:
     """Return the effects (N, T, 4, P) of exact ISM on the cores, and the time that they took."""
     positions = torch.arange(core.start, core.stop, device=X.device)
-    began = _now(str(X.device))
+    began = now(X.device)
     predictions, at_reference = predict_substitutions(
         model, X, tracks, positions, batch_size=batch_size, progress=progress
     )
-    return predictions - at_reference[:, :, None, None], _now(str(X.device)) - began
+    return predictions - at_reference[:, :, None, None], now(X.device) - began
 
 
 def _seconds_per_whole_pass(
@@ -264,14 +268,13 @@ def _seconds_per_whole_pass(
     """Return the time of one of exact ISM's forward passes, the best of three samples of them."""
     positions = torch.arange(core.start, min(core.stop, core.start + _SAMPLE_BP), device=X.device)
     sample = X[:_SAMPLE_WINDOWS]
-    times = []
-    for _ in range(_REPEATS):
-        began = _now(str(X.device))
-        predict_substitutions(
+    seconds = _best_seconds(
+        lambda: predict_substitutions(
             model, sample, tracks, positions, in_strips=False, batch_size=batch_size, progress=False
-        )
-        times.append(_now(str(X.device)) - began)
-    return min(times) / (len(sample) * (1 + 3 * len(positions)))
+        ),
+        X.device,
+    )
+    return seconds / (len(sample) * (1 + 3 * len(positions)))
 
 
 def _window_pearson(approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> float:
@@ -288,21 +291,14 @@ def _none_if_nan(value: Any) -> Any:
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def _seconds(model: nn.Module, X: Tensor, tracks: list[Track], batch_size: int) -> float:
-    """Return the time that mean TISM of all windows takes, the best of three."""
+def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return the time of a call, the best of three."""
     times = []
     for _ in range(_REPEATS):
-        began = _now(str(X.device))
-        mean_tism(model, X, tracks, batch_size=batch_size)
-        times.append(_now(str(X.device)) - began)
+        began = now(device)
+        work()
+        times.append(now(device) - began)
     return min(times)
-
-
-def _now(device: str) -> float:
-    """Return the time, once the device has done what it was given."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _by_track(values: Tensor, is_substitution: Tensor) -> NDArray[np.float32]:

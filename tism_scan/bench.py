@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tism_scan.alphabet import Codes
-from tism_scan.engine import BlockEngine, default_device, device_name, rounding
+from tism_scan.engine import BlockEngine, default_device, device_name, now, rounding
 from tism_scan.plan import Precision, Scoring
 from tism_scan.tiling import Block
 from tism_scan.trunk_engine import PASSES, make_engine
@@ -178,15 +178,11 @@ def product_rate(device: torch.device, precision: Precision) -> float:
 
 
 def _seconds(way: Callable[[], Any], device: torch.device) -> float:
-    """Return the time of one call, once the device has done what it was given."""
+    """Return the time of a call, after a warm-up."""
     way()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
+    began = now(device)
     way()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return now(device) - began
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -5,6 +5,7 @@ backward pass. Its passes cannot differ in precision, so "mixed" is float32 here
 """
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tism_scan.alphabet import BASES, Codes, channel_of_base, is_acgt, one_hot_table
-from tism_scan.attribution.model import check_batch_size, frozen
+from tism_scan.attribution.model import check_batch_size, frozen, switched
 from tism_scan.attribution.transforms import mean_tism_from_gradient, tism_from_gradient
 from tism_scan.errors import PlanError, ScanError
 from tism_scan.plan import Precision, Scoring
@@ -28,14 +29,6 @@ log = logging.getLogger(__name__)
 
 BATCH_ON_CPU = 16
 BATCH_ON_GPU = 256
-
-
-class SequenceModel(Protocol):
-    """What an engine asks of a model beside being a `torch.nn.Module`."""
-
-    input_bp: int
-    alphabet: str
-    n_outputs: int
 
 
 class Engine(Protocol):
@@ -75,23 +68,22 @@ def rounding(device: torch.device, *, to_tf32: bool) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    wanted: str | bool
     if hasattr(torch.backends, "fp32_precision"):  # since torch 2.9, where the older switches warn
-        switches: list[tuple[Any, str]] = [
-            (torch.backends.cuda.matmul, "fp32_precision"),
-            (torch.backends.cudnn.conv, "fp32_precision"),  # type: ignore[attr-defined]
-        ]
-        wanted: Any = "tf32" if to_tf32 else "ieee"
+        name, owners, wanted = "fp32_precision", (matmul, cudnn.conv), "tf32" if to_tf32 else "ieee"
     else:
-        switches = [(torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32")]
-        wanted = to_tf32
-    before = [getattr(owner, name) for owner, name in switches]
-    try:
-        for owner, name in switches:
-            setattr(owner, name, wanted)
+        name, owners, wanted = "allow_tf32", (matmul, cudnn), to_tf32
+    with switched([(owner, name) for owner in owners], wanted):
         yield
-    finally:
-        for (owner, name), value in zip(switches, before, strict=True):
-            setattr(owner, name, value)
+
+
+def now(device: torch.device) -> float:
+    """Return the time, s, once a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class BlockEngine(ABC):

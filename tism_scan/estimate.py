@@ -188,7 +188,7 @@ def _zarr_bytes(plan: ScanPlan, sample: Block, scores: NDArray[np.float32]) -> f
 
 def _bigwig_bytes(plan: ScanPlan, scores: NDArray[np.float32]) -> int:
     """Return the size of one track's bigWig of a sample's scores, (length,) or (4, length)."""
-    kept = rounded(scores if scores.ndim == 1 else -scores.sum(axis=0) / 3, plan.keep_bits)
+    kept = rounded(scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3), plan.keep_bits)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sample.bw"
         write_bigwig(path, {"sample": len(kept)}, lambda _chrom, start, end: kept[start:end])

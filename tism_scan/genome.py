@@ -151,6 +151,18 @@ class Genome:
         )
 
 
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Return a file's size in bytes and the time of its last change in ns since 1970; None without a file.
+
+    What has the same path and stamp on two machines is taken for the same file, and not read to tell.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 class _Block(pyfaidx.BgzfBlock):  # type: ignore[misc]  # pyfaidx ships no types
     """A BGZF block that pyfaidx's bisection finds for the first base in it, too.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tism_scan.errors import AccessError, StorageError
 from tism_scan.object_storage import RemoteObject
-from tism_scan.places import WEB, Place, Url
+from tism_scan.places import WEB, Place, Url, cache_folder
 from tism_scan.web import open_page
 
 PAUSES_S = (0.5, 1, 2, 4, 8)  # before each further try
@@ -43,7 +43,7 @@ def local_copy(place: Place, digest: str | None = None) -> Path:
     """
     if isinstance(place, Path):
         return place
-    home = _home()
+    home = cache_folder()
     try:
         home.mkdir(parents=True, exist_ok=True)
         with _locked(home / f"{digest or _hash(str(place))}.lock"):
@@ -54,11 +54,6 @@ def local_copy(place: Place, digest: str | None = None) -> Path:
             f"{place} cannot be kept in {home} ({error.strerror}); make room there, or set XDG_CACHE_HOME to "
             "another folder"
         ) from None
-
-
-def _home() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).absolute() / "tism-scan"
 
 
 def _fetched_patiently(place: Url, home: Path, expected: str | None) -> Path:

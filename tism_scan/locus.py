@@ -119,7 +119,7 @@ def score_region(
     Parameters
     ----------
     model : torch.nn.Module
-        As `tism_scan.models.load_model` returns it. It is moved to the device and frozen.
+        As `tism_scan.models.ModelSource.load` returns it. It is moved to the device and frozen.
     genome : Genome
     region : Interval
     settings : MethodSettings

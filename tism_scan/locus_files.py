@@ -115,7 +115,7 @@ def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[Span] 
 
 def _logo(scores: LocusScores) -> Values:
     """Return one value a base, (T, L), or (T, 4, L) of which the reference base is drawn."""
-    return -scores.values.sum(1) / 3 if _is_averaged(scores) else scores.values
+    return -scores.values.sum(1) / np.float32(3) if _is_averaged(scores) else scores.values
 
 
 def _logo_unit(scores: LocusScores) -> str:

@@ -61,13 +61,17 @@ class ModelSource:
     Attributes
     ----------
     spec : str
-        ``"beluga"``, or ``"package.module:factory"``.
+        ``"beluga"``, or ``"package.module:factory"``: a function, or a class, that returns the model.
     weights : Path, Url or None
-        A file, or where to read one from, once per machine.
+        A file, or where to read one from, once per machine: Beluga's weights; of any other model what its
+        factory is called with, as an absolute path. Without, the factory is called with nothing, and must
+        make the same parameters every time.
     input_bp : int or None
+        Length of a window, for a model without an attribute of that name.
     alphabet : str or None
+        Order of the input channels, such as ``"ACGT"``, for a model without an attribute of that name.
     folder : Path or None
-        See `load_model`.
+        Where modules are found beside those installed; the current directory if None.
     """
 
     spec: str = BELUGA
@@ -92,108 +96,66 @@ class ModelSource:
         digest : str, optional
             SHA-256 that weights from a URL must have.
         """
-        return replace(self, weights=None if self.weights is None else local_copy(self.weights, digest))
+        return replace(self, weights=self._weights_file(digest))
 
     def load(self) -> nn.Module:
-        """Return the model; see `load_model`."""
-        weights = None if self.weights is None else local_copy(self.weights)
-        return load_model(
-            self.spec, weights, input_bp=self.input_bp, alphabet=self.alphabet, folder=self.folder
-        )
+        """Return the model in evaluation mode, on the CPU, in float32, as every engine can use it.
+
+        Returns
+        -------
+        torch.nn.Module
+            With `input_bp`, `alphabet`, `n_outputs` and, but for Beluga, `output_names` (None if it gives
+            none).
+
+        Raises
+        ------
+        ModelError
+            If there is no such module or function, the function fails, or what it returns is not a model,
+            does not say its `input_bp` or `alphabet`, or cannot read a window of that length.
+        WeightsError
+            If the weights cannot be read.
+        """
+        weights, spec = self._weights_file(), self.spec
+        if spec == BELUGA:
+            return _load_beluga(weights, self.input_bp, self.alphabet)
+        if weights is not None and not weights.is_file():
+            raise WeightsError(f"there are no weights {str(weights)!r}; expected a file; check --weights")
+        body = _made_by(_factory(spec, self.folder or Path.cwd()), spec, weights)
+        model = LoadedModel(body, *_described(body, spec, self.input_bp, self.alphabet))
+        outputs = _outputs_of_a_window(model, spec)
+        model.n_outputs = outputs.shape[1]
+        claimed = getattr(body, "n_outputs", None)
+        if claimed is not None and claimed != model.n_outputs:
+            raise ModelError(
+                f"model {spec!r} has the attribute n_outputs {claimed}, but returns {model.n_outputs:,} "
+                "outputs for one window; expected equal numbers; correct the attribute, or remove it"
+            )
+        model.output_names = _names_of(body, spec, model.n_outputs)
+        return model
 
     def identity(self) -> tuple[str, str]:
-        """Return the model's name and the digest of its weights; see `model_identity`."""
-        weights = None if self.weights is None else local_copy(self.weights)
-        return model_identity(
-            self.spec, weights, input_bp=self.input_bp, alphabet=self.alphabet, folder=self.folder
-        )
+        """Return the model's name and the digest of its weights, for the plan of a scan.
 
+        Returns
+        -------
+        name : str
+            The spec, and the alphabet if a flag gave it, since it changes the scores.
+        digest : str
+            SHA-256 of the weights file; without one, of the model's parameters and buffers.
 
-def load_model(
-    spec: str,
-    weights: Path | None,
-    *,
-    input_bp: int | None = None,
-    alphabet: str | None = None,
-    folder: Path | None = None,
-) -> nn.Module:
-    """Return a model in evaluation mode, on the CPU, in float32, that every engine can use.
+        Raises
+        ------
+        ModelError, WeightsError
+            As `load`, which is called only if there is no weights file.
+        """
+        with_alphabet = self.alphabet is not None and self.spec != BELUGA
+        name = f"{self.spec} ({self.alphabet})" if with_alphabet else self.spec
+        weights = self._weights_file()
+        return name, parameters_digest(self.load()) if weights is None else weights_digest(weights)
 
-    Parameters
-    ----------
-    spec : str
-        ``"beluga"``, or ``"package.module:factory"``: a function, or a class, that returns the model.
-    weights : Path or None
-        Beluga's weights; of any other model what its factory is called with, as an absolute path. Without,
-        the factory is called with nothing, and must make the same parameters every time.
-    input_bp : int, optional
-        Length of a window, for a model without an attribute of that name.
-    alphabet : str, optional
-        Order of the input channels, such as ``"ACGT"``, for a model without an attribute of that name.
-    folder : Path, optional
-        Where modules are found beside those installed; by default the current directory.
-
-    Returns
-    -------
-    torch.nn.Module
-        With `input_bp`, `alphabet`, `n_outputs` and, but for Beluga, `output_names` (None if it gives none).
-
-    Raises
-    ------
-    ModelError
-        If there is no such module or function, the function fails, or what it returns is not a model, does
-        not say its `input_bp` or `alphabet`, or cannot read a window of that length.
-    WeightsError
-        If the weights cannot be read.
-    """
-    if spec == BELUGA:
-        return _load_beluga(weights, input_bp, alphabet)
-    if weights is not None and not weights.is_file():
-        raise WeightsError(f"there are no weights {str(weights)!r}; expected a file; check --weights")
-    body = _made_by(_factory(spec, folder or Path.cwd()), spec, weights)
-    model = LoadedModel(body, *_described(body, spec, input_bp, alphabet))
-    outputs = _outputs_of_a_window(model, spec)
-    model.n_outputs = outputs.shape[1]
-    claimed = getattr(body, "n_outputs", None)
-    if claimed is not None and claimed != model.n_outputs:
-        raise ModelError(
-            f"model {spec!r} has the attribute n_outputs {claimed}, but returns {model.n_outputs:,} outputs "
-            "for one window; expected equal numbers; correct the attribute, or remove it"
-        )
-    model.output_names = _names_of(body, spec, model.n_outputs)
-    return model
-
-
-def model_identity(
-    spec: str,
-    weights: Path | None,
-    *,
-    input_bp: int | None = None,
-    alphabet: str | None = None,
-    folder: Path | None = None,
-) -> tuple[str, str]:
-    """Return a model's name and the digest of its weights, for the plan of a scan.
-
-    Parameters are those of `load_model`.
-
-    Returns
-    -------
-    name : str
-        The spec, and the alphabet if a flag gave it, since it changes the scores.
-    digest : str
-        SHA-256 of the weights file; without one, of the model's parameters and buffers.
-
-    Raises
-    ------
-    ModelError, WeightsError
-        As `load_model`, which is called only if there is no weights file.
-    """
-    name = spec if alphabet is None or spec == BELUGA else f"{spec} ({alphabet})"
-    if weights is not None:
-        return name, weights_digest(weights)
-    return name, parameters_digest(
-        load_model(spec, None, input_bp=input_bp, alphabet=alphabet, folder=folder)
-    )
+    def _weights_file(self, digest: str | None = None) -> Path | None:
+        """Return a file of this machine that holds the weights, or None if there are none."""
+        return None if self.weights is None else local_copy(self.weights, digest)
 
 
 def parameters_digest(model: nn.Module) -> str:

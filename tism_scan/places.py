@@ -44,6 +44,12 @@ class Url:
 Place = Path | Url
 
 
+def cache_folder() -> Path:
+    """Return where copies of what lies elsewhere are kept for this user, whether or not it is there yet."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).absolute() / "tism-scan"
+
+
 def is_url(given: str | Path | Url) -> bool:
     """Return whether something names a place elsewhere, rather than a path of this machine."""
     return isinstance(given, Url) or _URL.fullmatch(os.fspath(given)) is not None

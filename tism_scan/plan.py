@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from tism_scan.errors import PlanError
-from tism_scan.intervals import overlaps
+from tism_scan.spans import Spans, overlaps
 from tism_scan.tiling import Block, Lattice, Stitch, Stretch
 from tism_scan.tracks import Track
 
@@ -24,8 +24,6 @@ SMALLEST_BLOCK_BP_FOR_MANY_TRACKS = 1 << 18
 SMALLEST_BLOCK_BP_FOR_FEW_BASES = 1 << 15
 BLOCKS_AIMED_AT = 32
 _KEYS_SHOWN = 8
-
-Spans = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tism_scan.actors import ActorPool
 from tism_scan.cluster import RayOptions, connected
 from tism_scan.errors import LeaseError
 from tism_scan.feeding import Feed, Progress
+from tism_scan.genome import stamp_of
 from tism_scan.lease import STALE_S, Lease
 from tism_scan.metrics import ScanMetrics
 from tism_scan.models import ModelSource
@@ -50,7 +51,8 @@ def scan_on_ray(
     store : ScoreStore
         Made by `ScoreStore.create` in this process.
     genome : Path
-        The file of the store's plan, visible under the same path on every node.
+        The file of the store's plan, visible under the same path on every node. Where size or time differ
+        from this machine's, a node reads it once to compare the content.
     model : ModelSource, Path or Url
         The model of the store's plan, likewise; a path or URL is that of Beluga's weights.
     options : RayOptions, optional
@@ -105,6 +107,7 @@ def scan_on_ray(
             batch_size=batch_size,
             memory_gb=memory_gb,
             stage_folder=stage_folder.absolute() if stage_folder else None,
+            genome_stamp=stamp_of(genome),
         )
         # Twice: before, for those who lose patience while Ray starts, and after, for Ray takes SIGTERM.
         with _stopping_on_signals(stop), connected(options), _stopping_on_signals(stop):

@@ -12,9 +12,9 @@ from tism_scan.alphabet import Codes, is_acgt
 from tism_scan.engine import Engine
 from tism_scan.errors import ScanError
 from tism_scan.genome import Genome
-from tism_scan.intervals import span_mask
 from tism_scan.lease import Lease
 from tism_scan.plan import ScanPlan
+from tism_scan.spans import span_mask
 from tism_scan.store import ScoreStore
 from tism_scan.tiling import Block
 

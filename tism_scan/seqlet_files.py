@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from tism_scan.browser.shown import one_line
 from tism_scan.errors import ExportError, ScanError, StoreError
 from tism_scan.export import choose_tracks
-from tism_scan.intervals import wanted_spans
 from tism_scan.seqlets import Magnitudes, Scores, SeqletRule, find_seqlets
 from tism_scan.store import ScoreStore
 from tism_scan.tracks import Track
+from tism_scan.wanted import wanted_spans
 
 COLUMNS = ("chrom", "start", "end", "name", "score", "strand", "sum", "max")
 _LONGEST_NAME = 200

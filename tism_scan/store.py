@@ -16,19 +16,18 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore, ObjectStore
 
-from tism_scan.arrays import encode_shard, is_equivalent, metadata_of, node_name
+from tism_scan.arrays import encode_shard, is_equivalent, is_gathered, metadata_of, node_name
 from tism_scan.errors import PlanError, StoreError
 from tism_scan.folder import Folder, open_folder
-from tism_scan.intervals import overlaps
 from tism_scan.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress
 from tism_scan.object_storage import ObjectFolder
 from tism_scan.places import Place, Url
 from tism_scan.plan import ScanPlan
+from tism_scan.spans import overlaps
 from tism_scan.tiling import Block
 
 MAX_NODE_NAME = 200
 METADATA_THREADS = 16
-_GATHERED = b'"consolidated_metadata"'
 
 
 class ScoreStore:
@@ -240,7 +239,7 @@ class ScoreStore:
         unsound = {}
         for key, content in plain.items():
             present = self.folder.get(key)
-            expected = gathered[key] if _GATHERED in (present or b"") else content
+            expected = gathered[key] if is_gathered(present) else content
             if present != expected and not is_equivalent(present, expected):
                 unsound[key] = content
         return unsound
@@ -335,7 +334,7 @@ class ScoreStore:
         def publish(key: str) -> None:
             content, present = metadata[key], self.folder.get(key)
             # What is there stays: a user may have added attributes.
-            if present is None or (_GATHERED in content and _GATHERED not in present):
+            if present is None or (is_gathered(content) and not is_gathered(present)):
                 self.folder.put(key, content)
 
         with ThreadPoolExecutor(METADATA_THREADS) as threads:  # a genome may have hundreds of chroms
@@ -360,7 +359,7 @@ def _refuse_foreign(folder: Folder) -> None:
         raise StoreError(f"{folder.place} holds other files ({found}, ...); choose another --out or empty it")
 
 
-def _reading(folder: Folder) -> LocalStore | ObjectStore[Any]:
+def _reading(folder: Folder) -> "LocalStore | ObjectStore[Any]":  # not generic before zarr 3.1.4
     """Return a folder as Zarr reads it."""
     if isinstance(folder, ObjectFolder):
         return ObjectStore(folder.client, read_only=True)

@@ -2,209 +2,28 @@
 
 A trunk maps float (1, 4, L) to (1, C, positions). As nothing is padded, its positions over a stretch hold
 the positions of every window in it whose start is a multiple of the trunk's stride. The backward pass goes
-down layer by layer by hand: it needs of each layer only a factor that does not depend on window or track (the
-derivative of a pointwise function, the places of pooling's maxima), and no graph is kept.
-
-Everything in here stands as (..., positions, channels) in memory, "channels last": so a window is a slice
-without a copy, and convolutions are fastest both on CPUs and on GPUs.
+down layer by layer by hand; see `tism_scan.layers`.
 """
-
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-# Half-open range of a layer's positions within one window.
-Span = tuple[int, int]
+from tism_scan.layers import Layer, Passes, Pointwise, Pooling, Span, layer_of
 
-_POINTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Sigmoid, nn.Tanh)
 _IDLE = (nn.Dropout, nn.Identity)
 
 
-@dataclass(frozen=True)
-class Passes:
-    """What the forward and the backward pass are computed in."""
-
-    forward: torch.dtype = torch.float32
-    backward: torch.dtype = torch.float32
+def declared_parts(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    """Return the trunk and the head that a model says it is made of, or None if it does not."""
+    trunk, head = getattr(model, "trunk", None), getattr(model, "head", None)
+    return (trunk, head) if isinstance(trunk, nn.Module) and isinstance(head, nn.Module) else None
 
 
-class Layer(Protocol):
-    """One layer of a trunk: output position i sees input positions ``[i * stride, i * stride + kernel)``."""
-
-    @property
-    def kernel(self) -> int:
-        """Inputs that an output sees."""
-        ...
-
-    @property
-    def stride(self) -> int:
-        """Distance between outputs, in inputs."""
-        ...
-
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the output, (1, P', C'), of (1, P, C), and the factor that `backward` needs.
-
-        The factor is (positions, C), or None. The input may be overwritten.
-        """
-        ...
-
-    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
-        """Return the gradient at a range of inputs from that at the outputs which these feed.
-
-        Parameters
-        ----------
-        gradient : float (N, T, above, C')
-            Of N windows and T tracks.
-        factor : float (N, 1, len, C), optional
-            Each window's part of the layer's factor.
-        above, below : Span
-            Ranges of the outputs given and the inputs asked for.
-
-        Returns
-        -------
-        float (N, T, below, C)
-        """
-        ...
-
-    def factor_span(self, above: Span) -> Span:
-        """Return the range of the factor that goes with a range of outputs."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Convolution:
-    """An unpadded convolution.
-
-    Attributes
-    ----------
-    weight : float (C', C, 1, kernel)
-    transposed : float (C, C', 1, kernel)
-        The weight as the backward pass convolves with it: back to front, from outputs to inputs. The weight
-        as it is, where the stride is over 1.
-    bias : float (C',), optional
-    stride : int
-    """
-
-    weight: Tensor
-    transposed: Tensor
-    bias: Tensor | None
-    stride: int
-
-    @classmethod
-    def of(cls, module: nn.Conv1d, passes: "Passes") -> "Convolution":
-        """Return a module's convolution."""
-        weight = module.weight.detach().unsqueeze(2)
-        transposed = weight if module.stride[0] > 1 else weight.flip(3).transpose(0, 1).contiguous()
-        bias = None if module.bias is None else module.bias.detach().to(passes.forward)
-        return cls(weight.to(passes.forward), transposed.to(passes.backward), bias, module.stride[0])
-
-    @property
-    def kernel(self) -> int:
-        """Length of the kernel."""
-        return self.weight.shape[3]
-
-    def forward(self, h: Tensor) -> tuple[Tensor, None]:
-        """Return the output; a convolution is linear, and needs no factor."""
-        return _from_image(functional.conv2d(_as_image(h), self.weight, self.bias, (1, self.stride))), None
-
-    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
-        """Return the gradient at the inputs."""
-        n, n_tracks = gradient.shape[:2]
-        pairs = gradient.flatten(0, 1)
-        if self.stride == 1:
-            feeding = below[0] - self.kernel + 1, below[1]
-            image = _as_image(_cut(pairs, above[0], feeding))
-            spread = _from_image(functional.conv2d(image, self.transposed))
-        else:
-            image = functional.conv_transpose2d(_as_image(pairs), self.transposed, stride=(1, self.stride))
-            spread = _cut(_from_image(image), above[0] * self.stride, below)
-        return spread.view(n, n_tracks, *spread.shape[1:])
-
-    def factor_span(self, above: Span) -> Span:
-        """Return the range itself."""
-        return above
-
-
-@dataclass(frozen=True, eq=False)
-class Pointwise:
-    """A function of each value by itself."""
-
-    function: nn.Module
-    kernel: int = 1
-    stride: int = 1
-
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output and the derivative at the input."""
-        if isinstance(self.function, nn.ReLU):
-            output = functional.relu_(h)
-            return output, output[0].sign()
-        with torch.enable_grad():
-            h = h.detach().requires_grad_()
-            output = self.function(h)
-            (derivative,) = torch.autograd.grad(output.sum(), h)
-        return output.detach(), derivative[0]
-
-    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
-        """Return the gradient times the derivative."""
-        return gradient if factor is None else gradient * factor
-
-    def factor_span(self, above: Span) -> Span:
-        """Return the range itself."""
-        return above
-
-
-@dataclass(frozen=True, eq=False)
-class Pooling:
-    """Max- or average-pooling whose stride is its kernel."""
-
-    kernel: int
-    is_max: bool
-
-    @property
-    def stride(self) -> int:
-        """Distance between outputs, in inputs."""
-        return self.kernel
-
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the output, and where each output's maximum stands; an average needs no factor."""
-        if not self.is_max:
-            return _from_image(functional.avg_pool2d(_as_image(h), (1, self.kernel))), None
-        output, where = functional.max_pool2d(_as_image(h), (1, self.kernel), return_indices=True)
-        return _from_image(output), torch.zeros_like(h).scatter_(1, _from_image(where), 1)[0]
-
-    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
-        """Return each output's gradient at its maximum, or shared among its inputs."""
-        if factor is None:
-            shares = gradient.new_full((self.kernel, 1), 1 / self.kernel)
-        else:
-            shares = factor.view(*factor.shape[:2], -1, self.kernel, factor.shape[-1])
-        spread = (gradient.unsqueeze(-2) * shares).flatten(-3, -2)
-        return _cut(spread, above[0] * self.kernel, below)
-
-    def factor_span(self, above: Span) -> Span:
-        """Return the inputs of a range of outputs."""
-        return above[0] * self.kernel, above[1] * self.kernel
-
-
-def _as_image(h: Tensor) -> Tensor:
-    """Return (N, P, C) as the image (N, C, 1, P) that torch calls channels last, without a copy."""
-    return h.unsqueeze(1).permute(0, 3, 1, 2)
-
-
-def _from_image(image: Tensor) -> Tensor:
-    """Return an image (N, C, 1, P) as (N, P, C)."""
-    return image.permute(0, 2, 3, 1).squeeze(1).contiguous()
-
-
-def _cut(spread: Tensor, start: int, wanted: Span) -> Tensor:
-    """Return a range of positions of (..., P, C) that begin at `start`; zeros where they do not reach."""
-    end = start + spread.shape[-2]
-    missing = max(start - wanted[0], 0), max(wanted[1] - end, 0)
-    spread = spread[..., max(wanted[0] - start, 0) : wanted[1] - start, :]
-    return functional.pad(spread, (0, 0, *missing)) if any(missing) else spread
+def are_alike(outputs: Tensor, others: Tensor) -> bool:
+    """Return whether a model's outputs, (N, n), are those of its parts, to rounding."""
+    return outputs.shape == others.shape and torch.allclose(
+        outputs, others, rtol=1e-4, atol=1e-4 * float(outputs.abs().max())
+    )
 
 
 def trunk_layers(trunk: nn.Module, passes: Passes | None = None) -> list[Layer] | None:
@@ -214,7 +33,7 @@ def trunk_layers(trunk: nn.Module, passes: Passes | None = None) -> list[Layer] 
         return None
     layers: list[Layer] = []
     for module in _flat(trunk):
-        layer = _layer(module, passes)
+        layer = layer_of(module, passes)
         if layer is None:
             return None
         layers.append(layer)
@@ -245,27 +64,6 @@ def _pooled_first(layers: list[Layer]) -> list[Layer]:
         if is_relu and isinstance(pooling, Pooling) and pooling.is_max:
             layers[i : i + 2] = pooling, relu
     return layers
-
-
-def _layer(module: nn.Module, passes: Passes) -> Layer | None:
-    """Return one module as a layer, or None."""
-    if isinstance(module, nn.Conv1d):
-        is_plain = module.padding in (0, (0,), "valid") and module.dilation == (1,) and module.groups == 1
-        return Convolution.of(module, passes) if is_plain else None
-    if isinstance(module, _POINTWISE):
-        return Pointwise(module)
-    if isinstance(module, nn.MaxPool1d | nn.AvgPool1d):
-        kernel, stride = _int(module.kernel_size), _int(module.stride)
-        is_plain = kernel == stride and _int(module.padding) == 0 and not module.ceil_mode
-        is_max = isinstance(module, nn.MaxPool1d)
-        if is_max and module.dilation not in (1, (1,)):
-            return None
-        return Pooling(kernel, is_max) if is_plain else None
-    return None
-
-
-def _int(value: int | tuple[int, ...]) -> int:
-    return value[0] if isinstance(value, tuple) else value
 
 
 def first_linear(head: nn.Module) -> tuple[nn.Linear | None, nn.Module]:

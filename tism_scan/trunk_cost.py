@@ -6,7 +6,7 @@ operations for each value.
 
 from collections.abc import Iterator
 
-from tism_scan.trunk import Convolution, Layer, Passes, Span
+from tism_scan.layers import Convolution, Layer, Passes, Span
 
 
 def forward_flop_per_bp(layers: list[Layer]) -> float:

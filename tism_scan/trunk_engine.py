@@ -20,8 +20,18 @@ from torch import Tensor, nn
 
 from tism_scan.attribution.model import frozen
 from tism_scan.engine import BlockEngine, WindowEngine
+from tism_scan.layers import Passes
 from tism_scan.plan import Precision, Scoring
-from tism_scan.trunk import Passes, backward, cone, forward, n_positions, total_stride, trunk_layers
+from tism_scan.trunk import (
+    are_alike,
+    backward,
+    cone,
+    declared_parts,
+    forward,
+    n_positions,
+    total_stride,
+    trunk_layers,
+)
 from tism_scan.trunk_cost import backward_flop, bytes_per_bp, bytes_per_pair, forward_flop_per_bp
 from tism_scan.trunk_head import TrunkHead
 
@@ -71,17 +81,22 @@ def make_engine(
     PlanError
         If the device does not know the scoring's precision.
     """
-    if not is_shared(model, scoring):
-        return WindowEngine(model, scoring, batch_size=batch_size, device=device)
-    return TrunkEngine(model, scoring, windows_per_slab=batch_size, device=device, memory_gb=memory_gb)
+    try:
+        return TrunkEngine(model, scoring, windows_per_slab=batch_size, device=device, memory_gb=memory_gb)
+    except NotSharedError as refusal:
+        _warn_once(str(refusal))
+    return WindowEngine(model, scoring, batch_size=batch_size, device=device)
 
 
-def is_shared(model: nn.Module, scoring: Scoring) -> bool:
-    """Return whether the trunk engine computes a scoring with a model; if not, the log says why, once."""
+class NotSharedError(ValueError):
+    """The trunk engine cannot compute a scoring with a model."""
+
+
+def warn_if_not_shared(model: nn.Module, scoring: Scoring) -> None:
+    """Let the log say, once, why the trunk engine cannot compute a scoring with a model, if it cannot."""
     reason = why_not_shared(model, scoring)
     if reason is not None:
         _warn_once(reason)
-    return reason is None
 
 
 @cache
@@ -91,27 +106,24 @@ def _warn_once(reason: str) -> None:
 
 def why_not_shared(model: nn.Module, scoring: Scoring) -> str | None:
     """Return why the trunk engine cannot compute a scoring with a model, or None if it can."""
-    trunk, head = getattr(model, "trunk", None), getattr(model, "head", None)
-    layers = trunk_layers(trunk) if isinstance(trunk, nn.Module) else None
-    if not layers or not isinstance(head, nn.Module):
+    parts = declared_parts(model)
+    layers = None if parts is None else trunk_layers(parts[0])
+    if parts is None or not layers:
         return "the model declares no trunk of unpadded layers with a head on it"
     if scoring.stride % total_stride(layers):
         return f"stride {scoring.stride} is no multiple of the trunk's, {total_stride(layers)}"
-    if not _is_head_on_trunk(model, scoring.input_bp):
+    if not _is_head_on_trunk(model, *parts, scoring.input_bp):
         return "the model's output is not head(trunk(X))"
     return None
 
 
-def _is_head_on_trunk(model: nn.Module, input_bp: int) -> bool:
+def _is_head_on_trunk(model: nn.Module, trunk: nn.Module, head: nn.Module, input_bp: int) -> bool:
     """Return whether a model is what it declares, tried on one window."""
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(4, (1, input_bp), generator=generator)
     X = nn.functional.one_hot(codes, 4).transpose(1, 2).to(next(model.parameters(), torch.empty(0)))
     with frozen(model), torch.no_grad():
-        whole, parts = model(X), model.head(model.trunk(X))  # type: ignore[operator]
-    return whole.shape == parts.shape and torch.allclose(
-        whole, parts, rtol=1e-4, atol=1e-4 * float(whole.abs().max())
-    )
+        return are_alike(model(X), head(trunk(X)))
 
 
 class TrunkEngine(BlockEngine):
@@ -133,10 +145,10 @@ class TrunkEngine(BlockEngine):
 
     Raises
     ------
-    ValueError
+    NotSharedError
         If the model or the stride does not allow it; see `why_not_shared`.
-    PlanError
-        If the device does not know the scoring's precision.
+    ValueError, PlanError
+        As `BlockEngine`.
     """
 
     def __init__(
@@ -150,7 +162,7 @@ class TrunkEngine(BlockEngine):
     ) -> None:
         reason = why_not_shared(model, scoring)
         if reason is not None:
-            raise ValueError(reason)
+            raise NotSharedError(reason)
         super().__init__(
             model, scoring, batch_size=1 if windows_per_slab is None else windows_per_slab, device=device
         )

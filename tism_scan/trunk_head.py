@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tism_scan.engine import module_flop, track_output
+from tism_scan.layers import Passes, Span
 from tism_scan.plan import Scoring
 from tism_scan.tracks import Track
-from tism_scan.trunk import Passes, Span, first_linear
+from tism_scan.trunk import first_linear
 
 
 class TrunkHead:

@@ -11,7 +11,7 @@ import torch
 from tism_scan import __version__
 from tism_scan.engine import Engine, device_name
 from tism_scan.errors import ScanError, TismScanError
-from tism_scan.genome import Genome
+from tism_scan.genome import Genome, stamp_of
 from tism_scan.models import ModelSource
 from tism_scan.places import Place
 from tism_scan.plan import ScanPlan
@@ -40,6 +40,9 @@ class WorkerSetup:
         CPU threads for the model; Ray itself would leave an actor one.
     stage_folder : Path or None
         Where on the node's own disk a copy of the genome is kept; None reads it where it is.
+    genome_stamp : tuple of int or None
+        Of the driver's file, from `tism_scan.genome.stamp_of`: a genome with another one here is read, and
+        its digest compared.
     version : str
         The driver's release of this package.
     """
@@ -52,6 +55,7 @@ class WorkerSetup:
     memory_gb: float | None = None
     n_threads: int = 1
     stage_folder: Path | None = None
+    genome_stamp: tuple[int, int] | None = None
     version: str = __version__
 
 
@@ -90,19 +94,36 @@ class BlockWorker:
             plan = self.store.plan
             if plan.digest() != self.setup.plan_digest:
                 raise ScanError(f"{self.setup.store} is another store here; mount the driver's")
-            self.genome = Genome(self.genome_here(plan))
-            check_genome(self.genome, plan)
+            self.genome = self.open_genome(plan)
             self.engine = self._model_thread.submit(self.make_engine, plan).result()
             self.store.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
         except TismScanError as error:
             raise ScanError(f"on node {node}: {error}") from None
         return node
 
-    def genome_here(self, plan: ScanPlan) -> Path:
-        """Return the genome's path on this node, which is that of a copy if one was asked for."""
-        if self.setup.stage_folder is None:
-            return self.setup.genome
-        return staged(self.setup.genome, self.setup.stage_folder, plan.genome_digest)
+    def open_genome(self, plan: ScanPlan) -> Genome:
+        """Return the plan's genome, or a sound copy of it if one was asked for.
+
+        Raises
+        ------
+        TismScanError
+            If this node does not see the genome, or sees another one. Lengths alone do not tell: the
+            copies of hg38 that differ in what they mask share them all.
+        """
+        if self.setup.stage_folder is not None:
+            genome = Genome(staged(self.setup.genome, self.setup.stage_folder, plan.genome_digest))
+            check_genome(genome, plan)
+            return genome
+        genome = Genome(self.setup.genome)
+        check_genome(genome, plan)
+        if stamp_of(genome.path) != self.setup.genome_stamp:
+            digest = genome.digest()
+            if digest != plan.genome_digest:
+                raise ScanError(
+                    f"{genome.path} is another genome here, SHA-256 {digest[:12]}, expected "
+                    f"{plan.genome_digest[:12]}; copy the driver's"
+                )
+        return genome
 
     def make_engine(self, plan: ScanPlan) -> Engine:
         """Return the engine for a plan, made in the thread that will use it.

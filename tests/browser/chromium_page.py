@@ -2,15 +2,14 @@
 
 import io
 import json
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
+from serving import serving
 
 from tism_scan.browser.view import make_server
 
@@ -85,15 +84,6 @@ class Page:
         return found
 
 
-@contextmanager
 def served(folder, **options):
-    """Serve a folder as `tism-scan view` does, and yield its address."""
-    server = make_server(Path(folder), port=0, **options)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server.address
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    """Serve a folder as `tism-scan view` does, and yield its address; a context manager."""
+    return serving(make_server(Path(folder), port=0, **options))

@@ -9,8 +9,7 @@ import tempfile
 from pathlib import Path
 
 import psutil
-
-from faults.helpers import driver_environment
+from drivers import driver_environment
 
 RAY = Path(sys.executable).with_name("ray")
 

@@ -1,33 +1,7 @@
 """What the tests that break things have in common, and no fixture is needed for."""
 
 import collections
-import os
 import time
-from pathlib import Path
-
-TESTS = Path(__file__).parent.parent
-
-
-def objects_of(path):
-    """Return every object of a store, by key, without its records, and without what a kill cut short.
-
-    The latter, which no reader takes for an object, is swept away once it is some minutes old.
-    """
-    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-    keys = [key for key in files if not key.startswith(".scan/") and not key.endswith(".partial")]
-    return {key: files[key].read_bytes() for key in keys}
-
-
-def driver_environment():
-    """Return what a driver, or a node, needs to find the workers of these tests."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    folders = [str(TESTS), *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    return environment | {
-        "PYTHONPATH": os.pathsep.join(filter(None, folders)),
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
 
 
 def lines_of_log(store):

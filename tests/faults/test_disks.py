@@ -11,10 +11,11 @@ import time
 
 import numpy as np
 import pytest
+from drivers import driver_environment
 from small_plans import publish, random_scores, small_plan
+from stored import whole_objects
 from test_cli import WEIGHTS, tism_scan
 
-from faults.helpers import driver_environment, objects_of
 from tism_scan.store import ScoreStore
 from tism_scan.verify import verify_store
 
@@ -115,7 +116,7 @@ def test_every_flipped_bit_and_cut_object_is_found(tmp_path, is_full_dose):
     store, scores = ScoreStore.create(tmp_path / "scores.zarr", plan), random_scores(plan)
     publish(store, scores)
     store.consolidate()
-    whole, rng, n_silent = objects_of(store.path), random.Random(11), 0
+    whole, rng, n_silent = whole_objects(store.path), random.Random(11), 0
     keys = sorted(key for key in whole if "/c/" in key)
     for i_harm in range(FLIPS[is_full_dose]):
         key = rng.choice(keys)
@@ -132,5 +133,5 @@ def test_every_flipped_bit_and_cut_object_is_found(tmp_path, is_full_dose):
         publish(store, scores, list(store.pending()))
         (store.path / key).write_bytes(whole[key])
     assert n_silent == 0
-    assert objects_of(store.path) == whole
+    assert whole_objects(store.path) == whole
     print(f"{FLIPS[is_full_dose]} harms found, {n_silent} silent")  # noqa: T201  # the figure

@@ -8,9 +8,11 @@ import time
 
 import psutil
 import pytest
+from drivers import driver_environment
 from ray.cluster_utils import Cluster
+from stored import whole_objects
 
-from faults.helpers import driver_environment, lines_of_log, objects_of, repeated_without_reason, wait_until
+from faults.helpers import lines_of_log, repeated_without_reason, wait_until
 from tism_scan.scan import finish
 from tism_scan.store import ScoreStore
 from tism_scan.verify import verify_store
@@ -56,7 +58,7 @@ def test_scan_that_is_killed_at_random_ends_with_the_bits_of_one_that_is_not(
         assert repeated_without_reason(lines_of_log(store)) == []
         assert verify_store(store.path, full=True).is_sound
         assert finish(store)  # the last driver may have been killed between its last block and this
-        assert objects_of(store.path) == scan.objects
+        assert whole_objects(store.path) == scan.objects
     record_property("kills", counts)
     print(f"{n_kills} kills ({counts}) in {n_scans} scans")  # noqa: T201  # the figure that is reported
 

@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 import ray
+from drivers import driver_environment
 from ray.cluster_utils import Cluster
 
 from faults.heads import started_head
-from faults.helpers import driver_environment, lines_of_log, repeated_without_reason, wait_until
+from faults.helpers import lines_of_log, repeated_without_reason, wait_until
 from faults.workers import SlowNodeWorker, UnhurriedWorker
 from tism_scan.actors import IN_FLIGHT_PER_ACTOR
 from tism_scan.genome import Genome

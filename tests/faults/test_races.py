@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from drivers import driver_environment
 from racers import acquire_often, race, take_over_often
 
-from faults.helpers import driver_environment
 from tism_scan.folder import LocalFolder
 from tism_scan.lease import current_owner
 from tism_scan.store import ScoreStore

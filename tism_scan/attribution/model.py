@@ -7,7 +7,7 @@ heads they are concatenated, and axes after the first are flattened into outputs
 import math
 import operator
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,19 @@ def frozen(model: nn.Module, device: str | torch.device | None = None) -> Iterat
             parameter.requires_grad_(requires_grad)
         if target != home:
             model.to(home)
+
+
+@contextmanager
+def switched(switches: Sequence[tuple[Any, str]], value: object) -> Iterator[None]:
+    """Give some attributes, (owner, name), a value, and put back what they were."""
+    before = [getattr(owner, name) for owner, name in switches]
+    try:
+        for owner, name in switches:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for (owner, name), former in zip(switches, before, strict=True):
+            setattr(owner, name, former)
 
 
 def track_outputs(model: nn.Module, X: Tensor, tracks: Tracks = None) -> Tensor:
@@ -170,17 +183,10 @@ def _existing(device: str | torch.device) -> torch.device:
     return target
 
 
-@contextmanager
-def _full_float32() -> Iterator[None]:
+def _full_float32() -> AbstractContextManager[None]:
     """Keep cuDNN from rounding convolutions to TF32, whose errors are as large as many effects."""
     cudnn: Any = torch.backends.cudnn
     # PyTorch 2.9 split the switch by operation, and refuses to read the old one once they differ
-    owner, name, off = (
-        (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
-    )
-    before = getattr(owner, name)
-    setattr(owner, name, off)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
+    if hasattr(cudnn, "conv"):
+        return switched([(cudnn.conv, "fp32_precision")], "ieee")
+    return switched([(cudnn, "allow_tf32")], False)

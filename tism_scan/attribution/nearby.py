@@ -3,7 +3,7 @@
 Where a model is a head on a trunk of unpadded layers, one base changes a few positions of each layer: those
 that see it. The trunk of the sequence as it is runs once; then each substitution runs through a strip of
 every layer, wide enough for what it changes, with the sequence's own values beside it. As in
-`tism_scan.trunk`, values stand as (..., positions, channels) in memory.
+`tism_scan.layers`, values stand as (..., positions, channels) in memory.
 
 References
 ----------
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tism_scan.trunk import Layer, Passes, first_linear, trunk_layers
+from tism_scan.layers import Layer, Passes
+from tism_scan.trunk import are_alike, declared_parts, first_linear, trunk_layers
 
 # Below so many positions there is little to gain, and whole passes are rounded as those of other tools.
 LEAST_POSITIONS = 32
@@ -110,15 +111,12 @@ def nearby(model: nn.Module, x: Tensor, read: Read, outputs: Tensor) -> Nearby |
     outputs : float (1, T)
         The tracks of that input.
     """
-    trunk, head = getattr(model, "trunk", None), getattr(model, "head", None)
-    layers = trunk_layers(trunk, Passes(x.dtype, x.dtype)) if isinstance(trunk, nn.Module) else None
-    if not layers or not isinstance(head, nn.Module) or any(each.stride > each.kernel for each in layers):
+    parts = declared_parts(model)
+    layers = None if parts is None else trunk_layers(parts[0], Passes(x.dtype, x.dtype))
+    if parts is None or not layers or any(each.stride > each.kernel for each in layers):
         return None
-    again = read(head(trunk(x)))  # type: ignore[misc]
-    scale = max(float(outputs.abs().max()), 1e-30)
-    if again.shape != outputs.shape or not torch.allclose(again, outputs, rtol=1e-4, atol=1e-4 * scale):
-        return None
-    return Nearby(layers, head, read)
+    trunk, head = parts
+    return Nearby(layers, head, read) if are_alike(outputs, read(head(trunk(x)))) else None
 
 
 def _widened(whole: Tensor, strips: Tensor, starts: Tensor, firsts: Tensor, width: int) -> Tensor:

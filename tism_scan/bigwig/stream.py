@@ -110,7 +110,7 @@ class BigWigStream:
         if i_chrom <= self._i_last_chrom:
             raise ValueError(f"{chrom} comes after a chrom that stands behind it in the genome")
         self._i_last_chrom = i_chrom
-        self._zoom_levels.chrom(i_chrom, length)
+        self._zoom_levels.begin_chrom(i_chrom, length)
         start = 0
         for scores in _in_pieces(blocks):
             if start + len(scores) > length:

@@ -43,17 +43,14 @@ class ZoomLevels:
 
     def __init__(self, reductions: Sequence[int]) -> None:
         self._reductions = tuple(reductions)
-        self._begin_chrom(0, 0)
+        self.begin_chrom(0, 0)
 
-    def _begin_chrom(self, i_chrom: int, length: int) -> None:
+    def begin_chrom(self, i_chrom: int, length: int) -> None:
+        """Begin a chrom; of the one before, all bases were added."""
         self._i_chrom, self._length = i_chrom, length
         self._n_bases = 0
         self._waiting = [_NOTHING[:, :0] for _ in self._reductions]
         self._n_done = [0 for _ in self._reductions]
-
-    def chrom(self, i_chrom: int, length: int) -> None:
-        """Begin a chrom; of the one before, all bases were added."""
-        self._begin_chrom(i_chrom, length)
 
     def add(self, scores: NDArray[np.float32]) -> Iterator[tuple[int, Records]]:
         """Yield level and records of all bins that the next bases fill.

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import logging
-import os
 import shutil
 import subprocess
 import tarfile
@@ -13,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from tism_scan.errors import InputError
+from tism_scan.places import cache_folder
 from tism_scan.targets import replaced_file
 
 VERSION = "3.8.10"
@@ -29,8 +29,7 @@ log = logging.getLogger(__name__)
 
 def cached_igv_js() -> Path:
     """Return where the user's copy is kept, whether or not it is there yet."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "tism-scan" / f"igv-{VERSION}.min.js"
+    return cache_folder() / f"igv-{VERSION}.min.js"
 
 
 def fetch_igv_js() -> Path | None:

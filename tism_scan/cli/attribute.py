@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import Update, duration, progress_bar, say, say_warning
-from tism_scan.cli.model_options import PATH, ModelRequest, model_options
+from tism_scan.cli.model_options import ModelRequest, model_options
+from tism_scan.cli.place_options import PATH
 from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.errors import RegionError
 from tism_scan.methods import METHODS, Method, MethodSettings
@@ -109,7 +110,8 @@ class _Request:
 
     def check(self) -> None:
         """Raise for what can be told before the model is loaded."""
-        from tism_scan.intervals import Interval, read_named_spans
+        from tism_scan.bed import read_named_spans
+        from tism_scan.intervals import Interval
         from tism_scan.targets import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target
 
         given = [name for name in ("region", "sequence", "fasta") if getattr(self, name) is not None]
@@ -200,7 +202,7 @@ class _Request:
 
     def write(self, loci: list[list["LocusScores"]]) -> None:
         """Write what was asked for; each locus has a picture of its own."""
-        from tism_scan.intervals import read_named_spans
+        from tism_scan.bed import read_named_spans
         from tism_scan.locus_files import draw_locus, write_scores
 
         if self.out is not None:

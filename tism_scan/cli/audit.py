@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import duration, err, say, say_table
-from tism_scan.cli.model_options import PATH, ModelRequest, model_options
+from tism_scan.cli.model_options import ModelRequest, model_options
+from tism_scan.cli.place_options import PATH
 
 if TYPE_CHECKING:
     from tism_scan.audit import Audit
@@ -41,9 +42,9 @@ def command(
     """
     from tism_scan.audit import audit
     from tism_scan.genome import Genome
-    from tism_scan.intervals import wanted_spans
     from tism_scan.locus_files import check_panels
     from tism_scan.targets import PICTURE_SUFFIXES, check_target
+    from tism_scan.wanted import wanted_spans
 
     if out is not None:
         check_target(out, (".json",))

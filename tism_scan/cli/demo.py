@@ -11,6 +11,7 @@ import click
 
 from tism_scan.cli.console import duration, progress_bar, say, say_table
 from tism_scan.cli.model_options import ModelRequest
+from tism_scan.cli.place_options import PATH
 from tism_scan.cli.scan_options import ScanRequest
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ MOST_ACTORS = 4
     "--out",
     default="tism-scan-demo",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder for everything that the demo makes.",
 )
 def command(out: Path) -> int:

@@ -6,22 +6,20 @@ from typing import Any
 import click
 
 from tism_scan.cli.console import file_bars, say, say_table
-from tism_scan.cli.place_options import STORE
+from tism_scan.cli.place_options import PATH, STORE
 from tism_scan.places import Place
-
-_PATH = click.Path(path_type=Path)
 
 
 @click.command(name="export")
 @click.argument("store", type=STORE)
-@click.option("--out", required=True, type=_PATH, help="Folder for the bigWig files.")
+@click.option("--out", required=True, type=PATH, help="Folder for the bigWig files.")
 @click.option(
     "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
 )
 @click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
 @click.option(
     "--chrom-alias",
-    type=_PATH,
+    type=PATH,
     metavar="FILE",
     help="Two columns: a chrom's name in the store, and the browser's; others keep their names.",
 )
@@ -53,7 +51,7 @@ _PATH = click.Path(path_type=Path)
     "each base of all.",
 )
 @click.option("--genome-id", metavar="NAME", help="The assembly's name in browsers, such as hg38.")
-@click.option("--igv-js", type=_PATH, metavar="FILE", help="A copy of igv.js to put beside the page.")
+@click.option("--igv-js", type=PATH, metavar="FILE", help="A copy of igv.js to put beside the page.")
 def command(store: Place, out: Path, genome_id: str | None, igv_js: Path | None, **options: Any) -> int:
     """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 

@@ -1,12 +1,12 @@
 """Options that say which model is used, of which tracks, and where; for every command that needs one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tism_scan.cli.option_groups import Command, with_options
 from tism_scan.cli.place_options import FILE
 from tism_scan.errors import InputError, TrackError
 from tism_scan.places import Place
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
     from tism_scan.models import ModelSource
     from tism_scan.tracks import Track
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-PATH = click.Path(path_type=Path)
 
 _SOURCE_OPTIONS = (
     click.option(
@@ -115,7 +111,7 @@ class ModelRequest:
 
 def source_options(command: Command) -> Command:
     """Return a command with the options that say which model it is, but not of which tracks."""
-    return _with(command, *_SOURCE_OPTIONS, _BATCH_SIZE)
+    return with_options(command, *_SOURCE_OPTIONS, _BATCH_SIZE)
 
 
 def timed_model_options(command: Command) -> Command:
@@ -125,18 +121,12 @@ def timed_model_options(command: Command) -> Command:
 
 def model_options_without_device(command: Command) -> Command:
     """Return a command with the options of a model and its tracks; actors choose their own device."""
-    return _with(command, *_SOURCE_OPTIONS, *_TRACK_OPTIONS, _BATCH_SIZE)
+    return with_options(command, *_SOURCE_OPTIONS, *_TRACK_OPTIONS, _BATCH_SIZE)
 
 
 def model_options(command: Command) -> Command:
     """Return a command with all of these options, in the order of the help."""
     return model_options_without_device(_DEVICE(command))
-
-
-def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def check_device(device: str | None) -> None:

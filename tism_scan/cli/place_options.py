@@ -1,6 +1,7 @@
-"""Options that take a path or a URL."""
+"""Types of options that name a place: a path of this machine, or a URL as well."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -19,5 +20,6 @@ class _PlaceParam(click.ParamType):  # type: ignore[type-arg]  # generic in new 
         return self.place_of(value)
 
 
+PATH = click.Path(path_type=Path)
 STORE = _PlaceParam(store_place)
 FILE = _PlaceParam(file_place)

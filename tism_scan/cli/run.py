@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import base_count, duration, progress_bar, say, say_error
-from tism_scan.cli.place_options import STORE
+from tism_scan.cli.place_options import PATH, STORE
 from tism_scan.cli.scan_options import ScanRequest, scan_options
 from tism_scan.errors import InputError, StoreError
 from tism_scan.places import Place
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 )
 @click.option(
     "--stage-genome",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FOLDER",
     help="Copy the genome here, on each node's own disk.",
 )

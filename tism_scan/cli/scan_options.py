@@ -1,21 +1,21 @@
 """Options that say what is scanned, with what; for every command that makes a plan."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.model_options import PATH, ModelRequest, memory_option, model_options_without_device
+from tism_scan.cli.model_options import ModelRequest, memory_option, model_options_without_device
+from tism_scan.cli.option_groups import Command, with_options
+from tism_scan.cli.place_options import PATH
 from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.plan import Values
 
 if TYPE_CHECKING:
     from tism_scan.genome import Genome
     from tism_scan.plan import Precision, ScanPlan
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _GENOME = click.option(
     "--genome", required=True, type=PATH, help="FASTA, plain or bgzip; its index is made if missing."
@@ -84,10 +84,10 @@ class ScanRequest:
         TismScanError
             If the input cannot be used.
         """
-        from tism_scan.intervals import wanted_spans
         from tism_scan.models import window_bp
         from tism_scan.plan import ScanPlan
-        from tism_scan.trunk_engine import is_shared
+        from tism_scan.trunk_engine import warn_if_not_shared
+        from tism_scan.wanted import wanted_spans
 
         chroms = {chrom: length for chrom, length in genome.chroms.items() if length}
         wanted = wanted_spans(
@@ -100,7 +100,7 @@ class ScanRequest:
         )
         model, tracks = self.model.load()
         scoring = self.scoring.scoring(tracks, window_bp(model), values=self.values, device=self.model.device)
-        is_shared(model, scoring)  # for its warning: what actors log, nobody sees
+        warn_if_not_shared(model, scoring)  # here, since nobody sees what actors log
         name, weights_digest = self.model.source().identity()
         return ScanPlan(
             scoring,
@@ -116,9 +116,5 @@ class ScanRequest:
 
 def scan_options(command: Command) -> Command:
     """Return a command with these options, in the order of the help; but for the device."""
-    for option in reversed(_STORED):
-        command = option(command)
-    command = scoring_options(command)
-    for option in reversed(_BASES):
-        command = option(command)
-    return _GENOME(model_options_without_device(command))
+    command = scoring_options(with_options(command, *_STORED))
+    return _GENOME(model_options_without_device(with_options(command, *_BASES)))

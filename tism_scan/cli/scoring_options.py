@@ -1,18 +1,17 @@
 """Options that say which number is computed for each base; for every command that scores."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
+from tism_scan.cli.option_groups import Command, with_options
 from tism_scan.plan import OutputSpace, Precision, Scoring, Strands, Values
 from tism_scan.tiling import Stitch
 
 if TYPE_CHECKING:
     from tism_scan.tracks import Track
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--stride", default=256, show_default=True, help="Bases between windows."),
@@ -85,6 +84,4 @@ class ScoringRequest:
 
 def scoring_options(command: Command) -> Command:
     """Return a command with these options, in the order of the help."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, *_OPTIONS)

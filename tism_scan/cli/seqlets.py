@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tism_scan.cli.console import progress_bar, say, say_table
-from tism_scan.cli.place_options import STORE
+from tism_scan.cli.place_options import PATH, STORE
 from tism_scan.places import Place
 
 
@@ -14,7 +14,7 @@ from tism_scan.places import Place
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="A .bed file, or .bed.gz and its index.",
 )
 @click.option(

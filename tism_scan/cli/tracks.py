@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from tism_scan.cli.place_options import PATH
 from tism_scan.errors import TrackError
 
 
 @click.command(name="tracks")
 @click.argument("pattern", required=False)
-@click.option("--track-names", type=click.Path(path_type=Path), required=True, help="Names, one a line.")
+@click.option("--track-names", type=PATH, required=True, help="Names, one a line.")
 def command(pattern: str | None, track_names: Path) -> int:
     """List outputs whose name contains PATTERN, or fits it as a glob; all without one."""
     from tism_scan.tracks import read_track_names, track_table

@@ -9,14 +9,13 @@ import click
 
 from tism_scan.cli.console import progress_bar, say, say_table
 from tism_scan.cli.model_options import ModelRequest, source_options
-from tism_scan.cli.place_options import STORE
+from tism_scan.cli.place_options import PATH, STORE
 from tism_scan.errors import InputError
 from tism_scan.places import Place
 
 if TYPE_CHECKING:
     from tism_scan.verify import Damage, Sample, VerifyReport
 
-_PATH = click.Path(path_type=Path)
 _MOST_SHOWN = 20
 
 
@@ -30,7 +29,7 @@ _MOST_SHOWN = 20
     metavar="N",
     help="Compute N finished blocks again, drawn at random; takes --genome and the model of `run`.",
 )
-@click.option("--genome", type=_PATH, help="FASTA of the store, for --recompute.")
+@click.option("--genome", type=PATH, help="FASTA of the store, for --recompute.")
 @source_options
 @click.option("--seed", default=0, show_default=True, help="Which blocks --recompute draws.")
 @click.option("--break-lock", is_flag=True, help="Take the store from a run that is known to be dead.")

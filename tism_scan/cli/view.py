@@ -11,16 +11,15 @@ from types import FrameType
 import click
 
 from tism_scan.cli.console import say
+from tism_scan.cli.place_options import PATH
 
 
 @click.command(name="view")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option("--port", type=int, help="Port on this machine; by default 8765, or any that is free.")
-@click.option(
-    "--genome", type=click.Path(path_type=Path), help="The FASTA that was scanned; letters need it."
-)
+@click.option("--genome", type=PATH, help="The FASTA that was scanned; letters need it.")
 @click.option("--locus", metavar="REGION", help="Where to look first, such as chr1:1,000-2,000.")
-@click.option("--igv-js", type=click.Path(path_type=Path), help="A copy of igv.js to draw with.")
+@click.option("--igv-js", type=PATH, help="A copy of igv.js to draw with.")
 @click.option("--no-browser", is_flag=True, help="Only serve the folder and print its address.")
 def command(
     folder: Path,

@@ -46,9 +46,9 @@ class DemoChrom:
     sites: list[Site]
 
 
-def make_genome(seed: int = SEED) -> dict[str, DemoChrom]:
+def make_genome() -> dict[str, DemoChrom]:
     """Return the demo's genome, by chrom."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     return {chrom: _make_chrom(rng, n_bp, N_RUNS.get(chrom, ())) for chrom, n_bp in CHROM_BP.items()}
 
 

@@ -42,7 +42,8 @@ class Motif:
 
     def sample(self, rng: np.random.Generator) -> Codes:
         """Return the codes of one instance, on a strand drawn at random."""
-        instance = encode("".join(rng.choice(list(_BASES_OF_IUPAC[letter])) for letter in self.consensus))
+        bases = (rng.choice(list(_BASES_OF_IUPAC[letter])) for letter in self.consensus)
+        instance = encode("".join(map(str, bases)))
         return instance if rng.random() < 0.5 else reverse_complement(instance)
 
 

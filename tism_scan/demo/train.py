@@ -73,16 +73,16 @@ def new_model() -> Beluga:
     return model
 
 
-def train(n_steps: int = N_STEPS, seed: int = SEED) -> Beluga:
+def train() -> Beluga:
     """Return the trained model."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    torch.manual_seed(SEED)
+    rng = np.random.default_rng(SEED)
     model = new_model().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=n_steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=N_STEPS)
     began, running = time.monotonic(), 0.7
-    for step in range(n_steps):
-        n_copies = max(1.3, 7 * (1 - step / (0.7 * n_steps)))
+    for step in range(N_STEPS):
+        n_copies = max(1.3, 7 * (1 - step / (0.7 * N_STEPS)))
         X, labels = training_batch(rng, n_copies)
         loss = nn.functional.binary_cross_entropy_with_logits(model(X), labels)
         optimizer.zero_grad(set_to_none=True)
@@ -92,7 +92,7 @@ def train(n_steps: int = N_STEPS, seed: int = SEED) -> Beluga:
         running += 0.02 * (float(loss.detach()) - running)
         if step % 100 == 99:
             seconds = time.monotonic() - began
-            log.info("step %d of %d, loss %.3f, %.0f s", step + 1, n_steps, running, seconds)
+            log.info("step %d of %d, loss %.3f, %.0f s", step + 1, N_STEPS, running, seconds)
     return model.eval()
 
 

@@ -16,9 +16,9 @@ from tism_scan.export.processes import fitting_jobs, write_files
 from tism_scan.export.record import ExportRecord, content_of, recipe_of
 from tism_scan.export.selection import choose_tracks
 from tism_scan.export.track_file import TrackFile, n_wanted
-from tism_scan.intervals import wanted_spans
 from tism_scan.store import ScoreStore
 from tism_scan.tracks import Track, file_stems
+from tism_scan.wanted import wanted_spans
 
 log = logging.getLogger(__name__)
 
