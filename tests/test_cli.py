@@ -76,7 +76,7 @@ def test_run_scores_every_wanted_base_and_only_these(scanned, inputs):
 def test_run_says_what_was_done_skipped_and_is_next(scanned):
     assert "scanned 4 blocks, 16,010 bases" in scanned[1].stdout
     assert "13,008 bases got a score, 3,002 did not" in scanned[1].stdout
-    assert "skipped 1 chroms that hold no wanted base: chr_alt" in scanned[1].stdout
+    assert "skipped 1 chrom without a wanted base: chr_alt" in scanned[1].stdout
     assert f"next: tism-scan export {scanned[0]}" in scanned[1].stdout
 
 

@@ -119,7 +119,7 @@ def test_the_planted_motif_is_read_off_exact_ism(folder, beluga, site, tmp_path)
     on_motif[20:39] = True
     assert set(np.argsort(values[:, 0])[-10:]) <= set(np.flatnonzero(on_motif))
     assert values[on_motif, 0].mean() > 20 * np.abs(values[~on_motif, 0]).mean()
-    assert "mean-ism of 59 bases in 1 locus from 1 windows, 1 tracks" in result.stdout
+    assert "mean-ism of 59 bases in 1 locus from 1 window, 1 track" in result.stdout
     width, height = struct.unpack(">II", (tmp_path / "s.png").read_bytes()[16:24])
     assert width >= 1000
     assert height >= 250

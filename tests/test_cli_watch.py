@@ -39,7 +39,7 @@ def test_watch_ends_with_code_1_when_only_failed_blocks_are_left(store):
     store.mark_failed(first, "no such luck", 3)
     code, (line,) = lines_of(store)
     assert code == 1
-    assert "1 blocks failed" in line
+    assert "1 block failed" in line
 
 
 def test_watch_waits_for_a_store_that_a_job_in_the_queue_has_yet_to_make(tmp_path):

@@ -200,7 +200,7 @@ def test_flipped_bit_is_found_by_verify_and_mended_by_the_next_scan(
         assert "no damage" in finish("verify", remote.path)  # a listing tells sizes only
         told = finish("verify", remote.path, "--full", code=1)
         assert f"{block} is damaged: {key} has CRC-32" in told
-        assert "1 blocks are damaged, and pending again" in told
+        assert "1 block is damaged, and pending again" in told
         assert list(remote.pending()) == [block]
 
         scan_serially(genome, engine, remote)

@@ -138,7 +138,8 @@ def test_spans_in_view_are_drawn_and_overlaps_get_rows_of_their_own():
 def test_letters_are_drawn_over_the_shade_of_a_span():
     scores, _, X = _example(20)
     *letters, shade = plot_attribution(scores, X=X, spans=[(5, 9, "motif")]).axes[1].patches
-    assert (shade.get_x(), shade.get_width()) == (4.5, 4)
+    shaded = shade.get_extents().transformed(shade.axes.transData.inverted())
+    assert shaded.intervalx.tolist() == pytest.approx([4.5, 8.5])
     assert shade.get_zorder() < min(letter.get_zorder() for letter in letters)
 
 

@@ -116,11 +116,11 @@ def test_ray_that_is_started_here_has_no_dashboard_and_listens_on_loopback_only(
     with connected(RayOptions(n_cpus=1)):
         ray.get(ray.remote(lambda: None).remote())  # so that there is a worker
         this = psutil.Process()
+        names = {process.pid: process.name() for process in [this, *this.children(recursive=True)]}
         listening = [
-            (connection.laddr, process.name())
-            for process in [this, *this.children(recursive=True)]
-            for connection in process.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
+            (connection.laddr, names[connection.pid])
+            for connection in psutil.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN and connection.pid in names
         ]
     assert len(listening) > 3
     assert not [(port, name) for (_, port), name in listening if port == 8265 or "ashboard" in name]

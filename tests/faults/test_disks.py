@@ -106,7 +106,7 @@ def test_full_disk_ends_the_scan_with_one_line_and_it_resumes_once_there_is_room
             assert verify_store(disk / "scores.zarr", full=True).is_sound
             resumed = tism_scan(*command, "--out", disk / "scores.zarr")
             assert resumed.returncode == 0, resumed.stderr
-            assert f"resumed: {n_done} blocks were already done" in resumed.stdout
+            assert f"resumed: {n_done} block" in resumed.stdout
             assert verify_store(disk / "scores.zarr", full=True).n_pending == 0
     print(f"{FULL_DISKS[is_full_dose]} full disks")  # noqa: T201  # the figure that is reported
 

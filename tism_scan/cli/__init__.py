@@ -25,6 +25,9 @@ _COMMANDS = {
     "seqlets": "Write the runs of high scores as BED.",
 }
 
+# What Click raises if nothing was typed; before 8.2, it shows the help and ends with code 0 instead.
+_NOTHING_TYPED = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
 
 class _Commands(click.Group):
     """Commands that are imported when they are asked for: help stays quick."""
@@ -64,7 +67,7 @@ def main() -> None:
     except TismScanError as error:
         say_error(str(error))
         code = error.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
+    except _NOTHING_TYPED as error:
         error.show()
         code = error.exit_code
     except click.UsageError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import Update, duration, progress_bar, say, say_warning
+from tism_scan.cli.console import Update, count_of, duration, progress_bar, say, say_warning
 from tism_scan.cli.model_options import ModelRequest, model_options
 from tism_scan.cli.place_options import PATH
 from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
@@ -75,10 +75,11 @@ def command(**options: Any) -> int:
         loci = list(request.loci(model, tracks))
     _say_warnings(caught)
     n_bp = sum(len(locus[0].codes) for locus in loci)
+    n_windows = sum(len(locus[0].windows) for locus in loci)
     say(
-        f"{' and '.join(request.methods)} of {n_bp:,} bases in {len(loci):,} "
-        f"{'loci' if len(loci) > 1 else 'locus'} from {sum(len(locus[0].windows) for locus in loci):,} "
-        f"windows, {len(tracks):,} tracks, in {duration(time.monotonic() - began)}"
+        f"{' and '.join(request.methods)} of {count_of(n_bp, 'base')} in "
+        f"{count_of(len(loci), 'locus', 'loci')} from {count_of(n_windows, 'window')}, "
+        f"{count_of(len(tracks), 'track')}, in {duration(time.monotonic() - began)}"
     )
     request.write(loci)
     return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import duration, err, say, say_table
+from tism_scan.cli.console import count_of, duration, err, say, say_table
 from tism_scan.cli.model_options import ModelRequest, model_options
 from tism_scan.cli.place_options import PATH
 
@@ -88,7 +88,7 @@ def _report(result: "Audit") -> None:
         for each, within in zip(result.agreements, result.window_pearson, strict=True)
     ]
     say_table(
-        f"TISM against exact ISM, {result.n_windows:,} windows, {result.core_bp:,} bp of each",
+        f"TISM against exact ISM, {count_of(result.n_windows, 'window')}, {result.core_bp:,} bp of each",
         ["track", "n", "Pearson", "Spearman", "mean TISM", "in a window"],
         rows,
     )

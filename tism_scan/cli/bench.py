@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import base_count, say
+from tism_scan.cli.console import base_count, count_of, say
 from tism_scan.cli.model_options import ModelRequest, check_device, memory_option, timed_model_options
 from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
 from tism_scan.errors import TrackError
@@ -75,8 +75,9 @@ def _report(result: "Bench") -> None:
     say(f"{result.engine} on {result.device}{threads}, {result.precision}")
     strands = ", both strands" if result.strands == "both" else ""
     say(
-        f"{result.n_tracks:,} tracks, stride {result.stride}, {result.stitch}{strands}: "
-        f"{base_count(result.bases_per_s)}/s ({result.n_windows:,} windows in {result.seconds:.2f} s)"
+        f"{count_of(result.n_tracks, 'track')}, stride {result.stride}, {result.stitch}{strands}: "
+        f"{base_count(result.bases_per_s)}/s "
+        f"({count_of(result.n_windows, 'window')} in {result.seconds:.2f} s)"
     )
     say(
         f"{result.flop_per_s / 1e12:.3g} TFLOP/s of the method's own arithmetic, "

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -45,9 +44,18 @@ def say_table(title: str, headers: list[str], rows: list[list[str]]) -> None:
     out.print(table)
 
 
+class _ConsoleHandler(logging.Handler):
+    """Prints a record on a line of its own, however long, above a progress bar that is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(self.format(record), markup=False)
+
+
 def log_to_console(*, verbose: bool) -> None:
     """Send this package's log to the standard error; warnings only, unless verbose."""
-    handler = RichHandler(console=err, show_path=False, show_time=verbose, show_level=False, markup=False)
+    handler = _ConsoleHandler()
+    if verbose:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("tism_scan")
     logger.handlers = [handler]
     logger.propagate = False
@@ -134,6 +142,11 @@ def _plain_lines(label: str, total: float) -> Update:
             err.print(f"{label}: {100 * done / max(total, 1):.1f} %, {words}{remaining}", markup=False)
 
     return update
+
+
+def count_of(n: int, noun: str, several: str = "") -> str:
+    """Return a number with its noun: ``1 window``, ``1,200 windows``."""
+    return f"1 {noun}" if n == 1 else f"{n:,} {several or noun + 's'}"
 
 
 def base_count(n_bp: float) -> str:

@@ -62,7 +62,7 @@ def command(out: Path) -> int:
         actors=min(MOST_ACTORS, os.cpu_count() or 1),
     )
     store = request.create_store(request.plan())
-    code = scan_and_report(store, request)
+    code = scan_and_report(store, request, is_last=False)
     if code:
         return code
     with progress_bar("export", 1.0) as update:
@@ -102,6 +102,5 @@ def _say_what_to_do_next(out: Path, locus: "Interval") -> None:
     say("next:")
     say(f"  see the letters   tism-scan view {out / 'bigwig'} --genome {out / 'genome.fa'} --locus {locus}")
     say(f"  see the store     tism-scan status {out / 'scores.zarr'}")
-    say(
-        "  your own genome   tism-scan run --genome hg38.fa --weights deepsea.beluga.pth --tracks 267 --out s"
-    )
+    own = "--genome hg38.fa --weights deepsea.beluga.pth --tracks 267 --out scores.zarr"
+    say(f"  your own genome   tism-scan run {own}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import base_count, duration, progress_bar, say
+from tism_scan.cli.console import base_count, count_of, duration, progress_bar, say
 from tism_scan.cli.run import command as run
 from tism_scan.cli.scan_options import ScanRequest, scan_options
 
@@ -105,11 +105,12 @@ def _report(
 
     scoring = plan.scoring
     say(
-        f"{result.n_bases:,} of {plan.n_wanted:,} wanted bases get a score in {result.n_tracks:,} tracks; "
-        "the others are not A, C, G or T"
+        f"{result.n_bases:,} of {plan.n_wanted:,} wanted bases get a score in "
+        f"{count_of(result.n_tracks, 'track')}; the others are not A, C, G or T"
     )
     say(
-        f"{result.n_windows:,} windows at stride {scoring.stride} in {result.n_blocks:,} blocks of up to "
+        f"{count_of(result.n_windows, 'window')} at stride {scoring.stride} in "
+        f"{count_of(result.n_blocks, 'block')} of up to "
         f"{plan.block_bp:,} bp, {scoring.stitch}, {scoring.strands}, {scoring.precision}"
     )
     where = f"measured on {device_name(str(engine.device))}" if is_measured else "given"
@@ -117,11 +118,10 @@ def _report(
         f"{result.flop / 1e15:.3g} PFLOP; one device does "
         f"{base_count(result.windows_per_s * scoring.stride)}/s ({where})"
     )
-    devices = "1 device" if gpus == 1 else f"{gpus:,} devices"
-    say(f"{duration(result.seconds / gpus)} of computing on {devices} like it")
+    say(f"{duration(result.seconds / gpus)} of computing on {count_of(gpus, 'device')} like it")
     say(
-        f"store {_size(result.zarr_bytes)} in {result.zarr_objects:,} files and as many markers; "
-        f"{result.n_tracks:,} bigWigs {_size(result.bigwig_bytes)}"
+        f"store {_size(result.zarr_bytes)} in {count_of(result.zarr_objects, 'file')} and as many markers; "
+        f"{count_of(result.n_tracks, 'bigWig')} {_size(result.bigwig_bytes)}"
     )
 
 

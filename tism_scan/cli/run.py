@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import base_count, duration, progress_bar, say, say_error
+from tism_scan.cli.console import base_count, count_of, duration, progress_bar, say, say_error
 from tism_scan.cli.place_options import PATH, STORE
 from tism_scan.cli.scan_options import ScanRequest, scan_options
 from tism_scan.errors import InputError, StoreError
@@ -165,8 +165,8 @@ def _warn_of_other_versions(store: "ScoreStore") -> None:
         )
 
 
-def scan_and_report(store: "ScoreStore", request: Request) -> int:
-    """Scan what is pending, say how it went, and return the exit code."""
+def scan_and_report(store: "ScoreStore", request: Request, *, is_last: bool = True) -> int:
+    """Scan what is pending, say how it went and, after the last step, what to type; return the exit code."""
     from tism_scan.ray_scan import scan_on_ray
 
     began = time.monotonic()
@@ -178,7 +178,7 @@ def scan_and_report(store: "ScoreStore", request: Request) -> int:
             update(
                 progress.n_bp / max(progress.n_bp_total, 1),
                 f"{base_count(progress.n_bp)} of {base_count(progress.n_bp_total)}, {base_count(rate)}/s, "
-                f"{progress.n_actors} actors, {len(progress.failed)} failed",
+                f"{count_of(progress.n_actors, 'actor')}, {len(progress.failed)} failed",
             )
 
         progress = scan_on_ray(
@@ -195,40 +195,43 @@ def scan_and_report(store: "ScoreStore", request: Request) -> int:
         )
     seconds = time.monotonic() - began
     _say_what_was_done(store, progress, seconds, n_done_before)
-    return _say_what_is_next(store, progress)
+    code = _say_what_is_missing(store, progress)
+    if is_last and not code:
+        beside = store.path.parent / "bigwig" if isinstance(store.path, Path) else "bigwig"
+        say(f"next: tism-scan export {store.path} --out {beside}")
+    return code
 
 
 def _say_what_was_done(store: "ScoreStore", progress: "Progress", seconds: float, n_done_before: int) -> None:
     plan = store.plan
     if n_done_before:
-        say(f"resumed: {n_done_before:,} blocks were already done")
+        say(f"resumed: {count_of(n_done_before, 'block was', 'blocks were')} already done")
     say(
-        f"scanned {progress.n_blocks:,} blocks, {progress.n_bp:,} bases, in {duration(seconds)} "
+        f"scanned {count_of(progress.n_blocks, 'block')}, {progress.n_bp:,} bases, in {duration(seconds)} "
         f"({progress.n_bp / seconds:,.0f} bases/s): {progress.n_scored:,} bases got a score, "
         f"{progress.n_bp - progress.n_scored:,} did not (N, ambiguous, or not wanted)"
     )
     left_out = [chrom for chrom in plan.chroms if chrom not in plan.wanted]
     if left_out:
         shown = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
-        say(f"skipped {len(left_out):,} chroms that hold no wanted base: {shown}")
+        say(f"skipped {count_of(len(left_out), 'chrom')} without a wanted base: {shown}")
 
 
-def _say_what_is_next(store: "ScoreStore", progress: "Progress") -> int:
-    """Say what is missing and what to type, and return the exit code."""
+def _say_what_is_missing(store: "ScoreStore", progress: "Progress") -> int:
+    """Say what is missing and what to type for it, and return the exit code."""
     for interval, reason in list(progress.failed.items())[:_MOST_FAILURES_SHOWN]:
         say_error(f"{interval} was given up: {reason}")
     if len(progress.failed) > _MOST_FAILURES_SHOWN:
         say_error(f"and {len(progress.failed) - _MOST_FAILURES_SHOWN:,} more; see `tism-scan status`")
     if progress.was_stopped:
         left = progress.n_blocks_total - progress.n_blocks
-        say(f"stopped with {left:,} blocks to go; the same command resumes")
+        say(f"stopped with {count_of(left, 'block')} to go; the same command resumes")
         return 130
     failures = store.ledger.failures()
     if failures:
-        say(f"{len(failures):,} blocks are missing; try them again with the same command and --retry-failed")
+        are_missing = count_of(len(failures), "block is missing; try it", "blocks are missing; try them")
+        say(f"{are_missing} again with the same command and --retry-failed")
         return 1
-    beside = store.path.parent / "bigwig" if isinstance(store.path, Path) else "bigwig"
-    say(f"next: tism-scan export {store.path} --out {beside}")
     return 0
 
 
@@ -246,7 +249,7 @@ def _delete(request: Request) -> None:
         if not sys.stdin.isatty():
             raise InputError(f"--overwrite would delete {path}; add --yes to agree, or choose another --out")
         n_done = len(store.done_blocks())
-        click.confirm(f"Delete {path} with its {n_done:,} finished blocks?", abort=True)
+        click.confirm(f"Delete {path} with its {count_of(n_done, 'finished block')}?", abort=True)
     with Lease(store.folder).acquire(break_lock=request.break_lock):
         pass
     store.delete()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tism_scan.cli.console import progress_bar, say, say_table
+from tism_scan.cli.console import count_of, progress_bar, say, say_table
 from tism_scan.cli.place_options import PATH, STORE
 from tism_scan.places import Place
 
@@ -73,5 +73,5 @@ def command(
     ]
     say_table(f"seqlets in {out}", ["track", "seqlets", "by chance", "|score| from"], rows)
     n_seqlets = sum(each.n_seqlets for each in called)
-    say(f"{n_seqlets:,} seqlets of {len(called):,} tracks")
+    say(f"{count_of(n_seqlets, 'seqlet')} of {count_of(len(called), 'track')}")
     return 0

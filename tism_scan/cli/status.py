@@ -38,8 +38,9 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     tracks = [track["name"] for track in scoring["tracks"]]
     say(f"{status['path']}")
     say(f"tracks      {len(tracks):,}: {', '.join(tracks[:6])}{', ...' if len(tracks) > 6 else ''}")
+    kind = "mean TISM" if scoring["values"] == "mean" else "TISM"
     say(
-        f"scores      {scoring['values']} of the {scoring['output_space']}, stride {scoring['stride']}, "
+        f"scores      {kind} of the {scoring['output_space']}, stride {scoring['stride']}, "
         f"stitch {scoring['stitch']}, strands {scoring['strands']}, {scoring['precision']}"
     )
     say(f"genome      sha256 {plan['genome_digest'][:12]}   weights sha256 {plan['weights_digest'][:12]}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import progress_bar, say, say_table
+from tism_scan.cli.console import count_of, progress_bar, say, say_table
 from tism_scan.cli.model_options import ModelRequest, source_options
 from tism_scan.cli.place_options import PATH, STORE
 from tism_scan.errors import InputError
@@ -96,20 +96,20 @@ def _plain(report: "VerifyReport") -> dict[str, Any]:
 
 def _say(report: "VerifyReport") -> None:
     compared = "checksums read again" if report.is_full else "sizes compared; --full reads the checksums"
-    say(f"{report.path}: {report.n_objects:,} objects, {report.n_bytes:,} bytes, {compared}")
+    say(f"{report.path}: {count_of(report.n_objects, 'object')}, {report.n_bytes:,} bytes, {compared}")
     _say_all(report.damaged)
     _say_all(report.mended)
     if report.swept:
-        say(f"swept away {len(report.swept):,} temporary files of writers that were broken off")
+        say(f"swept away {count_of(len(report.swept), 'temporary file')} of writers that were broken off")
     if report.recomputed:
         _say_recomputed(report)
     if report.damaged:
         n_blocks = len({damage.what for damage in report.damaged})
-        say(f"{n_blocks:,} blocks are damaged, and pending again")
+        say(f"{count_of(n_blocks, 'block is', 'blocks are')} damaged, and pending again")
     elif report.is_sound:
         say("no damage")
     if report.n_pending:
-        say(f"next, to compute the {report.n_pending:,} pending blocks, the same run again:")
+        say(f"next, to compute {count_of(report.n_pending, 'pending block')}, the same run again:")
         say(f"  {report.command or 'tism-scan run ...'}")
 
 
@@ -134,6 +134,6 @@ def _say_recomputed(report: "VerifyReport") -> None:
     n_equal = sum(found.is_equal for found in report.recomputed)
     n_sound = sum(found.is_sound for found in report.recomputed)
     say(
-        f"computed {len(rows):,} blocks again: {n_equal:,} equal to the bit, {n_sound - n_equal:,} to "
-        f"rounding, {len(rows) - n_sound:,} wrong"
+        f"computed {count_of(len(rows), 'block')} again: {n_equal:,} equal to the bit, "
+        f"{n_sound - n_equal:,} to rounding, {len(rows) - n_sound:,} wrong"
     )

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from tism_scan.cli.console import base_count, duration, say
+from tism_scan.cli.console import base_count, count_of, duration, say
 from tism_scan.places import Place
 
 
@@ -45,5 +45,8 @@ def _line(first: dict[str, Any], status: dict[str, Any], seconds: float) -> str:
         words.append(f"{base_count(rate)}/s")
         if n_pending:
             words.append(f"{duration(n_pending / rate)} left")
-    words += [f"{total['blocks_failed']:,} blocks failed", f"written by {status['lease'] or 'nobody now'}"]
+    words += [
+        f"{count_of(total['blocks_failed'], 'block')} failed",
+        f"written by {status['lease'] or 'nobody now'}",
+    ]
     return ", ".join(words)
