@@ -246,8 +246,9 @@ def setup(inputs, server, prefix, monkeypatch, tmp_path):
     source = ModelSource(weights=weights)
     with Genome(inputs / "genome.fa") as genome:
         chroms = {name: genome.fetch(name, 0, length) for name, length in genome.chroms.items()}
+        genome_digest = genome.digest()
     plan = plan_of(Scoring(TRACKS, 2000, 256), chroms, block_bp=2048)
-    plan = replace(plan, weights_digest=source.identity()[1])
+    plan = replace(plan, genome_digest=genome_digest, weights_digest=source.identity()[1])
     store = ScoreStore.create(f"s3://{BUCKET}/{prefix}", plan)
     return WorkerSetup(store.path, inputs / "genome.fa", source.absolute(), plan.digest())
 
