@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from small_plans import publish, random_scores, small_plan
 
 from tism_scan.cli import status as status_module
+from tism_scan.errors import StoreError
 from tism_scan.store import ScoreStore
 
 
@@ -39,6 +40,26 @@ def test_watch_ends_with_code_1_when_only_failed_blocks_are_left(store):
     code, (line,) = lines_of(store)
     assert code == 1
     assert "1 block failed" in line
+
+
+def test_watch_waits_for_a_store_that_a_job_in_the_queue_has_yet_to_make(tmp_path):
+    path = tmp_path / "scores.zarr"
+    command = [sys.executable, "-m", "tism_scan", "status", str(path), "--watch", "--every", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert f"no run has made a store at {path} yet" in watching.stdout.readline()
+        store = ScoreStore.create(path, small_plan())
+        publish(store, random_scores(store.plan))
+        *_, last = watching.stdout.read().splitlines()
+    assert watching.returncode == 0
+    assert "100.0 %" in last
+
+
+def test_watch_of_a_folder_with_other_files_says_so_at_once(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    run = CliRunner().invoke(
+        status_module.command, [str(tmp_path), "--watch", "--every", "999"], standalone_mode=False
+    )
+    assert isinstance(run.exception, StoreError)
 
 
 def test_watch_follows_a_scan_in_another_process(store):

@@ -130,6 +130,7 @@ def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
     options = RayOptions(n_actors=n_actors)
     here = str(Path(__file__).parent)
     ray.init(
+        "local",
         num_cpus=2,
         include_dashboard=False,
         object_store_memory=128 << 20,

@@ -10,10 +10,17 @@ from tism_scan.places import Place
 def watch(store: Place, every_s: float) -> int:
     """Print a line every few seconds until no block is pending, and return the exit code.
 
-    Each line costs a listing of the store.
+    Each line costs a listing of the store. A job that waits in a queue has not made its store yet: it is
+    waited for.
     """
+    from tism_scan.folder import open_folder
+    from tism_scan.ledger import ROOT, RUN_KEY
     from tism_scan.status import store_status
 
+    folder = open_folder(store)
+    while folder.get(RUN_KEY) is None and folder.stranger(ROOT) is None:
+        say(f"{time.strftime('%H:%M:%S')}  no run has made a store at {store} yet")
+        time.sleep(every_s)
     began = time.monotonic()
     first = status = store_status(store)
     while True:
