@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tism_scan.cli.console import count_of, err, file_bars, log_to_console, say, say_error, say_table
+from tism_scan.cli.console import count_of, file_bars, log_to_console, say, say_error, say_table
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_names_are_printed_as_they_are(capsys, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bars_tell_names_as_they_are(capsys, monkeypatch, name):
-    monkeypatch.setattr(err, "_force_terminal", True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes a terminal of what is none
     monkeypatch.setenv("COLUMNS", "100")
     with file_bars("export", 2) as update:
         update(0.5, name)
