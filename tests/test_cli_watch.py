@@ -62,6 +62,16 @@ def test_watch_of_a_folder_with_other_files_says_so_at_once(tmp_path):
     assert isinstance(run.exception, StoreError)
 
 
+def test_watch_of_what_cannot_be_read_says_what_status_says(tmp_path):
+    (tmp_path / ".scan/run.json").mkdir(parents=True)  # which no one can read, not even root
+    command, run = status_module.command, CliRunner().invoke
+    watched, looked = (
+        run(command, [str(tmp_path), *options], standalone_mode=False) for options in (["--watch"], [])
+    )
+    assert isinstance(watched.exception, StoreError)
+    assert str(watched.exception) == str(looked.exception)
+
+
 def test_watch_follows_a_scan_in_another_process(store):
     first, *others = store.plan.all_blocks()
     scores = random_scores(store.plan)

@@ -1,9 +1,10 @@
 import logging
 import re
+import sys
 
 import pytest
 
-from tism_scan.cli.console import count_of, log_to_console
+from tism_scan.cli.console import count_of, file_bars, log_to_console, say, say_error, say_table
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def log():
 def test_warning_is_one_line_however_long(log, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     log_to_console(verbose=False)
-    words = "a [path] that is " + "long and " * 20 + "ends"
+    words = "a [path] at chr:100:1 that is " + "long and " * 20 + "ends"
     log.warning(words)
     assert capsys.readouterr().err == f"{words}\n"
 
@@ -36,3 +37,44 @@ def test_verbose_log_tells_the_time(log, capsys):
     log_to_console(verbose=True)
     log.info("done")
     assert re.fullmatch(r"\d\d:\d\d:\d\d done\n", capsys.readouterr().err)
+
+
+class Gone:
+    """What the standard error is once its terminal is closed, or its disk full."""
+
+    def write(self, text):
+        raise OSError("Input/output error")
+
+    def flush(self):
+        raise OSError("Input/output error")
+
+
+def test_warning_that_nobody_can_read_ends_nothing(log, capsys, monkeypatch):
+    log_to_console(verbose=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Gone())
+        log.warning("another process took the store over; stopping")
+    log.warning("there is room again")
+    assert capsys.readouterr().err.endswith("there is room again\n")
+
+
+NAMES = ["[/x]", "[red]CTCF", "chr:100:1"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_printed_as_they_are(capsys, name):
+    say(name)
+    say_error(name)
+    say_table(name, [name], [[name]])
+    told = capsys.readouterr()
+    assert told.out.count(name) == 4
+    assert told.err == f"Error: {name}\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bars_tell_names_as_they_are(capsys, monkeypatch, name):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes a terminal of what is none
+    monkeypatch.setenv("COLUMNS", "100")
+    with file_bars("export", 2) as update:
+        update(0.5, name)
+    assert name in capsys.readouterr().err

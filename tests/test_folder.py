@@ -182,6 +182,12 @@ def test_file_system_that_cannot_sync_folders_is_good_enough(folder, monkeypatch
     assert folder.get(KEY) == b"x"
 
 
+def test_key_that_is_taken_leaves_nothing_unfinished_behind(folder):
+    for content in (b"first", b"second"):
+        folder.put_new(KEY, content)
+    assert len(files_below(folder)) == 1
+
+
 def test_one_of_eight_processes_gets_the_key(folder):
     won = race(put_new_often, 8, folder.root, 20)
     assert sorted(i_round for rounds in won.values() for i_round in rounds) == list(range(20))

@@ -21,7 +21,6 @@ ELSEWHERE = "elsewhere#boot#pid:[1]"
 # Holds the lease of the folder given until it is killed.
 HOLDER = """
 import sys, time
-from dataclasses import replace
 from pathlib import Path
 from tism_scan.folder import LocalFolder
 from tism_scan.lease import Lease

@@ -43,7 +43,7 @@ case "$1 $2" in
   "show hostnames") printf 'localhost\\nlocalhost\\n' ;;
   "show job")
     printf 'JobId=%s JobName=tism-scan\\n   JobState=%s Reason=None\\n   Command=%s\\n' \\
-      "$3" "${SLURM_STATE:-RUNNING}" "$SLURM_SCRIPT" ;;
+      "$3" "${SLURM_STATE:-RUNNING}" "$SLURM_SCRIPT${SLURM_ENDING-}" ;;
   requeue*) if [[ -e $SLURM_FOLDER/no-requeue ]]; then exit 1; fi; echo "$2" >>"$SLURM_FOLDER/requeued" ;;
 esac
 """
@@ -97,8 +97,8 @@ def job(tmp_path):
     write_program(environment / "bin" / "python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     started = []
 
-    def start(scan, *, environment=environment, n_nodes=2, n_restarts=0, **variables):
-        script = tmp_path / "slurm.sbatch"
+    def start(scan, *, environment=environment, n_nodes=2, n_restarts=0, name="slurm.sbatch", **variables):
+        script = tmp_path / name
         values = {"environment": environment, "store": tmp_path / "scores.zarr", "scan": f"({scan})"}
         script.write_text(edited(SCRIPT.read_text(), **values))
         ports = 1 + os.getpid() % 10_000
@@ -190,12 +190,14 @@ def test_input_that_cannot_be_used_ends_the_job(quick_job):
     assert (noted["requeued"], noted["submitted"]) == ([], [])
 
 
-def test_where_jobs_may_not_be_requeued_a_new_one_goes_on(quick_job):
+@pytest.mark.parametrize("name", ["slurm.sbatch", "my scan, v=2.sbatch"])
+@pytest.mark.parametrize("ending", ["", " WorkDir=/somewhere"])
+def test_where_jobs_may_not_be_requeued_a_new_one_goes_on(quick_job, name, ending):
     (quick_job.folder / "no-requeue").touch()
-    code, _, noted = quick_job(130, 5)
+    code, _, noted = quick_job(130, 5, name=name, SLURM_ENDING=ending)
     assert code == 0
     (submitted,) = noted["submitted"]
-    assert re.fullmatch(rf"--dependency=afterany:\d+ {quick_job.folder}/slurm.sbatch", submitted)
+    assert re.fullmatch(rf"--dependency=afterany:\d+ {quick_job.folder}/{name}", submitted)
 
 
 @pytest.mark.parametrize("may_requeue", [True, False])

@@ -52,7 +52,8 @@ def scan_on_ray(
         Made by `ScoreStore.create` in this process.
     genome : Path
         The file of the store's plan, visible under the same path on every node. Where size or time differ
-        from this machine's, a node reads it once to compare the content.
+        from this machine's, each actor reads it once to compare the content. This machine's own is not
+        compared with the plan.
     model : ModelSource, Path or Url
         The model of the store's plan, likewise; a path or URL is that of Beluga's weights.
     options : RayOptions, optional

@@ -13,25 +13,28 @@ from rich.table import Table
 PLAIN_LINE_EVERY_S = 10.0
 MOST_FILES_SHOWN = 4
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# What is printed holds names that are others', such as "[/x]" or "chr:100:1": none of it is Rich's markup.
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+
+out = Console(**_PLAIN)
+err = Console(stderr=True, **_PLAIN)
 
 Update = Callable[[float, str], None]
 
 
 def say(text: str = "") -> None:
     """Print a line to the standard output."""
-    out.print(text, markup=False)
+    out.print(text)
 
 
 def say_error(text: str) -> None:
     """Print one line to the standard error."""
-    err.print(f"Error: {' '.join(text.split())}", markup=False)
+    err.print(f"Error: {' '.join(text.split())}")
 
 
 def say_warning(text: str) -> None:
     """Print one line to the standard error, of what went on all the same."""
-    err.print(f"Warning: {' '.join(text.split())}", markup=False)
+    err.print(f"Warning: {' '.join(text.split())}")
 
 
 def say_table(title: str, headers: list[str], rows: list[list[str]]) -> None:
@@ -48,7 +51,10 @@ class _ConsoleHandler(logging.Handler):
     """Prints a record on a line of its own, however long, above a progress bar that is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        err.print(self.format(record), markup=False)
+        try:
+            err.print(self.format(record))
+        except Exception:  # a scan, and its lease's heartbeat, outlive the terminal that they report to
+            self.handleError(record)
 
 
 def log_to_console(*, verbose: bool) -> None:
@@ -75,9 +81,9 @@ def progress_bar(label: str, total: float) -> Iterator[Update]:
     if not err.is_terminal:
         yield _plain_lines(label, total)
         return
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=10)]
+    columns: list[Any] = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=10)]
     columns += [TextColumn("{task.percentage:.1f} %"), TimeRemainingColumn(compact=True)]
-    columns += [TextColumn("left, {task.fields[words]}")]
+    columns += [TextColumn("left, {task.fields[words]}", markup=False)]
     with Progress(*columns, console=err) as bar:
         task = bar.add_task(label, total=total, words="")
 
@@ -110,7 +116,7 @@ def file_bars(label: str, n_files: int) -> Iterator[Update]:
 
         yield tell
         return
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(bar_width=10)]
+    columns: list[Any] = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=10)]
     columns += [TextColumn("{task.percentage:.1f} %"), TimeRemainingColumn(compact=True), TextColumn("left")]
     with Progress(*columns, console=err) as bars:
         whole = bars.add_task(label, total=n_files)
@@ -139,7 +145,7 @@ def _plain_lines(label: str, total: float) -> Update:
             last = now
             left = (now - began) * (total - done) / done if done else None
             remaining = f", {duration(left)} left" if left is not None else ""
-            err.print(f"{label}: {100 * done / max(total, 1):.1f} %, {words}{remaining}", markup=False)
+            err.print(f"{label}: {100 * done / max(total, 1):.1f} %, {words}{remaining}")
 
     return update
 

@@ -1,5 +1,6 @@
 """``tism-scan status --watch``: how a scan goes on that runs elsewhere, such as a Ray job."""
 
+import contextlib
 import time
 from typing import Any
 
@@ -18,9 +19,10 @@ def watch(store: Place, every_s: float) -> int:
     from tism_scan.status import store_status
 
     folder = open_folder(store)
-    while folder.get(RUN_KEY) is None and folder.stranger(ROOT) is None:
-        say(f"{time.strftime('%H:%M:%S')}  no run has made a store at {store} yet")
-        time.sleep(every_s)
+    with contextlib.suppress(OSError):  # the first look at the store says it better
+        while folder.get(RUN_KEY) is None and folder.stranger(ROOT) is None:
+            say(f"{time.strftime('%H:%M:%S')}  no run has made a store at {store} yet")
+            time.sleep(every_s)
     began = time.monotonic()
     first = status = store_status(store)
     while True:
