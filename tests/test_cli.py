@@ -179,6 +179,8 @@ def test_overwrite_starts_anew_on_a_region_only(scan_arguments, tmp_path):
         (["--out", "/proc/scores"], "cannot write to /proc/scores"),
         (["--keep-bits", "30"], "keep_bits 30 is outside 1 to 23"),
         (["--address", "nowhere"], "cannot reach a Ray cluster at 'nowhere'"),
+        (["--address", "127.0.0.1:1"], r"cannot reach a Ray cluster at '127.0.0.1:1' \(Connection refused\)"),
+        (["--address", "ray://127.0.0.1:1"], r"at 'ray://127.0.0.1:1' \(Connection refused\)"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(scan_arguments, tmp_path, arguments, message):

@@ -84,9 +84,10 @@ def connected(options: RayOptions) -> Iterator[None]:
     with _without_notices():
         try:
             try:
+                _knock(options.address)
                 with _on_loopback() if options.address == "local" else contextlib.nullcontext():
                     ray.init(address=options.address, **arguments)
-            except (OSError, RuntimeError, ValueError, ImportError, RayError) as error:
+            except (OSError, OverflowError, RuntimeError, ValueError, ImportError, RayError) as error:
                 raise _unreachable(options.address, error) from None
             if options.address != "local":
                 check_nodes()
@@ -95,8 +96,16 @@ def connected(options: RayOptions) -> Iterator[None]:
             ray.shutdown()  # it prints what notices it has kept, so they are still off
 
 
+def _knock(address: str) -> None:
+    """Raise OSError if nothing listens at a host and port; Ray itself takes minutes to say so."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+
+
 def _unreachable(address: str, error: Exception) -> TismScanError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    words = getattr(error, "strerror", None) or str(error)
+    reason = (words.strip().splitlines() or [type(error).__name__])[0]
     if address == "local":
         return ScanError(f"Ray cannot be started here ({reason}); see the logs in its temporary folder")
     if isinstance(error, ImportError):

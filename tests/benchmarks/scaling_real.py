@@ -80,7 +80,7 @@ def compute_bare(genome_path: Path, weights: Path, plan, blocks: list[Block], to
 def bare_rate(genome_path: Path, weights: Path, plan, n_processes: int) -> float:
     """Return bases each second of processes that share the blocks out, without Ray or a store."""
     context = multiprocessing.get_context("spawn")
-    together = context.Barrier(n_processes + 1)
+    together = context.Barrier(n_processes + 1, timeout=600)
     blocks = list(plan.all_blocks())
     shares = [blocks[i::n_processes] for i in range(n_processes)]
     processes = [
