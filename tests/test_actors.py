@@ -139,7 +139,7 @@ def test_request_ends_even_if_the_wait_for_abandoned_blocks_is_interrupted(monke
             ConnectionError("no one there\nmore"),
             r"cannot reach a Ray cluster at 'auto' \(no one there\)",
         ),
-        ("ray://a:1", ImportError("No module named 'grpc'"), r"pip install 'ray\[client\]'"),
+        ("ray://a", ImportError("No module named 'grpc'"), r"pip install 'ray\[client\]'"),
         ("local", ValueError("too little memory"), r"Ray cannot be started here \(too little memory\)"),
         ("local", RuntimeError(), r"Ray cannot be started here \(RuntimeError\)"),
     ],
