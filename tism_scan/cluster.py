@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,36 +117,33 @@ def _unreachable(address: str, error: Exception) -> TismScanError:
     )
 
 
-@contextlib.contextmanager
-def _without_notices() -> Iterator[None]:
+def _without_notices() -> AbstractContextManager[None]:
     """Keep Ray from printing on this process's standard output.
 
     It tells there of every worker that died, whatever the logging's level; the loop logs these itself. Ray
     has no public switch for it; without this one of its own the notices would merely come back.
     """
-    module: Any = ray._private.worker
-    before = getattr(module, "_worker_logs_enabled", True)
-    module._worker_logs_enabled = False
-    try:
-        yield
-    finally:
-        module._worker_logs_enabled = before
+    return _switched_off(ray._private.worker, "_worker_logs_enabled")
 
 
-@contextlib.contextmanager
-def _on_loopback() -> Iterator[None]:
+def _on_loopback() -> AbstractContextManager[None]:
     """Have a Ray that starts now listen on 127.0.0.1 alone: whoever reaches its ports may run code.
 
     On Linux it takes the machine's address and listens everywhere, even if it is told to use loopback; on
     other systems, where it makes no clusters, it uses loopback. It looks for that difference in one constant.
     """
-    module: Any = ray._private.ray_constants
-    before = getattr(module, "ENABLE_RAY_CLUSTER", True)
-    module.ENABLE_RAY_CLUSTER = False
+    return _switched_off(ray._private.ray_constants, "ENABLE_RAY_CLUSTER")
+
+
+@contextlib.contextmanager
+def _switched_off(module: Any, name: str) -> Iterator[None]:
+    """Set one of Ray's own switches, which is on as a rule, to False meanwhile."""
+    before = getattr(module, name, True)
+    setattr(module, name, False)
     try:
         yield
     finally:
-        module.ENABLE_RAY_CLUSTER = before
+        setattr(module, name, before)
 
 
 class ClusterWatch:
