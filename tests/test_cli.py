@@ -1,9 +1,12 @@
+import functools
+import http.server
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
 from importlib.resources import files
 from pathlib import Path
 
@@ -208,6 +211,18 @@ def test_help_lists_commands_in_the_order_of_the_work():
 
 def test_tracks_lists_index_and_name(inputs):
     result = tism_scan("tracks", "*a*1", "--track-names", inputs / "names.txt")
+    assert result.stdout.splitlines() == ["1\tGATA1", "2\tAP-1"]
+
+
+def test_tracks_reads_names_from_a_url(inputs, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=inputs)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}/names.txt"
+        result = tism_scan("tracks", "*a*1", "--track-names", url)
+        server.shutdown()
     assert result.stdout.splitlines() == ["1\tGATA1", "2\tAP-1"]
 
 

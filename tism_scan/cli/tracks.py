@@ -1,21 +1,21 @@
 """``tism-scan tracks``: a model's outputs by index and name."""
 
-from pathlib import Path
-
 import click
 
-from tism_scan.cli.place_options import PATH
+from tism_scan.cli.place_options import FILE
 from tism_scan.errors import TrackError
+from tism_scan.places import Place
 
 
 @click.command(name="tracks")
 @click.argument("pattern", required=False)
-@click.option("--track-names", type=PATH, required=True, help="Names, one a line.")
-def command(pattern: str | None, track_names: Path) -> int:
+@click.option("--track-names", type=FILE, required=True, help="Names, one a line.")
+def command(pattern: str | None, track_names: Place) -> int:
     """List outputs whose name contains PATTERN, or fits it as a glob; all without one."""
+    from tism_scan.local_copies import local_copy
     from tism_scan.tracks import read_track_names, track_table
 
-    names = read_track_names(track_names)
+    names = read_track_names(local_copy(track_names))
     rows = track_table(pattern or "*", names)
     if not rows:
         raise TrackError(f"{pattern!r} fits none of the {len(names):,} names in {track_names}; try '*CTCF*'")
