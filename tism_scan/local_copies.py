@@ -1,7 +1,6 @@
 """Files from URLs, read once per machine and kept under the digest of their content."""
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from tism_scan.errors import AccessError, StorageError
 from tism_scan.object_storage import RemoteObject
 from tism_scan.places import WEB, Place, Url, cache_folder
+from tism_scan.staging import locked
 from tism_scan.web import open_page
 
 PAUSES_S = (0.5, 1, 2, 4, 8)  # before each further try
@@ -46,7 +46,7 @@ def local_copy(place: Place, digest: str | None = None) -> Path:
     home = cache_folder()
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / f"{digest or _hash(str(place))}.lock"):
+        with locked(home / f"{digest or _hash(str(place))}.lock"):
             kept = _kept(home, digest) if digest else None
             return kept or _fetched_patiently(place, home, digest)
     except OSError as error:
@@ -119,14 +119,6 @@ def _kept(home: Path, digest: str) -> Path | None:
         log.warning("the copy in %s is damaged; it is read again", folder)
         shutil.rmtree(folder)
     return None
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, too."""
-    with open(path, "wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _hash(text: str) -> str:

@@ -45,13 +45,13 @@ def staged(genome: Path, folder: Path, digest: str) -> Path:
     copy = home / genome.name
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / "lock"):
+        with locked(home / "lock"):
             is_new = not _is_whole(copy, genome)
             if is_new:
                 _make(genome, copy, digest)
         if not is_new and _digest(copy) != digest:
             log.warning("the copy %s is damaged; it is made again", copy)
-            with _locked(home / "lock"):
+            with locked(home / "lock"):
                 if _digest(copy) != digest:
                     _make(genome, copy, digest)
     except OSError as error:
@@ -115,8 +115,8 @@ def _digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, too."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock on a file of this machine, which ends with the process, too."""
     with open(path, "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
