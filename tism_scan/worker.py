@@ -110,13 +110,10 @@ class BlockWorker:
             If this node does not see the genome, or sees another one. Lengths alone do not tell: the
             copies of hg38 that differ in what they mask share them all.
         """
-        if self.setup.stage_folder is not None:
-            genome = Genome(staged(self.setup.genome, self.setup.stage_folder, plan.genome_digest))
-            check_genome(genome, plan)
-            return genome
-        genome = Genome(self.setup.genome)
+        path, folder = self.setup.genome, self.setup.stage_folder
+        genome = Genome(path if folder is None else staged(path, folder, plan.genome_digest))
         check_genome(genome, plan)
-        if stamp_of(genome.path) != self.setup.genome_stamp:
+        if folder is None and stamp_of(genome.path) != self.setup.genome_stamp:
             digest = genome.digest()
             if digest != plan.genome_digest:
                 raise ScanError(
