@@ -219,7 +219,7 @@ def test_tracks_reads_names_from_a_url(inputs, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=inputs)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/names.txt"
         result = tism_scan("tracks", "*a*1", "--track-names", url)
         server.shutdown()
