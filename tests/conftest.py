@@ -11,15 +11,16 @@ from sequences import random_sequence
 from stand_in_weights import load_narrow_beluga
 from torch import nn
 
-from tism_scan.beluga import load_beluga, weights_digest
 from tism_scan.demo.genome import make_genome, write_fasta
 from tism_scan.demo.synthesis import OUTPUT_NAMES
-from tism_scan.genome import Genome
-from tism_scan.plan import ScanPlan, Scoring
-from tism_scan.scan import scan_serially
-from tism_scan.store import ScoreStore
-from tism_scan.tracks import select_tracks
-from tism_scan.trunk_engine import make_engine
+from tism_scan.engine.trunk_engine import make_engine
+from tism_scan.genome.fasta import Genome
+from tism_scan.models.beluga import load_beluga, weights_digest
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tracks import select_tracks
+from tism_scan.scan.blocks import scan_serially
+from tism_scan.store.score_store import ScoreStore
 
 # For every Ray that a test starts, in this process or a child: no calls home, no tokens on loopback.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

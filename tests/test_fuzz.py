@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from small_plans import small_plan
 
 from tism_scan.errors import TismScanError
-from tism_scan.folder import LocalFolder
-from tism_scan.genome import Genome
-from tism_scan.intervals import parse_region
-from tism_scan.lease import current_owner
-from tism_scan.ledger import FAILED, RUN_KEY, Ledger
-from tism_scan.tracks import read_track_names, select_tracks
-from tism_scan.wanted import wanted_spans
+from tism_scan.genome.fasta import Genome
+from tism_scan.genome.intervals import parse_region
+from tism_scan.genome.wanted import wanted_spans
+from tism_scan.plan.tracks import read_track_names, select_tracks
+from tism_scan.storage.folder import LocalFolder
+from tism_scan.store.lease import current_owner
+from tism_scan.store.ledger import FAILED, RUN_KEY, Ledger
 
 CHROMS = {"chr1": 1000, "a:1-2": 50, "HLA*01:01": 7}
 NAMES = ("K562_CTCF", "[x]", "K562_CTCF", "a,b")

@@ -9,14 +9,14 @@ import psutil
 import pytest
 import ray
 import torch
+from command_line import WEIGHTS, tism_scan
 from small_plans import WEIRD_NAMES, publish, random_scores, small_plan
-from test_cli import WEIGHTS, tism_scan
 
 import tism_scan as package
-from tism_scan.cluster import RayOptions, connected
 from tism_scan.export import export_bigwigs
-from tism_scan.plan import ScanPlan
-from tism_scan.store import ScoreStore
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.ray_scan.cluster import RayOptions, connected
+from tism_scan.store.score_store import ScoreStore
 
 SOURCES = sorted(Path(package.__file__).parent.rglob("*.py"))
 # These run another program, given as a list of words: a Python of our own, and npm.

@@ -7,45 +7,41 @@ package loads neither torch nor Ray.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tism_scan.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from tism_scan.beluga import Beluga, load_beluga, weights_digest
     from tism_scan.bigwig import write_bigwig
-    from tism_scan.engine import WindowEngine
+    from tism_scan.engine import WindowEngine, make_engine
     from tism_scan.errors import TismScanError
     from tism_scan.export import export_bigwigs
-    from tism_scan.genome import Genome
-    from tism_scan.intervals import Interval, parse_region
-    from tism_scan.plan import ScanPlan, Scoring
+    from tism_scan.genome import Genome, Interval, parse_region, wanted_spans
+    from tism_scan.models import Beluga, load_beluga, weights_digest
+    from tism_scan.plan import ScanPlan, Scoring, Track, read_track_names, select_tracks
     from tism_scan.ray_scan import RayOptions, scan_on_ray
     from tism_scan.scan import scan_serially
     from tism_scan.store import ScoreStore
-    from tism_scan.tracks import Track, read_track_names, select_tracks
-    from tism_scan.trunk_engine import make_engine
-    from tism_scan.wanted import wanted_spans
-
-__version__ = "0.1.0"
 
 _MODULE_OF = {
-    "Beluga": "beluga",
+    "Beluga": "models",
     "Genome": "genome",
-    "Interval": "intervals",
+    "Interval": "genome",
     "RayOptions": "ray_scan",
     "ScanPlan": "plan",
     "ScoreStore": "store",
     "Scoring": "plan",
     "TismScanError": "errors",
-    "Track": "tracks",
+    "Track": "plan",
     "WindowEngine": "engine",
     "export_bigwigs": "export",
-    "load_beluga": "beluga",
-    "make_engine": "trunk_engine",
-    "parse_region": "intervals",
-    "read_track_names": "tracks",
+    "load_beluga": "models",
+    "make_engine": "engine",
+    "parse_region": "genome",
+    "read_track_names": "plan",
     "scan_on_ray": "ray_scan",
     "scan_serially": "scan",
-    "select_tracks": "tracks",
-    "wanted_spans": "wanted",
-    "weights_digest": "beluga",
+    "select_tracks": "plan",
+    "wanted_spans": "genome",
+    "weights_digest": "models",
     "write_bigwig": "bigwig",
 }
 

@@ -26,9 +26,9 @@ from tangermeme.saliency import saliency
 from tangermeme.saturation_mutagenesis import saturation_mutagenesis
 from torch import Tensor, nn
 
-from tism_scan.alphabet import one_hot
 from tism_scan.attribution import gradient, ism
-from tism_scan.beluga import random_beluga
+from tism_scan.genome.alphabet import one_hot
+from tism_scan.models.beluga import random_beluga
 
 FIRST_TRACK = 267
 SEQUENCES_OF_THE_ORIGINAL = 2

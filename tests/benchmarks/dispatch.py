@@ -13,17 +13,17 @@ import tempfile
 import time
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+HELPERS = Path(__file__).resolve().parents[1] / "helpers"
+sys.path[:0] = [str(HELPERS), str(HELPERS.parent)]
 os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback
 
 import psutil  # noqa: E402  # the paths above are for the actors, too
-from faults.workers import IdleWorker  # noqa: E402
+from fault_workers import IdleWorker  # noqa: E402
 from small_plans import small_plan  # noqa: E402
 
-from tism_scan.ray_scan import RayOptions, scan_on_ray  # noqa: E402
-from tism_scan.store import ScoreStore  # noqa: E402
+from tism_scan.ray_scan.driver import RayOptions, scan_on_ray  # noqa: E402
+from tism_scan.store.score_store import ScoreStore  # noqa: E402
 
 BLOCK_BP = 64
 WARM_UP = 5_000

@@ -23,14 +23,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from tism_scan.alphabet import one_hot
-from tism_scan.beluga import Beluga, random_beluga
-from tism_scan.bench import bench, product_rate
-from tism_scan.engine import BlockEngine, WindowEngine, device_name
-from tism_scan.plan import Scoring
-from tism_scan.tiling import Block
-from tism_scan.tracks import Track
-from tism_scan.trunk_engine import TrunkEngine
+from tism_scan.engine.bench import bench, product_rate
+from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.devices import device_name
+from tism_scan.engine.trunk_engine import TrunkEngine
+from tism_scan.engine.window_engine import WindowEngine
+from tism_scan.genome.alphabet import one_hot
+from tism_scan.models.beluga import Beluga, random_beluga
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tiling import Block
+from tism_scan.plan.tracks import Track
 
 HG38_BP = 3_088_286_401
 ORIGINAL_WINDOWS = 6

@@ -43,10 +43,11 @@ DOLLARS_PER_GB_MONTH = 0.023
 
 def paper(arguments: argparse.Namespace) -> dict:
     """Print what hg38 takes, as a table."""
-    from tism_scan.beluga import random_beluga
-    from tism_scan.plan import ScanPlan, Scoring
-    from tism_scan.tracks import Track
-    from tism_scan.trunk_engine import TrunkEngine
+    from tism_scan.engine.trunk_engine import TrunkEngine
+    from tism_scan.models.beluga import random_beluga
+    from tism_scan.plan.scan_plan import ScanPlan
+    from tism_scan.plan.scoring import Scoring
+    from tism_scan.plan.tracks import Track
 
     model = random_beluga()
     chroms = {str(i): length for i, length in enumerate(HG38)}

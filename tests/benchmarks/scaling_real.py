@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tism_scan.tiling import Block
+from tism_scan.plan.tiling import Block
 
 
 class Watch:
@@ -37,11 +37,12 @@ def make_scan(folder: Path, model_name: str, n_blocks: int):
     """Write a genome and weights, and return their paths and a plan of as many equal blocks."""
     import torch
 
-    from tism_scan.alphabet import decode
-    from tism_scan.beluga import load_beluga, random_beluga, weights_digest
-    from tism_scan.genome import Genome
-    from tism_scan.plan import ScanPlan, Scoring
-    from tism_scan.tracks import Track
+    from tism_scan.genome.alphabet import decode
+    from tism_scan.genome.fasta import Genome
+    from tism_scan.models.beluga import load_beluga, random_beluga, weights_digest
+    from tism_scan.plan.scan_plan import ScanPlan
+    from tism_scan.plan.scoring import Scoring
+    from tism_scan.plan.tracks import Track
 
     genome_path, weights, block_bp = folder / "genome.fa", folder / "weights.pth", 1 << 14
     codes = np.random.default_rng(0).integers(0, 4, n_blocks * block_bp).astype(np.uint8)
@@ -63,10 +64,10 @@ def compute_bare(genome_path: Path, weights: Path, plan, blocks: list[Block], to
     """Compute blocks with one thread, when all others are ready to, and keep nothing."""
     import torch
 
-    from tism_scan.beluga import load_beluga
-    from tism_scan.genome import Genome
-    from tism_scan.scan import fetch_block, score_block
-    from tism_scan.trunk_engine import make_engine
+    from tism_scan.engine.trunk_engine import make_engine
+    from tism_scan.genome.fasta import Genome
+    from tism_scan.models.beluga import load_beluga
+    from tism_scan.scan.blocks import fetch_block, score_block
 
     torch.set_num_threads(1)
     with Genome(genome_path) as genome:
@@ -100,8 +101,8 @@ def bare_rate(genome_path: Path, weights: Path, plan, n_processes: int) -> float
 
 def scan_rate(genome_path: Path, weights: Path, plan, n_actors: int) -> float:
     """Return bases each second of a scan on Ray, from when all actors are ready to the last block."""
-    from tism_scan.ray_scan import RayOptions, scan_on_ray
-    from tism_scan.store import ScoreStore
+    from tism_scan.ray_scan.driver import RayOptions, scan_on_ray
+    from tism_scan.store.score_store import ScoreStore
 
     watch = Watch(n_actors)
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import psutil
 from figures import shown
 
-from tism_scan.tiling import Block
+from tism_scan.plan.tiling import Block
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ class Seats:
 
 def plan_of_blocks(n_blocks: int):
     """Return a plan of so many blocks."""
-    from tism_scan.plan import ScanPlan, Scoring
-    from tism_scan.tracks import Track
+    from tism_scan.plan.scan_plan import ScanPlan
+    from tism_scan.plan.scoring import Scoring
+    from tism_scan.plan.tracks import Track
 
     length = n_blocks << 20
     scoring = Scoring((Track("0", (0,), (1.0,)),), 2000)
@@ -96,7 +97,7 @@ def plan_of_blocks(n_blocks: int):
 
 def simulated(arguments: argparse.Namespace) -> dict:
     """Return the efficiency with each number of actors, and what a hundred thousand blocks cost to list."""
-    from tism_scan.store import ScoreStore
+    from tism_scan.store.score_store import ScoreStore
 
     figures: dict = {"block_s": arguments.block_s, "runs": []}
     with tempfile.TemporaryDirectory() as name:
@@ -123,9 +124,9 @@ def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
     """Return the figures of one simulated scan."""
     import ray
 
-    from tism_scan.actors import ActorPool
-    from tism_scan.cluster import RayOptions
-    from tism_scan.feeding import Feed, Progress
+    from tism_scan.ray_scan.cluster import RayOptions
+    from tism_scan.ray_scan.feed import Feed, Progress
+    from tism_scan.ray_scan.pool import ActorPool
 
     options = RayOptions(n_actors=n_actors)
     here = str(Path(__file__).parent)

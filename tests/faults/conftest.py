@@ -9,9 +9,9 @@ from file_scans import plan_of_files, scan_alone
 from sequences import random_sequence
 from stored import whole_objects
 
-from tism_scan.plan import Scoring
-from tism_scan.store import ScoreStore
-from tism_scan.tracks import Track
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tracks import Track
+from tism_scan.store.score_store import ScoreStore
 
 N_BP = 20_000
 BLOCK_BP = 512

@@ -11,13 +11,13 @@ import time
 
 import numpy as np
 import pytest
+from command_line import WEIGHTS, tism_scan
 from drivers import driver_environment
 from small_plans import publish, random_scores, small_plan
 from stored import whole_objects
-from test_cli import WEIGHTS, tism_scan
 
-from tism_scan.store import ScoreStore
-from tism_scan.verify import verify_store
+from tism_scan.scan.verify import verify_store
+from tism_scan.store.score_store import ScoreStore
 
 POWER_CUTS = {False: 1, True: 5}
 FULL_DISKS = {False: 1, True: 5}
@@ -56,7 +56,7 @@ def cut_the_power(folder, seed, how):
     with mounted(image, folder / "before", "-o", "loop"):
         store = ScoreStore.create(folder / "before" / "scores.zarr", plan)
         subprocess.run(["sync", "-f", store.path], check=True)
-        command = [sys.executable, "-m", "faults.writer", store.path, str(seed), how]
+        command = [sys.executable, "-m", "block_writer", store.path, str(seed), how]
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=driver_environment()) as writer:
             acknowledged = [int(writer.stdout.readline()) for _ in range(random.Random(seed).randint(5, 60))]
             time.sleep(random.Random(seed).uniform(0, 0.05))

@@ -7,12 +7,12 @@ import threading
 import time
 
 import pytest
+from fault_workers import assert_scores_are_codes
+from ray_heads import ray_start, started_head
+from waiting import lines_of_log, wait_until
 
-from faults.heads import ray_start, started_head
-from faults.helpers import lines_of_log, wait_until
-from faults.test_nodes import assert_scores_are_codes
-from tism_scan.store import ScoreStore
-from tism_scan.verify import verify_store
+from tism_scan.scan.verify import verify_store
+from tism_scan.store.score_store import ScoreStore
 
 pytestmark = pytest.mark.cluster
 NEAR, FAR = f"tsn{os.getpid()}", f"tsf{os.getpid()}"
@@ -58,7 +58,7 @@ def test_link_between_two_hosts_may_be_cut_and_restored(hosts, scan, tmp_path, s
             ray_start(inside(FAR), f"--address={head.address}", f"--node-ip-address={FAR_IP}", "--num-cpus=1")
             driver = start_driver(
                 store.path,
-                "faults.workers:UnhurriedWorker",
+                "fault_workers:UnhurriedWorker",
                 address=head.address,
                 n_actors=0,
                 prefix=inside(NEAR),

@@ -11,11 +11,11 @@ import pytest
 from drivers import driver_environment
 from ray.cluster_utils import Cluster
 from stored import whole_objects
+from waiting import lines_of_log, repeated_without_reason, wait_until
 
-from faults.helpers import lines_of_log, repeated_without_reason, wait_until
-from tism_scan.scan import finish
-from tism_scan.store import ScoreStore
-from tism_scan.verify import verify_store
+from tism_scan.scan.blocks import finish
+from tism_scan.scan.verify import verify_store
+from tism_scan.store.score_store import ScoreStore
 
 KILLS = {False: 2, True: 100}
 LONGEST_WAIT_S = 2.5
@@ -51,7 +51,7 @@ def test_scan_that_is_killed_at_random_ends_with_the_bits_of_one_that_is_not(
         n_scans += 1
         store = ScoreStore.create(tmp_path / str(n_scans) / "scores.zarr", scan.plan)
         while next(store.pending(), None) is not None:
-            driver = start_driver(store.path, "faults.workers:LoggingWorker", address=cluster.address)
+            driver = start_driver(store.path, "fault_workers:LoggingWorker", address=cluster.address)
             n_kills += kill_at_random(driver, store, rng, counts, KILLS[is_full_dose] - n_kills)
             assert driver.wait(120) in (0, -signal.SIGKILL)
         assert store.ledger.failures() == []

@@ -3,20 +3,18 @@
 import json
 import re
 
-import numpy as np
 import pytest
 import ray
 from drivers import driver_environment
+from fault_workers import SlowNodeWorker, UnhurriedWorker, assert_scores_are_codes
 from ray.cluster_utils import Cluster
+from ray_heads import started_head
+from waiting import lines_of_log, repeated_without_reason, wait_until
 
-from faults.heads import started_head
-from faults.helpers import lines_of_log, repeated_without_reason, wait_until
-from faults.workers import SlowNodeWorker, UnhurriedWorker
-from tism_scan.actors import IN_FLIGHT_PER_ACTOR
-from tism_scan.genome import Genome
-from tism_scan.lease import current_owner
-from tism_scan.ray_scan import scan_on_ray
-from tism_scan.store import ScoreStore
+from tism_scan.ray_scan.driver import scan_on_ray
+from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR
+from tism_scan.store.lease import current_owner
+from tism_scan.store.score_store import ScoreStore
 
 pytestmark = pytest.mark.cluster
 CHANGES = {False: 1, True: 20}
@@ -42,13 +40,6 @@ def store(scan, tmp_path):
 
 def scan_with(worker_class, store, scan, **settings):
     return scan_on_ray(store, scan.genome, scan.weights, worker_class=worker_class, **settings)
-
-
-def assert_scores_are_codes(store, scan):
-    with Genome(scan.genome) as genome:
-        for chrom, length in store.plan.chroms.items():
-            expected = genome.fetch(chrom, 0, length).astype(np.float32)
-            np.testing.assert_array_equal(store.read(chrom, 0, length, 1), expected)
 
 
 def nodes_in(store):
@@ -103,7 +94,7 @@ def test_driver_ends_with_one_line_when_its_head_is_lost_and_the_store_resumes(
 ):
     for is_restarted in (False, True) if is_full_dose else (False,):
         store = ScoreStore.create(tmp_path / str(is_restarted) / "scores.zarr", scan.plan)
-        driver = start_driver(store.path, "faults.workers:CodesWorker", address=head.address)
+        driver = start_driver(store.path, "fault_workers:CodesWorker", address=head.address)
         assert wait_until(lambda store=store: len(store.done_blocks()) >= 3)
         head.kill()
         if is_restarted:
@@ -115,6 +106,6 @@ def test_driver_ends_with_one_line_when_its_head_is_lost_and_the_store_resumes(
         assert current_owner(store.folder)[1].released
         if not is_restarted:
             head.start()
-        again = start_driver(store.path, "faults.workers:CodesWorker", address=head.address)
+        again = start_driver(store.path, "fault_workers:CodesWorker", address=head.address)
         assert again.wait(180) == 0
         assert_scores_are_codes(store, scan)

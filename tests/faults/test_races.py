@@ -7,9 +7,9 @@ import pytest
 from drivers import driver_environment
 from racers import acquire_often, race, take_over_often
 
-from tism_scan.folder import LocalFolder
-from tism_scan.lease import current_owner
-from tism_scan.store import ScoreStore
+from tism_scan.storage.folder import LocalFolder
+from tism_scan.store.lease import current_owner
+from tism_scan.store.score_store import ScoreStore
 
 RACES = {False: 6, True: 50}
 # Scans a store serially with an engine that takes its time, so that the loser finds the winner at work.
@@ -17,9 +17,9 @@ SERIAL = """
 import sys, time
 from ray_workers import CodesEngine
 from tism_scan.errors import LeaseError
-from tism_scan.genome import Genome
-from tism_scan.scan import scan_serially
-from tism_scan.store import ScoreStore
+from tism_scan.genome.fasta import Genome
+from tism_scan.scan.blocks import scan_serially
+from tism_scan.store.score_store import ScoreStore
 
 class Engine(CodesEngine):
     def score(self, *arguments):

@@ -7,13 +7,14 @@ a model's channel order, ``substitute(X, motif, alphabet=list(model.alphabet))``
 
 from typing import Any
 
-from tism_scan.alphabet import one_hot
 from tism_scan.attribution.concordance import Agreement, Concordance, concordance
 from tism_scan.attribution.deeplift import deep_lift_shap, tangermeme_module
 from tism_scan.attribution.gradients import gradient, mean_tism, tism
-from tism_scan.attribution.model import frozen
 from tism_scan.attribution.mutagenesis import ism
-from tism_scan.attribution.transforms import mean_tism_from_gradient, tism_from_gradient, transform
+from tism_scan.attribution.transforms import transform
+from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
+from tism_scan.genome.alphabet import one_hot
+from tism_scan.models.frozen import frozen
 
 _FROM_TANGERMEME = {"random_one_hot": "utils", "substitute": "ersatz"}
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tism_scan.attribution.gradients import mean_tism, tism
-from tism_scan.attribution.model import Tracks, check_input, track_list
 from tism_scan.attribution.mutagenesis import predict_substitutions
-from tism_scan.attribution.transforms import ArrayLike, check_one_hot
-from tism_scan.tracks import Track
+from tism_scan.attribution.transforms import ArrayLike, check_input, check_one_hot
+from tism_scan.engine.readout import Tracks, track_list
+from tism_scan.plan.tracks import Track
 
 Values = NDArray[np.floating[Any]]
 

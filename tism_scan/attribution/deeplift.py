@@ -15,25 +15,20 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from tism_scan.attribution.model import (
-    Tracks,
-    check_batch_size,
-    check_input,
-    dtype_of,
-    frozen,
-    track_outputs,
-)
 from tism_scan.attribution.transforms import (
     KINDS,
     Array,
     ArrayLike,
     Kind,
     as_float32,
+    check_input,
     check_one_hot,
     like,
     transform,
 )
+from tism_scan.engine.readout import Tracks, track_outputs
 from tism_scan.errors import InputError
+from tism_scan.models.frozen import check_batch_size, dtype_of, frozen
 
 References = str | ArrayLike | Callable[..., Tensor]
 

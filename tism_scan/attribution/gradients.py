@@ -6,22 +6,11 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 import torch
 from torch import Tensor, nn
 
-from tism_scan.attribution.layout import channels_last
-from tism_scan.attribution.model import (
-    Tracks,
-    check_batch_size,
-    check_input,
-    dtype_of,
-    frozen,
-    track_outputs,
-)
-from tism_scan.attribution.transforms import (
-    Array,
-    check_one_hot,
-    like,
-    mean_tism_from_gradient,
-    tism_from_gradient,
-)
+from tism_scan.attribution.channels_last import channels_last
+from tism_scan.attribution.transforms import Array, check_input, check_one_hot, like
+from tism_scan.engine.readout import Tracks, track_outputs
+from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
+from tism_scan.models.frozen import check_batch_size, dtype_of, frozen
 
 
 def gradient(

@@ -9,17 +9,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from tism_scan.attribution.model import (
-    Tracks,
-    check_batch_size,
-    check_input,
-    dtype_of,
-    frozen,
-    track_outputs,
-    values_of_tracks,
-)
-from tism_scan.attribution.nearby import LEAST_POSITIONS, Nearby, nearby
-from tism_scan.attribution.transforms import Array, check_one_hot, like
+from tism_scan.attribution.strips import LEAST_POSITIONS, Nearby, nearby
+from tism_scan.attribution.transforms import Array, check_input, check_one_hot, like
+from tism_scan.engine.readout import Tracks, track_outputs, values_of_tracks
+from tism_scan.models.frozen import check_batch_size, dtype_of, frozen
 
 Output = Literal["effect", "prediction", "centered", "mean_effect"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)

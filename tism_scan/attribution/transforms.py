@@ -30,53 +30,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tism_scan.engine.tism import tism_from_gradient
+
 Kind = Literal["local", "global", "corrected", "hypothetical", "tism"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # What a caller may hand in; what comes back is of the same sort.
 ArrayLike = NDArray[Any] | Tensor
 Array = TypeVar("Array", NDArray[Any], Tensor)
-
-
-def tism_from_gradient(gradient: Tensor, X: Tensor) -> Tensor:
-    """Return TISM: the approximate change of the output if each base replaced the reference base.
-
-    Parameters
-    ----------
-    gradient : float (..., 4, L)
-        Gradient of an output with respect to its one-hot input, in units of the output.
-    X : float (..., 4, L)
-        The one-hot input, broadcastable to `gradient`; an all-zero column is N.
-
-    Returns
-    -------
-    Tensor like `gradient`, (..., 4, L)
-        Negative where the substitution lowers the output; exactly 0 at the reference base; NaN in every
-        channel of an N.
-    """
-    at_reference = (gradient * X).sum(-2, keepdim=True)
-    return (gradient - at_reference).masked_fill_(_is_n(X).unsqueeze(-2), torch.nan)
-
-
-def mean_tism_from_gradient(gradient: Tensor, X: Tensor) -> Tensor:
-    """Return mean TISM: minus the mean of the three substitutions' TISM, one value for each position.
-
-    It is 4/3 of the corrected gradient at the reference base.
-
-    Parameters
-    ----------
-    gradient : float (..., 4, L)
-        Gradient of an output with respect to its one-hot input, in units of the output.
-    X : float (..., 4, L)
-        The one-hot input, broadcastable to `gradient`; an all-zero column is N.
-
-    Returns
-    -------
-    Tensor like `gradient`, (..., L)
-        Positive where the reference base supports the output; NaN at N.
-    """
-    at_reference = (gradient * X).sum(-2)
-    return ((4 * at_reference - gradient.sum(-2)) / 3).masked_fill_(_is_n(X), torch.nan)
 
 
 def transform(gradient: Array, X: ArrayLike, kind: Kind, baseline: ArrayLike | None = None) -> Array:
@@ -156,13 +117,8 @@ def check_one_hot(X: Tensor) -> None:
     if not bool(is_binary & (X.sum(-2) <= 1).all()):
         raise ValueError(
             "X is not one-hot: expected one 1 and three 0 in every column, or four 0 at N; "
-            "make it with tism_scan.alphabet.one_hot"
+            "make it with tism_scan.genome.alphabet.one_hot"
         )
-
-
-def _is_n(X: Tensor) -> Tensor:
-    """Return bool (..., L): where a column of X (..., 4, L) is all zeros."""
-    return (X == 0).all(-2)
 
 
 def _check_shapes(gradient: Tensor, X: Tensor) -> None:
@@ -192,3 +148,12 @@ def _baseline_like(baseline: ArrayLike | None, default: float, X: Tensor) -> Ten
     raise ValueError(
         f"the baseline has shape {tuple(values.shape)}; expected (4,), {(4, length)} or {(n, 4, length)}"
     )
+
+
+def check_input(X: ArrayLike) -> Tensor:
+    """Return X as float32 (N, 4, L), or raise ValueError."""
+    x = as_float32(X)
+    if x.dim() != 3 or x.shape[1] != 4 or x.numel() == 0:
+        hint = "; add the first axis with X[None]" if x.dim() == 2 else ""
+        raise ValueError(f"X has shape {tuple(x.shape)}; expected (N, 4, L) with N and L at least 1{hint}")
+    return x

@@ -1,7 +1,7 @@
 """What the numbers are, for people (``README.txt``) and for programs (``tracks.tsv``, ``chrom.sizes``)."""
 
-from tism_scan import __version__
 from tism_scan.browser.shown import Shown, one_line
+from tism_scan.version import __version__
 
 _COLUMNS = ("file", "track", "limit", "min", "max", "sum", "bases")
 _LONGEST_NAME = 1000

@@ -12,8 +12,9 @@ from tism_scan.browser.sessions import CHROM_SIZES, as_json, igv_desktop_xml, jb
 from tism_scan.browser.shown import Shown, TrackFile, known_assembly
 from tism_scan.browser.ucsc import hub_text
 from tism_scan.errors import InputError
-from tism_scan.plan import ScanPlan, Values
-from tism_scan.targets import replaced_file
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import Values
+from tism_scan.storage.atomic import replaced_file
 
 PAGE = "index.html"
 

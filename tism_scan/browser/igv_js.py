@@ -12,8 +12,8 @@ import urllib.request
 from pathlib import Path
 
 from tism_scan.errors import InputError
-from tism_scan.places import cache_folder
-from tism_scan.targets import replaced_file
+from tism_scan.storage.atomic import replaced_file
+from tism_scan.storage.places import cache_folder
 
 VERSION = "3.8.10"
 URL = f"https://cdn.jsdelivr.net/npm/igv@{VERSION}/dist/igv.min.js"

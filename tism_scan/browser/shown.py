@@ -9,9 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from tism_scan.intervals import Interval
-from tism_scan.plan import ScanPlan, Values
-from tism_scan.tracks import Track, file_stems
+from tism_scan.genome.intervals import Interval
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import Values
+from tism_scan.plan.tracks import Track, file_stems
 
 # Of the palette of Okabe and Ito, which most colour-blind people tell apart.
 BLUE = (0, 114, 178)
@@ -148,8 +149,8 @@ def track_files(summaries: Iterable[Summary], tracks: Sequence[Track]) -> list[T
     Parameters
     ----------
     summaries : iterable of Summary
-        Of files named as `tism_scan.tracks.file_stems` says; what follows a track's own stem is added to its
-        name.
+        Of files named as `tism_scan.plan.tracks.file_stems` says; what follows a track's own stem is added to
+        its         name.
     tracks : sequence of Track
         All tracks of the store.
     """

@@ -11,8 +11,8 @@ from tism_scan.browser.igv import SESSION, VIEW, VIEW_SETTINGS
 from tism_scan.browser.server import FolderServer
 from tism_scan.browser.sessions import CHROM_SIZES
 from tism_scan.errors import GenomeError, InputError
-from tism_scan.genome import Genome
-from tism_scan.intervals import Interval, parse_region
+from tism_scan.genome.fasta import Genome
+from tism_scan.genome.intervals import Interval, parse_region
 
 _FAULTS_SHOWN = 3
 

@@ -5,9 +5,9 @@ from importlib import import_module
 
 import click
 
-from tism_scan import __version__
 from tism_scan.cli.console import log_to_console, say_error
 from tism_scan.errors import TismScanError
+from tism_scan.version import __version__
 
 # In the order of the work, which is the order of the help.
 _COMMANDS = {

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import Update, count_of, duration, progress_bar, say, say_warning
-from tism_scan.cli.model_options import ModelRequest, model_options
-from tism_scan.cli.place_options import PATH
-from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
+from tism_scan.cli.options.common import PATH
+from tism_scan.cli.options.model import ModelRequest, model_options
+from tism_scan.cli.options.scoring import ScoringRequest, scoring_options
 from tism_scan.errors import RegionError
-from tism_scan.methods import METHODS, Method, MethodSettings
+from tism_scan.plan.methods import METHODS, Method, MethodSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tism_scan.locus import LocusScores, Work
-    from tism_scan.tracks import Track
+    from tism_scan.locus.scores import LocusScores, Work
+    from tism_scan.plan.tracks import Track
 
 _WARNING_LENGTH = 200
 _IUPAC = frozenset("ACGTURYSWKMBDHVN")
@@ -111,9 +111,9 @@ class _Request:
 
     def check(self) -> None:
         """Raise for what can be told before the model is loaded."""
-        from tism_scan.bed import read_named_spans
-        from tism_scan.intervals import Interval
-        from tism_scan.targets import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target
+        from tism_scan.genome.bed import read_named_spans
+        from tism_scan.genome.intervals import Interval
+        from tism_scan.storage.atomic import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target
 
         given = [name for name in ("region", "sequence", "fasta") if getattr(self, name) is not None]
         if len(given) != 1:
@@ -158,11 +158,11 @@ class _Request:
 
     def loci(self, model: "nn.Module", tracks: tuple["Track", ...]) -> Iterator[list["LocusScores"]]:
         """Yield the scores of the region, or of each sequence, by each method."""
-        from tism_scan.alphabet import encode
-        from tism_scan.genome import Genome
-        from tism_scan.intervals import parse_region
-        from tism_scan.locus import score_region, score_sequence
-        from tism_scan.locus_files import check_panels
+        from tism_scan.genome.alphabet import encode
+        from tism_scan.genome.fasta import Genome
+        from tism_scan.genome.intervals import parse_region
+        from tism_scan.locus.output import check_panels
+        from tism_scan.locus.scores import score_region, score_sequence
 
         settings = self.settings(tracks)
         if self.plot is not None:
@@ -191,7 +191,7 @@ class _Request:
 
     def works(self, label: str, settings: list[MethodSettings]) -> Iterator[tuple[MethodSettings, "Work"]]:
         """Yield each method's settings, and where and how to compute, with a bar of how far it is."""
-        from tism_scan.locus import Work
+        from tism_scan.locus.scores import Work
 
         for each in settings:
             with progress_bar(f"{each.method}, {label}", 1.0) as update:
@@ -203,8 +203,8 @@ class _Request:
 
     def write(self, loci: list[list["LocusScores"]]) -> None:
         """Write what was asked for; each locus has a picture of its own."""
-        from tism_scan.bed import read_named_spans
-        from tism_scan.locus_files import draw_locus, write_scores
+        from tism_scan.genome.bed import read_named_spans
+        from tism_scan.locus.output import draw_locus, write_scores
 
         if self.out is not None:
             write_scores(self.out, [locus[0] for locus in loci])

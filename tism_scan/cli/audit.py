@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import count_of, duration, err, say, say_table
-from tism_scan.cli.model_options import ModelRequest, model_options
-from tism_scan.cli.place_options import PATH
+from tism_scan.cli.options.common import PATH
+from tism_scan.cli.options.model import ModelRequest, model_options
 
 if TYPE_CHECKING:
-    from tism_scan.audit import Audit
+    from tism_scan.locus.agreement import Audit
 
 
 @click.command(name="audit")
@@ -40,11 +40,11 @@ def command(
     Exact ISM takes three model calls for each base of each core: the default is 38,400 calls. Most windows of
     a genome hold no site that the model knows; --bed shows how TISM does where there are some.
     """
-    from tism_scan.audit import audit
-    from tism_scan.genome import Genome
-    from tism_scan.locus_files import check_panels
-    from tism_scan.targets import PICTURE_SUFFIXES, check_target
-    from tism_scan.wanted import wanted_spans
+    from tism_scan.genome.fasta import Genome
+    from tism_scan.genome.wanted import wanted_spans
+    from tism_scan.locus.agreement import audit
+    from tism_scan.locus.output import check_panels
+    from tism_scan.storage.atomic import PICTURE_SUFFIXES, check_target
 
     if out is not None:
         check_target(out, (".json",))
@@ -74,7 +74,7 @@ def command(
 
 
 def _report(result: "Audit") -> None:
-    from tism_scan.audit import PAPER_CORRELATION
+    from tism_scan.locus.agreement import PAPER_CORRELATION
 
     rows = [
         [
@@ -116,7 +116,7 @@ def _short(seconds: float) -> str:
 
 def _write(result: "Audit", out: Path | None, plot: Path | None) -> None:
     from tism_scan.plot import plot_concordance
-    from tism_scan.targets import replaced_file
+    from tism_scan.storage.atomic import replaced_file
 
     if out is not None:
         with replaced_file(out) as file:

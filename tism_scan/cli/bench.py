@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import base_count, count_of, say
-from tism_scan.cli.model_options import ModelRequest, check_device, memory_option, timed_model_options
-from tism_scan.cli.scoring_options import ScoringRequest, scoring_options
+from tism_scan.cli.options.model import ModelRequest, memory_option, timed_model_options
+from tism_scan.cli.options.scoring import ScoringRequest, scoring_options
 from tism_scan.errors import TrackError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tism_scan.bench import Bench
-    from tism_scan.tracks import Track
+    from tism_scan.engine.bench import Bench
+    from tism_scan.plan.tracks import Track
 
 
 @click.command(name="bench")
@@ -29,8 +29,9 @@ def command(*, tracks: int, seconds: float, memory_gb: float | None, as_json: bo
 
     Without --weights, Beluga's are random: they change no time.
     """
-    from tism_scan.bench import bench
-    from tism_scan.models import window_bp
+    from tism_scan.engine.bench import bench
+    from tism_scan.engine.devices import check_device
+    from tism_scan.models.contract import window_bp
 
     request = ModelRequest.take(options)
     check_device(request.device)
@@ -55,15 +56,15 @@ def command(*, tracks: int, seconds: float, memory_gb: float | None, as_json: bo
 
 
 def _model(request: ModelRequest) -> "nn.Module":
-    from tism_scan.beluga import random_beluga
-    from tism_scan.models import BELUGA
+    from tism_scan.models.beluga import random_beluga
+    from tism_scan.models.source import BELUGA
 
     is_weightless = request.spec == BELUGA and request.weights is None
     return random_beluga() if is_weightless else request.source().load()
 
 
 def _first_tracks(n: int, n_outputs: int) -> tuple["Track", ...]:
-    from tism_scan.tracks import select_tracks
+    from tism_scan.plan.tracks import select_tracks
 
     if n > n_outputs:
         raise TrackError(f"{n:,} tracks were asked for; the model has {n_outputs:,} outputs; lower --tracks")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from tism_scan.cli.console import duration, progress_bar, say, say_table
-from tism_scan.cli.model_options import ModelRequest
-from tism_scan.cli.place_options import PATH
-from tism_scan.cli.scan_options import ScanRequest
+from tism_scan.cli.options.common import PATH
+from tism_scan.cli.options.model import ModelRequest
+from tism_scan.cli.options.scan import ScanRequest
 
 if TYPE_CHECKING:
-    from tism_scan.intervals import Interval
+    from tism_scan.genome.intervals import Interval
 
 WEIGHTS = "demo_beluga.pth"
 BLOCK_BP = 1 << 15
@@ -35,12 +35,12 @@ def command(out: Path) -> int:
 
     Needs no network and no GPU.
     """
-    from tism_scan.browser_export import describe_export
     from tism_scan.cli.run import Request, scan_and_report
-    from tism_scan.demo.benchmark import best_site, motif_auroc
+    from tism_scan.demo.auroc import best_site, motif_auroc
     from tism_scan.demo.genome import make_genome, write_fasta, write_sites
     from tism_scan.errors import ExportError
     from tism_scan.export import export_bigwigs
+    from tism_scan.export.browsers import describe_export
 
     began = time.monotonic()
     genome = make_genome()

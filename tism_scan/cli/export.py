@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from tism_scan.cli.console import file_bars, say, say_table
-from tism_scan.cli.place_options import PATH, STORE
-from tism_scan.places import Place
+from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.storage.places import Place
 
 
 @click.command(name="export")
@@ -59,9 +59,10 @@ def command(store: Place, out: Path, genome_id: str | None, igv_js: Path | None,
     finished are kept, unless the store or the options changed.
     """
     from tism_scan.browser import check_browser_options
-    from tism_scan.browser_export import describe_export
-    from tism_scan.export import Progress, choose_tracks, export_bigwigs
-    from tism_scan.store import ScoreStore
+    from tism_scan.export import Progress, export_bigwigs
+    from tism_scan.export.browsers import describe_export
+    from tism_scan.plan.tracks import choose_tracks
+    from tism_scan.store.score_store import ScoreStore
 
     check_browser_options(genome_id, igv_js)
     opened = ScoreStore.open(store)

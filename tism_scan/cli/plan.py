@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import base_count, count_of, duration, progress_bar, say
+from tism_scan.cli.options.scan import ScanRequest, scan_options
 from tism_scan.cli.run import command as run
-from tism_scan.cli.scan_options import ScanRequest, scan_options
 
 if TYPE_CHECKING:
-    from tism_scan.engine import BlockEngine
-    from tism_scan.estimate import Estimate, Work
-    from tism_scan.genome import Genome
-    from tism_scan.plan import ScanPlan
+    from tism_scan.engine.block_engine import BlockEngine
+    from tism_scan.genome.fasta import Genome
+    from tism_scan.plan.scan_plan import ScanPlan
+    from tism_scan.scan.estimate import Estimate, Work
 
 
 @click.command(name="plan")
@@ -41,9 +41,9 @@ def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bo
     Counts the windows in the genome, and scores a sample of it. The command line of `run` can be pasted: its
     other options are taken, and change nothing here.
     """
-    from tism_scan.cli.model_options import check_device
-    from tism_scan.estimate import estimate
-    from tism_scan.genome import Genome
+    from tism_scan.engine.devices import check_device
+    from tism_scan.genome.fasta import Genome
+    from tism_scan.scan.estimate import estimate_scan
 
     request = ScanRequest.take(options)
     check_device(options["device"])
@@ -51,7 +51,7 @@ def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bo
         plan = request.plan(genome)
         work = _count(genome, plan)
         engine = _engine(request, plan)
-        result = estimate(genome, plan, work, engine, seconds=seconds, bases_per_s=bases_per_s)
+        result = estimate_scan(genome, plan, work, engine, seconds=seconds, bases_per_s=bases_per_s)
     if as_json:
         click.echo(json.dumps(result.to_json() | {"gpus": gpus, "seconds_on_all": result.seconds / gpus}))
     else:
@@ -73,7 +73,7 @@ command.params += list(_idle_options())
 
 
 def _count(genome: "Genome", plan: "ScanPlan") -> "Work":
-    from tism_scan.estimate import count_work
+    from tism_scan.scan.estimate import count_work
 
     n_bp, n_bp_total = 0, sum(len(block) for block in plan.all_blocks())
     with progress_bar("count", 1.0) as update:
@@ -87,7 +87,7 @@ def _count(genome: "Genome", plan: "ScanPlan") -> "Work":
 
 
 def _engine(request: ScanRequest, plan: "ScanPlan") -> "BlockEngine":
-    from tism_scan.trunk_engine import make_engine
+    from tism_scan.engine.trunk_engine import make_engine
 
     return make_engine(
         request.model.source().load(),
@@ -101,7 +101,7 @@ def _engine(request: ScanRequest, plan: "ScanPlan") -> "BlockEngine":
 def _report(
     result: "Estimate", plan: "ScanPlan", engine: "BlockEngine", gpus: int, *, is_measured: bool
 ) -> None:
-    from tism_scan.engine import device_name
+    from tism_scan.engine.devices import device_name
 
     scoring = plan.scoring
     say(

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import base_count, count_of, duration, progress_bar, say, say_error
-from tism_scan.cli.place_options import PATH, STORE
-from tism_scan.cli.scan_options import ScanRequest, scan_options
+from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.cli.options.scan import ScanRequest, scan_options
 from tism_scan.errors import InputError, StoreError
-from tism_scan.places import Place
+from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:
-    from tism_scan.plan import ScanPlan
-    from tism_scan.ray_scan import Progress, RayOptions
-    from tism_scan.store import ScoreStore
+    from tism_scan.plan.scan_plan import ScanPlan
+    from tism_scan.ray_scan.driver import Progress, RayOptions
+    from tism_scan.store.score_store import ScoreStore
 
 _MOST_FAILURES_SHOWN = 10
 
@@ -93,7 +93,7 @@ class Request:
 
         Else a scan that began on a GPU would not go on where the driver sees none.
         """
-        from tism_scan.genome import Genome
+        from tism_scan.genome.fasta import Genome
 
         scan, recorded = self.scan, None if self.overwrite else self._recorded()
         if recorded is not None and scan.scoring.precision == "auto":
@@ -103,7 +103,7 @@ class Request:
 
     def _recorded(self) -> "ScanPlan | None":
         """Return the plan of the store, if there is one."""
-        from tism_scan.store import ScoreStore
+        from tism_scan.store.score_store import ScoreStore
 
         try:
             return ScoreStore.open(self.out).plan
@@ -112,7 +112,7 @@ class Request:
 
     def create_store(self, plan: "ScanPlan") -> "ScoreStore":
         """Return the store, new or resumed."""
-        from tism_scan.store import ScoreStore
+        from tism_scan.store.score_store import ScoreStore
 
         store = ScoreStore.create(self.out, plan, provenance())
         _warn_of_other_versions(store)
@@ -120,7 +120,7 @@ class Request:
 
     def ray_options(self) -> "RayOptions":
         """Return where to compute."""
-        from tism_scan.ray_scan import RayOptions
+        from tism_scan.ray_scan.driver import RayOptions
 
         return RayOptions(
             self.address,
@@ -167,7 +167,7 @@ def _warn_of_other_versions(store: "ScoreStore") -> None:
 
 def scan_and_report(store: "ScoreStore", request: Request, *, is_last: bool = True) -> int:
     """Scan what is pending, say how it went and, after the last step, what to type; return the exit code."""
-    from tism_scan.ray_scan import scan_on_ray
+    from tism_scan.ray_scan.driver import scan_on_ray
 
     began = time.monotonic()
     n_done_before = len(store.done_blocks())
@@ -237,9 +237,9 @@ def _say_what_is_missing(store: "ScoreStore", progress: "Progress") -> int:
 
 def _delete(request: Request) -> None:
     """Delete a store, and nothing else, once the user agrees and nobody writes it."""
-    from tism_scan.folder import open_folder
-    from tism_scan.lease import Lease
-    from tism_scan.store import ScoreStore
+    from tism_scan.storage.folder import open_folder
+    from tism_scan.store.lease import Lease
+    from tism_scan.store.score_store import ScoreStore
 
     path = request.out
     if not open_folder(path).is_there():

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from tism_scan.cli.console import count_of, progress_bar, say, say_table
-from tism_scan.cli.place_options import PATH, STORE
-from tism_scan.places import Place
+from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.storage.places import Place
 
 
 @click.command(name="seqlets")
@@ -50,9 +50,9 @@ def command(
     within, and the score of the greatest magnitude. "By chance" is how many seqlets there would be if the
     high bases were scattered at random.
     """
-    from tism_scan.seqlet_files import write_seqlets
-    from tism_scan.seqlets import SeqletRule
-    from tism_scan.store import ScoreStore
+    from tism_scan.export.seqlet_files import write_seqlets
+    from tism_scan.export.seqlets import SeqletRule
+    from tism_scan.store.score_store import ScoreStore
 
     rule = SeqletRule(quantile, gap, min_bases)
     opened = ScoreStore.open(store)

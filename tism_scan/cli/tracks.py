@@ -2,9 +2,9 @@
 
 import click
 
-from tism_scan.cli.place_options import FILE
+from tism_scan.cli.options.common import FILE
 from tism_scan.errors import TrackError
-from tism_scan.places import Place
+from tism_scan.storage.places import Place
 
 
 @click.command(name="tracks")
@@ -12,8 +12,8 @@ from tism_scan.places import Place
 @click.option("--track-names", type=FILE, required=True, help="Names, one a line.")
 def command(pattern: str | None, track_names: Place) -> int:
     """List outputs whose name contains PATTERN, or fits it as a glob; all without one."""
-    from tism_scan.local_copies import local_copy
-    from tism_scan.tracks import read_track_names, track_table
+    from tism_scan.plan.tracks import read_track_names, track_table
+    from tism_scan.storage.copies import local_copy
 
     names = read_track_names(local_copy(track_names))
     rows = track_table(pattern or "*", names)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import count_of, progress_bar, say, say_table
-from tism_scan.cli.model_options import ModelRequest, source_options
-from tism_scan.cli.place_options import PATH, STORE
+from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.cli.options.model import ModelRequest, source_options
 from tism_scan.errors import InputError
-from tism_scan.places import Place
+from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:
-    from tism_scan.verify import Damage, Sample, VerifyReport
+    from tism_scan.scan.verify import Damage, Sample, VerifyReport
 
 _MOST_SHOWN = 20
 
@@ -50,7 +50,7 @@ def command(
     Sizes are compared from listings alone, which takes seconds; add --full once a store has been copied, or
     its disk is in doubt. Exit code 1 if there is any damage.
     """
-    from tism_scan.verify import verify_store
+    from tism_scan.scan.verify import verify_store
 
     sample = _sample(n_recompute, genome, seed, ModelRequest.take(model))
     with progress_bar("verify", 1.0) as update:
@@ -64,7 +64,7 @@ def command(
 
 def _sample(n_blocks: int | None, genome: Path | None, seed: int, model: ModelRequest) -> "Sample | None":
     """Return what is to be computed again, if anything is."""
-    from tism_scan.verify import Sample
+    from tism_scan.scan.verify import Sample
 
     if n_blocks is None:
         if genome is not None or model.weights is not None:

@@ -11,7 +11,7 @@ from types import FrameType
 import click
 
 from tism_scan.cli.console import say
-from tism_scan.cli.place_options import PATH
+from tism_scan.cli.options.common import PATH
 
 
 @click.command(name="view")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tism_scan.alphabet import Codes, decode
 from tism_scan.demo.synthesis import MOTIFS, Site, plant, random_background
+from tism_scan.genome.alphabet import Codes, decode
 
 SEED = 7
 LINE_BP = 60

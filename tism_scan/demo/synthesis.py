@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tism_scan.alphabet import BASES, Codes, encode, reverse_complement
+from tism_scan.genome.alphabet import BASES, Codes, encode, reverse_complement
 
 _BASES_OF_IUPAC = {
     **{base: base for base in BASES},

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from tism_scan.alphabet import Codes, one_hot
-from tism_scan.beluga import INPUT_BP, Beluga
 from tism_scan.demo.synthesis import MOTIFS, OUTPUT_NAMES, plant, random_background
+from tism_scan.genome.alphabet import Codes, one_hot
+from tism_scan.models.beluga import INPUT_BP, Beluga
 
 CHANNELS = (32, 32, 48, 48, 64, 64)
 N_HIDDEN = 64

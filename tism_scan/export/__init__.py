@@ -1,6 +1,10 @@
-"""From a store to one bigWig per track."""
+"""From a store to bigWigs, the files that browsers load, and seqlets.
 
-from tism_scan.export.exporting import Progress, export_bigwigs
-from tism_scan.export.selection import choose_tracks
+The bigWig format itself is in `tism_scan.bigwig`, the page and its server in `tism_scan.browser`.
+"""
 
-__all__ = ["Progress", "choose_tracks", "export_bigwigs"]
+from tism_scan.export.bigwigs import Progress, export_bigwigs
+from tism_scan.export.browsers import describe_export
+from tism_scan.export.seqlet_files import write_seqlets
+
+__all__ = ["Progress", "describe_export", "export_bigwigs", "write_seqlets"]

@@ -14,7 +14,7 @@ from multiprocessing.synchronize import Event
 from tism_scan.bigwig import BigWigSummary, remove_leftovers, writers_that_fit
 from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.track_file import TrackFile
-from tism_scan.store import ScoreStore
+from tism_scan.store.score_store import ScoreStore
 
 Outcome = BigWigSummary | ExportError | StoreError
 Report = Callable[[int, int], None]

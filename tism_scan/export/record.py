@@ -14,8 +14,8 @@ from typing import Any
 
 from tism_scan.bigwig import BigWigSummary
 from tism_scan.export.track_file import TrackFile
-from tism_scan.folder import LocalFolder
-from tism_scan.store import ScoreStore
+from tism_scan.storage.folder import LocalFolder
+from tism_scan.store.score_store import ScoreStore
 
 NAME = ".export.json"
 FORMAT = 1  # a change of what is written for the same scores raises it, too

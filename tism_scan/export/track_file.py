@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.alphabet import BASES
-from tism_scan.arrays import rounded
 from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, write_bigwig
-from tism_scan.store import ScoreStore
-from tism_scan.tracks import Track
+from tism_scan.genome.alphabet import BASES
+from tism_scan.plan.tracks import Track
+from tism_scan.store.layout import rounded
+from tism_scan.store.score_store import ScoreStore
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tism_scan.alphabet import BASES, channel_of_base
+from tism_scan.genome.alphabet import BASES, channel_of_base
 from tism_scan.plot.libraries import MARK_COLOR, Values, as_array, required
 
 if TYPE_CHECKING:

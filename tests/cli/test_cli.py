@@ -1,0 +1,243 @@
+import functools
+import http.server
+import json
+import re
+import shlex
+import subprocess
+import threading
+
+import numpy as np
+import pybigtools
+import pytest
+from command_line import WEIGHTS, tism_scan
+
+import tism_scan as ts
+from tism_scan.cli.console import base_count
+from tism_scan.cli.run import provenance
+from tism_scan.genome.alphabet import is_acgt
+
+NAMES = ("CTCF", "GATA1", "AP-1", "NRF1", "ETS", "REST", "accessible")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(3)
+    sequence = "".join(rng.choice(list("ACGTacgt"), 9_000)) + "N" * 3_000 + "RYACGTTGCA"
+    (folder / "genome.fa").write_text(f">chr1 first\n{sequence}\n>chr2\n{sequence[:4_000]}\n>chr_alt\nACGT\n")
+    (folder / "names.txt").write_text("\n".join(NAMES) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scan_arguments(inputs):
+    return [
+        *(
+            "run",
+            "--genome",
+            inputs / "genome.fa",
+            "--weights",
+            WEIGHTS,
+            "--track-names",
+            inputs / "names.txt",
+        ),
+        *("--tracks", "CTCF,1", "--group", "both=0-1", "--exclude-chroms", "*_alt", "--actors", "1"),
+        *("--block-bp", "4096"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def scanned(scan_arguments, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scanned")
+    result = tism_scan(*scan_arguments, "--out", folder / "s.zarr")
+    assert result.returncode == 0, result.stderr
+    return folder / "s.zarr", result
+
+
+def test_run_scores_every_wanted_base_and_only_these(scanned, inputs):
+    store = ts.ScoreStore.open(scanned[0])
+    with ts.Genome(inputs / "genome.fa") as genome:
+        for chrom in ("chr1", "chr2"):
+            n_bp = genome.chroms[chrom]
+            expected = is_acgt(genome.fetch(chrom, 0, n_bp))
+            assert np.array_equal(np.isfinite(store.read(chrom, 0, n_bp, 0)), expected)
+    assert "chr_alt" not in store.plan.wanted
+
+
+def test_run_says_what_was_done_skipped_and_is_next(scanned):
+    assert "scanned 4 blocks, 16,010 bases" in scanned[1].stdout
+    assert "13,008 bases got a score, 3,002 did not" in scanned[1].stdout
+    assert "skipped 1 chrom without a wanted base: chr_alt" in scanned[1].stdout
+    assert f"next: tism-scan export {scanned[0]}" in scanned[1].stdout
+
+
+def test_run_prints_nothing_but_its_own_lines(scanned):
+    assert all(line.startswith("scan: ") for line in scanned[1].stderr.splitlines())
+
+
+def test_group_is_the_mean_of_its_outputs(scanned):
+    store = ts.ScoreStore.open(scanned[0])
+    ctcf, gata1, both = (store.read("chr1", 0, 9_000, i) for i in range(3))
+    np.testing.assert_allclose(both, (ctcf + gata1) / 2, atol=1e-5 * np.abs(ctcf).max())
+
+
+def test_run_again_has_nothing_to_do(scanned, scan_arguments):
+    result = tism_scan(*scan_arguments, "--out", scanned[0])
+    assert result.returncode == 0
+    assert "resumed: 4 blocks were already done" in result.stdout
+    assert "scanned 0 blocks" in result.stdout
+
+
+def test_status_as_json_counts_blocks_and_bases(scanned):
+    status = json.loads(tism_scan("status", scanned[0], "--json").stdout)
+    assert status["is_complete"] is True
+    assert status["total"]["bases_done"] == 16_010
+    assert status["lease"] is None
+    assert status["provenance"]["torch"]
+
+
+def test_status_shows_a_table(scanned):
+    result = tism_scan("status", scanned[0])
+    assert result.returncode == 0
+    assert "12,010" in result.stdout
+
+
+def test_exported_bigwig_equals_the_store_in_an_independent_reader(scanned, tmp_path):
+    result = tism_scan("export", scanned[0], "--out", tmp_path / "bw")
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in (tmp_path / "bw").glob("*.bw")) == [
+        "0000_CTCF.bw",
+        "0001_GATA1.bw",
+        "both.bw",
+    ]
+    store = ts.ScoreStore.open(scanned[0])
+    with pybigtools.open(str(tmp_path / "bw" / "0001_GATA1.bw")) as bigwig:
+        values = bigwig.values("chr1", 0, 12_010, fillna=np.nan)
+        assert list(bigwig.chroms()) == ["chr1", "chr2", "chr_alt"]
+    assert np.array_equal(values.astype(np.float32), store.read("chr1", 0, 12_010, 1), equal_nan=True)
+
+
+def test_export_of_an_unfinished_store_is_refused(scanned, tmp_path):
+    store = ts.ScoreStore.open(scanned[0])
+    marker = next((scanned[0] / ".scan" / "done").iterdir())
+    hidden = marker.rename(scanned[0] / "hidden")
+    try:
+        result = tism_scan("export", scanned[0], "--out", tmp_path)
+    finally:
+        hidden.rename(marker)
+    assert result.returncode == 2
+    assert "is not complete" in result.stderr
+    assert next(store.pending(), None) is None
+
+
+def test_other_settings_are_refused_with_both_values(scanned, scan_arguments):
+    result = tism_scan(*scan_arguments, "--out", scanned[0], "--stride", "512")
+    assert result.returncode == 2
+    assert "stride 256, not 512" in result.stderr
+
+
+def test_overwrite_without_a_terminal_wants_yes(scanned, scan_arguments):
+    result = tism_scan(*scan_arguments, "--out", scanned[0], "--overwrite", stdin=subprocess.DEVNULL)
+    assert result.returncode == 2
+    assert "--yes" in result.stderr
+    assert scanned[0].exists()
+
+
+def test_overwrite_starts_anew_on_a_region_only(scan_arguments, tmp_path):
+    out = tmp_path / "s.zarr"
+    first = tism_scan(*scan_arguments, "--out", out, "--region", "chr1:101-200")
+    assert first.returncode == 0, first.stderr
+    again = tism_scan(*scan_arguments, "--out", out, "--region", "chr1:5,001-5,100", "--overwrite", "--yes")
+    assert again.returncode == 0, again.stderr
+    scores = ts.ScoreStore.open(out).read("chr1", 0, 9_000, 0)
+    assert np.array_equal(np.flatnonzero(np.isfinite(scores)), np.arange(5_000, 5_100))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--genome", "absent.fa"], "absent.fa.*No such file"),
+        (["--weights", "absent.pth"], "cannot read the weights absent.pth"),
+        (["--weights", __file__], "not a plain state dict"),
+        (["--tracks", "CTCQ"], "'CTCQ' is no track name.*CTCF"),
+        (["--tracks", "7"], "expected an index in 0-6"),
+        (["--region", "chr9:1-100"], "'chr9' is no chrom"),
+        (["--region", "chr1:5000-4000"], "ends before it starts"),
+        (["--region", "chr1:12,000-13,000"], "ends past the end"),
+        (["--stride", "255"], "stride 255 does not fit"),
+        (["--stride", "many"], "'many' is not a valid integer"),
+        (["--out", __file__], "is a file; expected a folder"),
+        (["--out", "/proc/scores"], "cannot write to /proc/scores"),
+        (["--keep-bits", "30"], "keep_bits 30 is outside 1 to 23"),
+        (["--address", "nowhere"], "cannot reach a Ray cluster at 'nowhere'"),
+        (["--address", "127.0.0.1:1"], r"cannot reach a Ray cluster at '127.0.0.1:1' \(Connection refused\)"),
+        (["--address", "ray://127.0.0.1:1"], r"at 'ray://127.0.0.1:1' \(Connection refused\)"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(scan_arguments, tmp_path, arguments, message):
+    result = tism_scan(*scan_arguments, "--out", tmp_path / "s.zarr", *arguments)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert re.search(message, result.stderr), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "tracks", "run", "status", "verify", "export"])
+def test_each_command_has_help(command):
+    result = tism_scan(command, "--help")
+    assert result.returncode == 0
+    assert "Usage:" in result.stdout
+
+
+def test_help_lists_commands_in_the_order_of_the_work():
+    text = tism_scan("--help").stdout
+    positions = [
+        text.index(f"\n  {command} ") for command in ("demo", "tracks", "run", "status", "verify", "export")
+    ]
+    assert positions == sorted(positions)
+
+
+def test_tracks_lists_index_and_name(inputs):
+    result = tism_scan("tracks", "*a*1", "--track-names", inputs / "names.txt")
+    assert result.stdout.splitlines() == ["1\tGATA1", "2\tAP-1"]
+
+
+def test_tracks_reads_names_from_a_url(inputs, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=inputs)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/names.txt"
+        result = tism_scan("tracks", "*a*1", "--track-names", url)
+        server.shutdown()
+    assert result.stdout.splitlines() == ["1\tGATA1", "2\tAP-1"]
+
+
+def test_tracks_pattern_that_fits_nothing_is_an_error(inputs):
+    result = tism_scan("tracks", "zzz", "--track-names", inputs / "names.txt")
+    assert result.returncode == 2
+    assert "'zzz' fits none of the 7 names" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("n_bp", "text"),
+    [(0, "0 bp"), (950, "950 bp"), (12_345, "12.3 kb"), (425_984, "426 kb"), (3_101_804_739, "3.10 Gb")],
+)
+def test_bases_are_counted_in_few_characters(n_bp, text):
+    assert base_count(n_bp) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("https://host/w.pth?X-Amz-Signature=abc&b=1", "https://host/w.pth"),
+        ("https://me:secret@host:8443/a/w.pth", "https://host:8443/a/w.pth"),
+        ("--weights=https://host/w.pth?token=abc", "--weights=https://host/w.pth"),
+        ("s3://bucket/a@b/w.pth", "s3://bucket/a@b/w.pth"),
+        ("*CTCF?", "*CTCF?"),
+    ],
+)
+def test_secrets_in_urls_are_not_recorded(monkeypatch, word, kept):
+    monkeypatch.setattr("sys.argv", ["tism-scan", "run", "--weights", word, "--yes"])
+    assert shlex.split(provenance()["command"]) == ["tism-scan", "run", "--weights", kept]

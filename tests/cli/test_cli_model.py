@@ -1,0 +1,43 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+import tism_scan as ts
+from tism_scan.plan.tracks import Track
+
+MODEL = """
+import torch
+
+
+class Tiny(torch.nn.Module):
+    input_bp, alphabet, output_names = 100, "ACGT", ("one", "two")
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.trunk = torch.nn.Sequential(torch.nn.Conv1d(4, 5, 7), torch.nn.ReLU(), torch.nn.MaxPool1d(2))
+        self.head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(5 * 47, 2))
+
+    def forward(self, X):
+        return self.head(self.trunk(X))
+"""
+
+
+def test_run_scans_with_a_model_of_ones_own(tmp_path):
+    (tmp_path / "my_model.py").write_text(MODEL)
+    sequence = "".join(np.random.default_rng(2).choice(list("ACGT"), 1_000))
+    (tmp_path / "genome.fa").write_text(f">chr1\n{sequence}\n")
+    command = [sys.executable, "-m", "tism_scan", "run", "--genome", "genome.fa", "--model", "my_model:Tiny"]
+    command += ["--tracks", "two", "--stride", "20", "--out", "s.zarr", "--actors", "1"]
+    paths = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": paths}
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    store = ts.ScoreStore.open(tmp_path / "s.zarr")
+    assert store.plan.scoring.tracks == (Track("two", (1,), (1.0,)),)
+    assert store.plan.model == "my_model:Tiny"
+    assert np.isfinite(store.read("chr1", 0, 1_000, 0)).all()

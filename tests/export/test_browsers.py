@@ -1,0 +1,66 @@
+import json
+from dataclasses import replace
+
+import pytest
+from small_plans import CHROMS, publish, random_scores, small_plan
+
+from tism_scan.demo.auroc import best_site
+from tism_scan.errors import InputError
+from tism_scan.export import export_bigwigs
+from tism_scan.export.browsers import describe_export
+from tism_scan.store.score_store import ScoreStore
+
+
+def stored(folder, **plan):
+    plan = small_plan(2, **plan)
+    store = ScoreStore.create(folder / "s.zarr", plan, {"torch": "2.6"})
+    publish(store, random_scores(plan))
+    return store
+
+
+def test_table_holds_what_the_export_counted(tmp_path):
+    store = stored(tmp_path)
+    summaries = export_bigwigs(store, tmp_path / "bw")
+    describe_export(store, tmp_path / "bw", summaries)
+    header, *rows = (line.split("\t") for line in (tmp_path / "bw" / "tracks.tsv").read_text().splitlines())
+    for summary, track, row in zip(summaries, store.plan.scoring.tracks, rows, strict=True):
+        cells = dict(zip(header, row, strict=True))
+        assert (cells["file"], cells["track"]) == (summary.path.name, track.name)
+        assert float(cells["limit"]) == pytest.approx(summary.limit)
+        assert float(cells["sum"]) == pytest.approx(summary.total)
+        assert int(cells["bases"]) == summary.n_bases
+    assert "torch 2.6" in (tmp_path / "bw" / "README.txt").read_text()
+
+
+def test_other_names_of_chroms_reach_the_page(tmp_path):
+    store = stored(tmp_path)
+    (tmp_path / "alias.txt").write_text("chr1\t1\n")
+    summaries = export_bigwigs(store, tmp_path / "bw", chrom_alias=tmp_path / "alias.txt")
+    describe_export(store, tmp_path / "bw", summaries, chrom_alias=tmp_path / "alias.txt")
+    assert (tmp_path / "bw" / "chrom.sizes").read_text().startswith(f"1\t{CHROMS['chr1']}\n")
+    session = json.loads((tmp_path / "bw" / "igv-session.json").read_text())
+    assert session["tism_scan"]["fasta_names"] == {"1": "chr1"}
+
+
+def test_files_of_each_alternative_base_are_named_by_it(tmp_path):
+    store = stored(tmp_path, values="tism")
+    summaries = export_bigwigs(store, tmp_path / "bw", channels=True, tracks="0")
+    describe_export(store, tmp_path / "bw", summaries, channels=True)
+    session = json.loads((tmp_path / "bw" / "igv-session.json").read_text())
+    assert session["tism_scan"]["names"] == [f"track 0, {base}" for base in "ACGT"]
+
+
+def test_refused_option_leaves_the_folder_as_it_was(tmp_path):
+    store = stored(tmp_path)
+    summaries = export_bigwigs(store, tmp_path / "bw")
+    before = sorted((tmp_path / "bw").iterdir())
+    with pytest.raises(InputError, match="is no assembly's name"):
+        describe_export(store, tmp_path / "bw", summaries, genome_id="no such/thing")
+    assert sorted((tmp_path / "bw").iterdir()) == before
+
+
+def test_the_demo_is_shown_at_a_planted_motif(demo_store, demo_genome, demo_region):
+    chrom, length = demo_region
+    sites = [site for site in demo_genome[chrom].sites if site.end < length]
+    locus = best_site(demo_store, {chrom: replace(demo_genome[chrom], sites=sites)}, flank_bp=30)
+    assert (locus.start + 30, locus.end - 30) in [(s.start, s.end) for s in sites if s.factor == "CTCF"]

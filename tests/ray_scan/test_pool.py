@@ -1,0 +1,156 @@
+"""What Ray says, understood: without a Ray that runs."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
+
+from tism_scan.errors import ClusterError, ScanError
+from tism_scan.ray_scan.cluster import RayOptions, connected
+from tism_scan.ray_scan.pool import Actor, ActorPool, cpus_per_actor, is_accident
+
+# As Ray 2.60 writes it of a process that was killed; it speaks of nodes, too.
+KILLED = (
+    "The actor died unexpectedly before finishing this task.\n\tclass_name: BlockWorker\nThe actor is dead "
+    "because its worker process has died. Worker exit type: SYSTEM_ERROR (...) consider enabling resource "
+    "isolation via --enable-resource-isolation to prevent node deaths by resource contention"
+)
+
+
+def died(message, *, preempted=False):
+    error = ActorDiedError()
+    error.error_msg = message
+    error._preempted = preempted
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (died(KILLED), False),
+        (died("The actor died unexpectedly.\nThe actor died because its node has died. Node Id: ab"), True),
+        (died(KILLED, preempted=True), True),
+        (ActorUnavailableError("RpcError: Socket closed", None), True),
+        (OutOfMemoryError("Task was killed due to the node running low on memory."), True),
+    ],
+    ids=["process killed", "node died", "node preempted", "out of reach", "out of memory"],
+)
+def test_block_is_to_blame_only_if_the_actors_own_process_died(error, expected):
+    assert is_accident(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "n_actors", "expected"),
+    [
+        ([16], None, 4),
+        ([2], None, 2),
+        ([2, 16], None, 2),
+        ([6], None, 3),
+        ([7], None, 3),
+        ([31], None, 4),
+        ([5], None, 1),
+        ([], None, 1),
+        ([8], 2, 4),
+        ([2], 1, 2),
+        ([2, 2], 1, 2),
+        ([3, 3], 3, 1),
+        ([4, 2], 3, 2),
+        ([2], 3, 0.6666),
+        ([1], 8, 0.125),
+        ([0.5], None, 0.5),
+    ],
+)
+def test_actors_share_the_cpus_of_nodes_evenly_and_each_fits_one_node(cpus, n_actors, expected):
+    assert cpus_per_actor(cpus, n_actors) == expected
+
+
+class Asked:
+    """Stands in for what is asked of a cluster."""
+
+    n_actors = None
+
+    def ask(self, n_actors):
+        self.n_actors = n_actors
+
+    def close(self):
+        self.ask(0)
+
+
+@pytest.mark.parametrize(
+    ("max_actors", "n_useful", "ended"),
+    [(8, 4, []), (8, 3, ["b"]), (8, 2, ["b", "d"]), (8, 0, ["b", "d"]), (None, 0, [])],
+)
+def test_actors_that_are_spare_and_long_idle_end_on_a_cluster_that_may_shrink(
+    monkeypatch, max_actors, n_useful, ended
+):
+    killed, now = [], time.monotonic()
+    monkeypatch.setattr(ray, "kill", killed.append)
+    pool = object.__new__(ActorPool)  # without a cluster
+    pool.options, pool._owners = RayOptions(max_actors=max_actors), {}
+    pool._demand = Asked()
+    pool.ready = [
+        Actor("a", in_flight={"call": "block"}),
+        Actor("b", busy_until=now - 60),
+        Actor("c", busy_until=now),
+        Actor("d", busy_until=now - 60),
+    ]
+    pool.fit_cluster(n_useful)
+    assert killed == ended
+    assert pool._demand.n_actors == (n_useful if max_actors else None)
+    assert [actor.handle for actor in pool.ready] == [name for name in "abcd" if name not in ended]
+
+
+@pytest.mark.parametrize(
+    ("n_actors", "max_actors", "asked_for"), [(None, 8, 8), (2, 8, 2), (8, 2, 2), (None, 30, 20)]
+)
+def test_cluster_is_asked_for_no_more_than_the_scan_will_use(n_actors, max_actors, asked_for):
+    pool = object.__new__(ActorPool)  # without a cluster
+    pool.options, pool._demand, pool.ready = RayOptions(n_actors=n_actors, max_actors=max_actors), Asked(), []
+    pool.fit_cluster(n_useful=20)
+    assert pool._demand.n_actors == asked_for
+    if n_actors:
+        assert pool._n_wanted() == asked_for
+
+
+def test_request_ends_even_if_the_wait_for_abandoned_blocks_is_interrupted(monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    killed = []
+    monkeypatch.setattr(ray, "wait", interrupt)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    pool = object.__new__(ActorPool)  # without a cluster
+    pool._demand, pool._abandoning, pool._starting = Asked(), ["call"], {}
+    pool.ready, pool._owners = [Actor("a")], {}
+    pool._cluster = SimpleNamespace(is_lost=False, close=lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        pool.close()
+    assert pool._demand.n_actors == 0
+    assert killed == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "message"),
+    [
+        (
+            "auto",
+            ConnectionError("no one there\nmore"),
+            r"cannot reach a Ray cluster at 'auto' \(no one there\)",
+        ),
+        ("ray://a", ImportError("No module named 'grpc'"), r"pip install 'ray\[client\]'"),
+        ("local", ValueError("too little memory"), r"Ray cannot be started here \(too little memory\)"),
+        ("local", RuntimeError(), r"Ray cannot be started here \(RuntimeError\)"),
+    ],
+)
+def test_cluster_that_cannot_be_reached_is_explained(monkeypatch, address, error, message):
+    def fail(**arguments):
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", fail)
+    kind = ScanError if address == "local" else ClusterError
+    with pytest.raises(kind, match=message), connected(RayOptions(address=address)):
+        pass

@@ -1,0 +1,391 @@
+import contextlib
+import functools
+import itertools
+import json
+import os
+import re
+import signal
+
+import numpy as np
+import psutil
+import pytest
+import ray
+import ray_workers
+import torch
+from drivers import HELPERS, starting_drivers
+from file_scans import plan_of_files, scan_alone
+from scan_models import plan_of
+from sequences import random_sequence
+from stored import assert_equal_to_the_bit, scores_in
+
+from tism_scan.errors import LeaseError, ScanError, StorageFullError
+from tism_scan.genome.fasta import Genome
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tracks import Track
+from tism_scan.ray_scan import driver as ray_scan
+from tism_scan.ray_scan import feed as feeding
+from tism_scan.ray_scan.driver import RayOptions, scan_on_ray
+from tism_scan.store.lease import Lease, current_owner
+from tism_scan.store.score_store import ScoreStore
+
+N_BLOCKS = 10
+BELUGA_BP = 6_000
+BELUGA_TRACKS = (Track("a", (3,), (1.0,)), Track("g", (1, 7), (0.5, 0.5)))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray of two CPUs, which the scans of this module join."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HELPERS))  # where actors find ray_workers
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def quick(tmp_path, cluster):
+    """Return a function that scans 60 bases in ten blocks with some worker."""
+    (tmp_path / "quick.fa").write_text(">c\n" + "GATTACA" * 6 + "NNACGTACGTACGTACNN\n")
+    genome = Genome(tmp_path / "quick.fa")
+    codes = genome.fetch("c", 0, 60)
+    genome.close()
+    scoring = Scoring((Track("a", (0,), (1.0,)),), 24, 6)
+    store = ScoreStore.create(tmp_path / "quick.zarr", plan_of(scoring, {"c": codes}, block_bp=6))
+
+    def scan(worker_class=ray_workers.QuickWorker, *, n_actors=1, **settings):
+        return scan_on_ray(
+            store,
+            tmp_path / "quick.fa",
+            tmp_path / "no weights",
+            options=RayOptions(n_actors=n_actors),
+            worker_class=worker_class,
+            **settings,
+        )
+
+    scan.store, scan.folder, scan.codes = store, tmp_path, codes
+    return scan
+
+
+@pytest.fixture(scope="module")
+def beluga_genome(tmp_path_factory):
+    path = tmp_path_factory.mktemp("genome") / "genome.fa"
+    path.write_text(
+        f">chr1\n{random_sequence(BELUGA_BP, 4)}NNNNN\n>chr2\n{random_sequence(700, 5).lower()}\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def beluga_plan(beluga_genome, narrow_beluga_weights):
+    return plan_of_files(beluga_genome, narrow_beluga_weights, Scoring(BELUGA_TRACKS, 2000, 256), 512)
+
+
+@pytest.fixture(scope="module")
+def serial_scores(beluga_genome, beluga_plan, narrow_beluga_weights, tmp_path_factory):
+    """Return the scores that one process computes with one thread, by chrom."""
+    store = ScoreStore.create(tmp_path_factory.mktemp("serial") / "scores.zarr", beluga_plan)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    scan_alone(store, beluga_genome, narrow_beluga_weights)
+    torch.set_num_threads(n_threads)
+    return scores_in(store)
+
+
+@pytest.fixture
+def beluga_store(tmp_path, beluga_plan):
+    return ScoreStore.create(tmp_path / "scores.zarr", beluga_plan)
+
+
+@pytest.fixture
+def beluga_scan(cluster, beluga_store, beluga_genome, narrow_beluga_weights):
+    return functools.partial(scan_on_ray, beluga_store, beluga_genome, narrow_beluga_weights)
+
+
+@pytest.fixture
+def start_driver(beluga_store, beluga_genome, narrow_beluga_weights):
+    """Return a function that starts a scan in a process of its own, with a Ray of its own."""
+    with starting_drivers(beluga_genome, narrow_beluga_weights) as start:
+        yield functools.partial(start, beluga_store.path)
+
+
+def attempts(scan):
+    """Return the block and the process of every attempt."""
+    lines = (scan.folder / "attempts").read_text().splitlines()
+    return [tuple(map(int, line.split())) for line in lines]
+
+
+def wait_until_blocks_are_done(driver, n_blocks):
+    """Read a driver's lines until it has finished some blocks."""
+    for line in driver.stdout:
+        if json.loads(line).get("n_blocks", 0) >= n_blocks:
+            return
+    pytest.fail(f"the driver ended early: {driver.stderr.read()}")
+
+
+def once(n_blocks, act):
+    """Return a callback that acts at the first report of so many blocks, or more."""
+    reports = []
+
+    def on_progress(progress):
+        if progress.n_blocks >= n_blocks and not reports:
+            reports.append(progress.n_blocks)
+            act()
+
+    return on_progress
+
+
+def processes_below(pid):
+    return psutil.Process(pid).children(recursive=True)
+
+
+def are_gone(processes, timeout_s=60):
+    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
+    return [process.pid for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_ray_gives_the_scores_of_one_process_to_the_bit(beluga_scan, beluga_store, serial_scores):
+    progress = beluga_scan(options=RayOptions(n_actors=2))
+    assert_equal_to_the_bit(beluga_store, serial_scores)
+    n_bases = sum(beluga_store.plan.chroms.values())
+    assert (progress.n_blocks, progress.n_blocks_total, progress.n_bp) == (14, 14, n_bases)
+    assert progress.n_scored == n_bases - 5
+    assert not progress.was_stopped
+    assert not progress.failed
+
+
+def test_number_of_actors_and_batch_size_do_not_change_the_scores(beluga_scan, beluga_store, serial_scores):
+    beluga_scan(options=RayOptions(n_actors=1), batch_size=3)
+    for chrom, scores in scores_in(beluga_store).items():
+        largest = np.nanmax(np.abs(serial_scores[chrom]))
+        np.testing.assert_allclose(scores, serial_scores[chrom], rtol=0, atol=1e-6 * largest)
+
+
+def test_scan_survives_an_actor_killed_in_between(beluga_scan, beluga_store, serial_scores, tmp_path):
+    def kill_one():
+        os.kill(int((tmp_path / "pids").read_text().split()[0]), signal.SIGKILL)
+
+    progress = beluga_scan(
+        options=RayOptions(n_actors=2),
+        on_progress=once(3, kill_one),
+        worker_class=ray_workers.SlowBelugaWorker,
+    )
+    assert not progress.failed
+    assert progress.n_blocks == 14
+    assert_equal_to_the_bit(beluga_store, serial_scores)
+
+
+@pytest.mark.parametrize(("n_actors", "n_threads"), [(1, 2), (2, 1)])
+def test_actor_computes_with_as_many_threads_as_it_has_cpus(quick, n_actors, n_threads):
+    quick(ray_workers.UnhurriedWorker, n_actors=n_actors)
+    assert set((quick.folder / "threads").read_text().split()) == {str(n_threads)}
+
+
+def test_progress_is_shown_after_each_block(quick):
+    shown = []
+    quick(on_progress=lambda progress: shown.append((progress.n_blocks, progress.n_bp, progress.n_actors)))
+    assert set(range(N_BLOCKS + 1)) == {n_blocks for n_blocks, _, _ in shown}
+    assert shown[-1] == (N_BLOCKS, 60, 1)
+
+
+def test_scan_joins_a_ray_that_is_running_and_leaves_it_running(quick):
+    quick()
+    assert ray.is_initialized()
+
+
+def test_block_that_raises_is_tried_three_times_and_the_rest_goes_on(quick):
+    progress = quick(ray_workers.RaisingWorker, n_actors=2)
+    assert progress.failed == {"c:13-18": "ValueError: no such luck"}
+    assert progress.n_blocks == N_BLOCKS - 1
+    (failure,) = quick.store.ledger.failures()
+    assert (failure.i_block, failure.n_attempts, failure.error) == (2, 3, "ValueError: no such luck")
+    assert [i_block for i_block, _ in attempts(quick)].count(ray_workers.ODD_BLOCK) == 3
+    assert [block.i_block for block in quick.store.pending(retry_failed=True)] == [ray_workers.ODD_BLOCK]
+
+
+def test_block_that_was_given_up_is_left_alone_until_asked_for(quick):
+    (block,) = [block for block in quick.store.pending() if block.i_block == ray_workers.ODD_BLOCK]
+    quick.store.mark_failed(block, "no such luck", 3)
+    assert quick().n_blocks == N_BLOCKS - 1
+    assert ray_workers.ODD_BLOCK not in dict(attempts(quick))
+    assert quick(retry_failed=True).n_blocks == 1
+    assert quick.store.ledger.failures() == []
+    scores = quick.store.read("c", 0, 60, 0)
+    np.testing.assert_array_equal(scores, np.where(quick.codes < 4, quick.codes, np.float32(np.nan)))
+
+
+def test_block_that_kills_its_actor_is_given_up_and_no_other_is_blamed(quick):
+    progress = quick(ray_workers.DyingWorker, n_actors=2)
+    assert list(progress.failed) == ["c:13-18"]
+    assert progress.failed["c:13-18"].startswith("ActorDiedError: The actor died unexpectedly")
+    assert progress.n_blocks == N_BLOCKS - 1
+    n_tries = [i_block for i_block, _ in attempts(quick)].count(ray_workers.ODD_BLOCK)
+    assert n_tries in (3, 4)  # one more if another block was in flight when it first killed
+
+
+def test_block_for_which_the_model_gives_nan_is_given_up_with_its_first_base(quick):
+    progress = quick(ray_workers.NanWorker)
+    assert progress.failed == {
+        "c:13-18": "the model gives NaN or infinity at c:15; check the weights, or leave the region out with "
+        "--exclude-bed"
+    }
+    assert progress.n_blocks == N_BLOCKS - 1
+    assert [i_block for i_block, _ in attempts(quick)].count(ray_workers.ODD_BLOCK) == 3
+
+
+def test_full_disk_stops_the_scan_with_that_error(quick):
+    with pytest.raises(StorageFullError, match=r"^no room left to write it$"):
+        quick(ray_workers.FullDiskWorker)
+    assert current_owner(quick.store.folder)[1].released
+    assert quick.store.ledger.failures() == []
+    assert quick().n_blocks_total < N_BLOCKS
+    assert list(quick.store.pending()) == []
+
+
+def test_actor_that_fails_at_every_block_is_replaced(quick):
+    progress = quick(ray_workers.SickOnceWorker)
+    assert progress.n_blocks == N_BLOCKS
+    assert not progress.failed
+
+
+def test_slow_actor_does_not_hold_up_the_end_of_the_scan(quick):
+    progress = quick(ray_workers.SnailWorker, n_actors=2)
+    assert progress.n_blocks == N_BLOCKS
+    assert list(quick.store.pending()) == []
+    scores = quick.store.read("c", 0, 60, 0)
+    np.testing.assert_array_equal(scores, np.where(quick.codes < 4, quick.codes, np.float32(np.nan)))
+
+
+def test_scan_goes_on_without_a_node_that_lacks_the_files(quick, caplog):
+    progress = quick(ray_workers.BadNodeWorker, n_actors=2)
+    assert progress.n_blocks == N_BLOCKS
+    assert f"an actor did not start: on node {os.uname().nodename}: nothing is mounted" in caplog.messages
+
+
+def test_actors_that_crash_as_they_start_end_the_scan(quick):
+    with pytest.raises(ScanError, match=r"actors do not start \(ActorDiedError: The actor died"):
+        quick(ray_workers.CrashingStartWorker)
+    assert len((quick.folder / "starts").read_text().split()) == 3
+
+
+def test_actor_that_cannot_start_says_why_and_on_which_node(beluga_scan, beluga_genome):
+    node = re.escape(os.uname().nodename)
+    with pytest.raises(ScanError, match=f"^on node {node}: {beluga_genome} is another file here; copy the"):
+        beluga_scan.func(*beluga_scan.args[:2], beluga_genome, options=RayOptions(n_actors=2))
+
+
+def test_store_with_nothing_to_do_starts_no_ray(quick, monkeypatch):
+    quick()
+    monkeypatch.setattr(ray_scan, "connected", None)
+    assert quick().n_blocks_total == 0
+
+
+def test_store_that_another_process_writes_is_refused(quick):
+    with (
+        Lease(quick.store.folder).acquire(),
+        pytest.raises(LeaseError, match="the store is being written by"),
+    ):
+        quick()
+
+
+def test_scan_stops_when_another_process_takes_the_store_over(quick, monkeypatch):
+    monkeypatch.setattr(ray_scan, "Lease", functools.partial(Lease, heartbeat_s=0.05))
+    with contextlib.ExitStack() as stack:
+
+        def take_over():
+            stack.enter_context(Lease(quick.store.folder).acquire(break_lock=True))
+
+        with pytest.raises(LeaseError, match=r"another process took .*quick.zarr over, and this one stopped"):
+            quick(ray_workers.UnhurriedWorker, on_progress=once(2, take_over))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_lets_the_blocks_in_flight_finish_and_the_rest_stays_pending(quick, number):
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    progress = quick(ray_workers.UnhurriedWorker, on_progress=once(2, lambda: os.kill(os.getpid(), number)))
+    assert progress.was_stopped
+    assert 2 <= progress.n_blocks <= 4
+    assert len(list(quick.store.pending())) == N_BLOCKS - progress.n_blocks
+    assert current_owner(quick.store.folder)[1].released
+    assert {number: signal.getsignal(number) for number in handlers} == handlers
+
+
+def test_block_in_flight_for_too_long_is_dropped_after_a_signal(quick, monkeypatch):
+    monkeypatch.setattr(feeding, "DRAIN_S", 1.0)
+    progress = quick(
+        ray_workers.SleepyWorker, on_progress=once(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    )
+    assert progress.was_stopped
+    assert not progress.failed
+    assert ray_workers.ODD_BLOCK in {block.i_block for block in quick.store.pending()}
+
+
+def test_second_sigint_ends_the_scan_at_once(quick, monkeypatch):
+    monkeypatch.setattr(feeding, "DRAIN_S", 1e6)
+    n_sent = itertools.count(1)
+
+    def interrupt_twice(progress):
+        if progress.n_blocks >= 2 and next(n_sent) <= 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        quick(ray_workers.SleepyWorker, on_progress=interrupt_twice)
+    assert current_owner(quick.store.folder)[1].released
+
+
+def test_signal_after_the_last_block_is_no_stop(quick):
+    progress = quick(on_progress=once(N_BLOCKS, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert not progress.was_stopped
+
+
+def test_killed_driver_leaves_a_store_that_resumes_to_the_same_bits(
+    start_driver, beluga_scan, beluga_store, serial_scores
+):
+    hold = beluga_store.path.parent / "hold"
+    hold.write_text("4")
+    driver = start_driver("SlowBelugaWorker")
+    wait_until_blocks_are_done(driver, 4)
+    children = processes_below(driver.pid)
+    names = {child: child.name() for child in children}
+    driver.kill()
+    driver.wait()
+    hold.unlink()
+    progress = beluga_scan(options=RayOptions(n_actors=2))
+    assert 0 < progress.n_blocks <= 10
+    assert_equal_to_the_bit(beluga_store, serial_scores)
+    # Ray's two agents look for their parent once a minute only; all that computes is gone.
+    assert are_gone([child for child in children if "Agent" not in names[child]])
+
+
+@pytest.mark.parametrize(
+    ("number", "send", "worker_class"),
+    [
+        (signal.SIGINT, os.killpg, "SlowBelugaWorker"),  # a terminal sends it to all of its processes
+        (
+            signal.SIGTERM,
+            os.kill,
+            "MortalBelugaWorker",
+        ),  # Ray announces the actor's death, unless kept from it
+    ],
+)
+def test_signalled_driver_ends_cleanly_and_quietly_and_leaves_nothing_running(
+    start_driver, beluga_store, number, send, worker_class
+):
+    hold = beluga_store.path.parent / "hold"
+    hold.write_text("4")
+    driver = start_driver(worker_class)
+    wait_until_blocks_are_done(driver, 4)
+    children = processes_below(driver.pid)
+    send(driver.pid, number)
+    hold.unlink()
+    output, errors = driver.communicate(timeout=120)
+    assert errors == ""
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert lines[-1] == {"was_stopped": True, "failed": {}}
+    assert driver.returncode == 0
+    assert current_owner(beluga_store.folder)[1].released
+    assert 0 < len(list(beluga_store.pending())) < 14
+    assert (beluga_store.path.parent / "died").exists() == (worker_class == "MortalBelugaWorker")
+    assert are_gone(children)

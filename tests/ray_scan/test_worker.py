@@ -1,0 +1,139 @@
+import os
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scan_models import plan_of
+
+from tism_scan.engine.devices import name_of_device
+from tism_scan.errors import TismScanError
+from tism_scan.genome.fasta import Genome, stamp_of
+from tism_scan.models.beluga import weights_digest
+from tism_scan.models.source import ModelSource
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tracks import Track
+from tism_scan.ray_scan.worker import BlockWorker, WorkerSetup
+from tism_scan.store.score_store import ScoreStore
+
+
+@pytest.fixture
+def setup(tmp_path, narrow_beluga_weights):
+    """Return what a worker needs, in files of its own."""
+    weights, fasta = tmp_path / "weights.pth", tmp_path / "genome.fa"
+    weights.write_bytes(narrow_beluga_weights.read_bytes())
+    fasta.write_text(">chr1\n" + "GATTACA" * 40 + "\n")
+    with Genome(fasta) as genome:
+        scoring = Scoring((Track("a", (2,), (1.0,)),), 2000, 256)
+        chroms = dict(genome.chroms)
+        plan = ScanPlan(scoring, genome.digest(), weights_digest(weights), chroms, {"chr1": ((0, 280),)})
+    store = ScoreStore.create(tmp_path / "scores.zarr", plan)
+    return WorkerSetup(store.path, fasta, ModelSource(weights=weights), plan.digest())
+
+
+def test_worker_names_its_node_and_publishes_the_blocks_it_is_given(setup):
+    worker = BlockWorker(setup)
+    assert worker.start() == os.uname().nodename
+    store = ScoreStore.open(setup.store)
+    store.mark_failed(next(store.pending()), "earlier", 3)
+    (block,) = store.pending(retry_failed=True)
+    report = worker.process(block)
+    assert (report.block, report.n_scored) == (block, 280)
+    assert list(store.pending()) == []
+    assert store.ledger.failures() == []
+    assert np.isfinite(store.read("chr1", 0, 280, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda setup: setup.model.weights.write_bytes(b"x"),
+            r"weights.pth is another file here; copy the driver's",
+        ),
+        (lambda setup: setup.model.weights.unlink(), r"cannot read the weights .*: No such file"),
+        (lambda setup: setup.genome.unlink(), r"cannot read '.*genome.fa': No such file"),
+        (lambda setup: setup.genome.write_text(">chr1\nGATTACA\n"), r"genome.fa.* does not fit"),
+        (
+            lambda setup: (setup.store / ".scan" / "run.json").unlink(),
+            r"scores.zarr is not a store of scores",
+        ),
+    ],
+    ids=["other weights", "no weights", "no genome", "other genome", "no store"],
+)
+def test_worker_that_lacks_a_file_says_so_and_names_its_node(setup, change, message):
+    change(setup)
+    with pytest.raises(TismScanError, match=f"^on node {re.escape(os.uname().nodename)}: .*{message}"):
+        BlockWorker(setup).start()
+
+
+def test_genome_of_the_same_lengths_but_other_bases_is_refused(setup):
+    """Such as hg38 with the pseudoautosomal regions of chrY masked, which differs in nothing else."""
+    setup = replace(setup, genome_stamp=stamp_of(setup.genome))
+    with open(setup.genome, "r+") as file:
+        file.seek(len(">chr1\n"))
+        file.write("NNNNNNN")
+    node = re.escape(os.uname().nodename)
+    with pytest.raises(
+        TismScanError, match=rf"^on node {node}: \S+genome.fa is another genome here, SHA-256"
+    ):
+        BlockWorker(setup).start()
+
+
+def test_genome_is_read_only_where_its_size_or_time_is_not_the_drivers(setup, monkeypatch):
+    n_read = []
+    digest = Genome.digest
+    monkeypatch.setattr(Genome, "digest", lambda genome: n_read.append(genome) or digest(genome))
+    setup = replace(setup, genome_stamp=stamp_of(setup.genome))
+    BlockWorker(setup).start()
+    assert not n_read
+    os.utime(setup.genome, ns=(0, 1))
+    BlockWorker(setup).start()
+    assert len(n_read) == 1
+    assert stamp_of(setup.genome.with_name("not here")) is None
+
+
+def test_worker_reads_a_copy_of_the_genome_if_one_is_asked_for(setup, tmp_path):
+    worker = BlockWorker(replace(setup, stage_folder=tmp_path / "node"))
+    worker.start()
+    assert worker.genome.path.is_relative_to(tmp_path / "node")
+    assert worker.genome.path.read_bytes() == setup.genome.read_bytes()
+    assert worker.process(next(worker.store.pending())).n_scored == 280
+
+
+def test_block_that_another_worker_finished_is_not_published(setup):
+    worker = BlockWorker(setup)
+    worker.start()
+    (block,) = worker.store.pending()
+    worker.abandon(block)
+    worker.process(block)
+    assert list(worker.store.pending()) == [block]
+
+
+def test_worker_that_sees_another_store_says_so(setup, tmp_path):
+    other_plan = plan_of(Scoring((Track("a", (2,), (1.0,)),), 24, 6), {"chr1": np.zeros(280, np.uint8)})
+    other = ScoreStore.create(tmp_path / "other.zarr", other_plan)
+    worker = BlockWorker(WorkerSetup(other.path, setup.genome, setup.model, setup.plan_digest))
+    with pytest.raises(TismScanError, match=r"other.zarr is another store here; mount the driver's"):
+        worker.start()
+
+
+def test_worker_of_another_release_says_so(setup):
+    worker = BlockWorker(replace(setup, version="0.0.1"))
+    with pytest.raises(TismScanError, match=r"tism-scan \S+ is installed here, and 0\.0\.1 where"):
+        worker.start()
+
+
+def test_worker_records_its_kind_of_device(setup):
+    BlockWorker(setup).start()
+    (device,) = ScoreStore.open(setup.store).ledger.devices()
+    assert device == name_of_device("cpu")
+
+
+def test_processor_has_a_name_where_there_is_no_proc(monkeypatch):
+    def fail(*_arguments, **_options):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("pathlib.Path.read_text", fail)
+    assert name_of_device("cpu")

@@ -1,0 +1,251 @@
+import errno
+import os
+import subprocess
+
+import pytest
+from object_server import BUCKET
+from racers import put_new_often, race
+
+from tism_scan.errors import StorageFullError
+from tism_scan.storage.folder import LocalFolder, open_folder
+from tism_scan.store.ledger import RUN_KEY
+
+KEY = "chr1/c/0/5"
+
+
+@pytest.fixture(params=["path", "s3", "gs"])
+def any_folder(request, tmp_path, prefix):
+    """Return a folder of each kind in turn: all keep the same laws."""
+    if request.param == "path":
+        return open_folder(tmp_path / "root")
+    request.getfixturevalue("server")
+    return open_folder(f"{request.param}://{BUCKET}/{prefix}")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return LocalFolder(tmp_path / "root")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder on a disk of 64 KB."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=False)
+    if mounted.returncode:
+        pytest.skip("no disk may be mounted here")
+    yield LocalFolder(tmp_path)
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def files_below(folder):
+    return [path for path in folder.root.rglob("*") if path.is_file()]
+
+
+def failing_with(number):
+    def fail(*_arguments):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"scores" * 1000])
+def test_object_is_read_back(any_folder, content):
+    any_folder.put(KEY, content)
+    assert any_folder.get(KEY) == content
+
+
+def test_object_is_replaced(any_folder):
+    any_folder.put(KEY, b"long, and old")
+    any_folder.put(KEY, b"new")
+    assert any_folder.get(KEY) == b"new"
+    assert any_folder.sizes("") == {KEY: 3}
+
+
+@pytest.mark.parametrize("key", ["absent", "chr1/absent", f"{KEY}/below an object"])
+def test_absent_object_is_none(any_folder, key):
+    any_folder.put(KEY, b"x")
+    assert any_folder.get(key) is None
+
+
+def test_object_is_removed_and_removing_it_again_is_harmless(any_folder):
+    any_folder.put(KEY, b"x")
+    any_folder.remove(KEY)
+    any_folder.remove(KEY)
+    any_folder.remove("never/there")
+    assert any_folder.get(KEY) is None
+
+
+def test_sizes_are_those_of_all_objects_below_the_prefix(any_folder):
+    for key in ("a/1", "a/b/22", "a/b/c/333", "ab/4"):
+        any_folder.put(key, b"x" * len(key))
+    assert any_folder.sizes("a") == {"a/1": 3, "a/b/22": 6, "a/b/c/333": 9}
+
+
+@pytest.mark.parametrize("place", ["absent", "", KEY])
+def test_no_objects_have_no_sizes(any_folder, place):
+    if place == KEY:
+        any_folder.put(KEY, b"an object is no folder")
+    assert any_folder.sizes(place) == {}
+
+
+def test_key_that_is_taken_is_left_as_it_is(any_folder):
+    assert any_folder.put_new(KEY, b"first")
+    assert not any_folder.put_new(KEY, b"second")
+    assert any_folder.get(KEY) == b"first"
+    assert any_folder.sizes("") == {KEY: 5}
+
+
+def test_folder_knows_whether_anything_is_there_and_what_is_not_its_own(any_folder):
+    assert not any_folder.is_there()
+    assert any_folder.stranger(".scan") is None
+    any_folder.put(".scan/a", b"")
+    assert any_folder.is_there()
+    assert any_folder.stranger(".scan") is None
+    any_folder.put("thesis/chapter 1.tex", b"")
+    assert any_folder.stranger(".scan") == "thesis"
+
+
+def test_clear_removes_everything_in_the_folder_and_nothing_else(any_folder):
+    neighbour = open_folder(f"{any_folder.place}-neighbour")
+    neighbour.put("mine", b"")
+    for key in ("a/b", RUN_KEY, "c"):
+        any_folder.put(key, b"")
+    any_folder.clear(last=RUN_KEY)
+    assert not any_folder.is_there()
+    assert neighbour.get("mine") == b""
+
+
+def test_unfinished_objects_are_not_listed(folder, monkeypatch):
+    monkeypatch.setattr(os, "replace", failing_with(errno.EIO))
+    monkeypatch.setattr("pathlib.Path.unlink", lambda *_, **__: None)  # as if the process was killed
+    with pytest.raises(OSError, match="Input/output"):
+        folder.put(KEY, b"x")
+    assert len(files_below(folder)) == 1
+    assert folder.sizes("") == {}
+
+
+def test_object_that_vanishes_during_a_listing_does_not_cut_it_short(folder, monkeypatch):
+    class Entry:
+        def __init__(self, entry):
+            self.name, self.is_dir = entry.name, entry.is_dir
+            self.stat = failing_with(errno.ENOENT) if entry.name == "2" else entry.stat
+
+    class Entries:
+        def __init__(self, path):
+            self.found = sorted(os.listdir(path))
+            self.entries = {entry.name: entry for entry in scandir(path)}
+
+        def __enter__(self):
+            return (Entry(self.entries[name]) for name in self.found)
+
+        def __exit__(self, *_):
+            pass
+
+    for name in "123":
+        folder.put(f"lease/{name}", b"x")
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", Entries)
+    assert folder.sizes("lease") == {"lease/1": 1, "lease/3": 1}
+
+
+def test_object_is_synced_before_it_gets_its_name_and_its_folder_after(folder, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def logged_fsync(descriptor):
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
+        events.append(f"sync {'object' if name.endswith('.partial') else name}")
+        fsync(descriptor)
+
+    def logged_replace(*paths):
+        events.append("rename")
+        replace(*paths)
+
+    folder.put("a/first", b"")
+    monkeypatch.setattr(os, "fsync", logged_fsync)
+    monkeypatch.setattr(os, "replace", logged_replace)
+    folder.put("a/b/c/key", b"x")
+    new_folders = ["sync b", "sync a"]
+    assert events == [*new_folders, "sync object", "rename", "sync c"]
+
+
+def test_file_system_that_cannot_sync_folders_is_good_enough(folder, monkeypatch):
+    fsync = os.fsync
+
+    def only_files(descriptor):
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            failing_with(errno.EINVAL)()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    folder.put(KEY, b"x")
+    assert folder.get(KEY) == b"x"
+
+
+def test_key_that_is_taken_leaves_nothing_unfinished_behind(folder):
+    for content in (b"first", b"second"):
+        folder.put_new(KEY, content)
+    assert len(files_below(folder)) == 1
+
+
+def test_one_of_eight_processes_gets_the_key(folder):
+    won = race(put_new_often, 8, folder.root, 20)
+    assert sorted(i_round for rounds in won.values() for i_round in rounds) == list(range(20))
+    for i_racer, rounds in won.items():
+        assert all(folder.get(str(i_round)) == b"%d" % i_racer for i_round in rounds)
+
+
+def test_link_whose_answer_was_lost_counts(folder, monkeypatch):
+    link = os.link
+
+    def link_and_lose_the_answer(*paths):
+        link(*paths)
+        failing_with(errno.EEXIST)()
+
+    monkeypatch.setattr(os, "link", link_and_lose_the_answer)
+    assert folder.put_new(KEY, b"x")
+
+
+@pytest.mark.parametrize("verb", ["put", "put_new"])
+def test_full_disk_is_explained_and_leaves_nothing_behind(small_disk, verb):
+    with pytest.raises(StorageFullError, match=r"no room left to write .*chr1/c/0/5; .* make room and run"):
+        getattr(small_disk, verb)(KEY, b"x" * 100_000)
+    assert files_below(small_disk) == []
+
+
+def test_full_disk_keeps_the_older_object(small_disk):
+    small_disk.put(KEY, b"old" * 10_000)
+    with pytest.raises(StorageFullError, match="no room left"):
+        small_disk.put(KEY, b"new" * 20_000)
+    assert small_disk.get(KEY) == b"old" * 10_000
+    assert len(files_below(small_disk)) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(
+    ("verb", "call"),
+    [("put", "fsync"), ("put", "replace"), ("put_new", "fsync"), ("put_new", "link"), ("put", "mkdir")],
+)
+def test_disk_that_fills_up_at_any_step_is_explained_and_leaves_nothing_behind(
+    folder, monkeypatch, verb, call, number
+):
+    monkeypatch.setattr(os, call, failing_with(number))
+    with pytest.raises(StorageFullError, match="no room left"):
+        getattr(folder, verb)(KEY, b"x")
+    assert files_below(folder) == []
+
+
+@pytest.mark.parametrize(("verb", "call"), [("put", "fsync"), ("put", "replace"), ("put_new", "link")])
+def test_other_faults_of_the_disk_are_passed_on_and_leave_nothing_behind(folder, monkeypatch, verb, call):
+    monkeypatch.setattr(os, call, failing_with(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        getattr(folder, verb)(KEY, b"x")
+    assert files_below(folder) == []
+
+
+def test_root_is_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    folder = LocalFolder(tmp_path.relative_to(tmp_path) / "here")
+    monkeypatch.chdir("/")
+    folder.put(KEY, b"x")
+    assert (tmp_path / "here" / KEY).read_bytes() == b"x"

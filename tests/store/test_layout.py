@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from small_plans import WEIRD_NAMES
+
+from tism_scan.store.layout import node_name, rounded
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@given(st.lists(st.text() | st.sampled_from(WEIRD_NAMES), unique=True))
+@example(WEIRD_NAMES)
+def test_no_two_chroms_share_a_name(chroms):
+    assert len({node_name(chrom) for chrom in chroms}) == len(chroms)
+
+
+@given(st.text() | st.sampled_from(WEIRD_NAMES))
+def test_name_is_one_plain_part_of_a_path(chrom):
+    name = node_name(chrom)
+    assert name.isascii()
+    assert set(name) <= set("=-_.") | {char for char in name if char.isalnum()}
+    assert not name.startswith((".", "__"))
+    assert name not in ("", "zarr.json")
+
+
+@pytest.mark.parametrize("chrom", ["chr1", "chrUn_KI270752v1", "HLA-A", "NC_000001.11", "1", "c", "_x"])
+def test_plain_name_stays_as_it_is(chrom):
+    assert node_name(chrom) == chrom
+
+
+ordinary = hnp.arrays(
+    np.float32,
+    st.integers(1, 50),
+    elements=st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True),
+)
+
+
+@given(ordinary, st.integers(1, 23))
+def test_rounding_errs_by_no_more_than_half_of_the_last_kept_bit(scores, keep_bits):
+    is_normal = np.isfinite(scores) & (np.abs(scores) >= np.finfo(np.float32).tiny)
+    exact = scores[is_normal].astype(np.float64)
+    error = np.abs(rounded(scores, keep_bits)[is_normal] - exact)
+    assert (error <= 2.0 ** -(keep_bits + 1) * np.abs(exact)).all()
+
+
+@given(ordinary, st.integers(1, 23))
+def test_rounding_again_changes_nothing(scores, keep_bits):
+    once = rounded(scores, keep_bits)
+    assert np.array_equal(rounded(once, keep_bits).view(np.uint32), once.view(np.uint32))
+
+
+@given(ordinary, st.none() | st.integers(1, 23))
+@example(np.array([LARGEST, -LARGEST, np.inf, -np.inf, np.nan], np.float32), 3)
+def test_rounding_makes_no_number_infinite_and_no_infinity_a_number(scores, keep_bits):
+    kept = rounded(scores, keep_bits)
+    is_number = ~np.isnan(scores)
+    assert np.array_equal(np.isfinite(kept), np.isfinite(scores))
+    assert np.array_equal(np.signbit(kept)[is_number], np.signbit(scores)[is_number])
+
+
+@given(ordinary)
+def test_scores_are_kept_to_the_bit_by_default(scores):
+    is_number = ~np.isnan(scores)
+    kept = rounded(scores, None)[is_number]
+    assert np.array_equal(kept.view(np.uint32), scores[is_number].view(np.uint32))
+
+
+@pytest.mark.parametrize("keep_bits", [None, 1, 10, 23])
+def test_every_nan_becomes_the_one_nan(keep_bits):
+    several = np.array([0x7FC00000, 0xFFC00000, 0x7F800001, 0x7FFFFFFF], np.uint32).view(np.float32)
+    assert set(rounded(several, keep_bits).view(np.uint32).tolist()) == {0x7FC00000}
+
+
+def test_ties_arerounded_to_even():
+    scores = np.array([1.25, 1.75, -1.25, 1.2500001], np.float32)
+    assert rounded(scores, 1).tolist() == [1.0, 2.0, -1.0, 1.5]

@@ -1,0 +1,35 @@
+"""Groups of options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tism_scan.storage.places import Place, file_place, store_place
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def with_options(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Return a command with some options, in the order of the help."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+class _PlaceParam(click.ParamType):  # type: ignore[type-arg]  # generic in new releases of click only
+    """A path or a URL."""
+
+    name = "path or url"
+
+    def __init__(self, place_of: Callable[[str | Place], Place]) -> None:
+        self.place_of = place_of
+
+    def convert(self, value: str | Place, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        return self.place_of(value)
+
+
+PATH = click.Path(path_type=Path)
+STORE = _PlaceParam(store_place)
+FILE = _PlaceParam(file_place)

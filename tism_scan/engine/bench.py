@@ -1,0 +1,193 @@
+"""How fast an engine scores on a device, and how much of the device that is."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.devices import default_device, device_name, now, rounding
+from tism_scan.engine.head import Product
+from tism_scan.engine.trunk_engine import PASSES, make_engine
+from tism_scan.genome.alphabet import Codes
+from tism_scan.plan.scoring import Precision, Scoring
+from tism_scan.plan.tiling import Block
+
+_FIRST_CORES = 32
+_MOST_CORES = 1 << 14
+_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a benchmark found.
+
+    Attributes
+    ----------
+    device, engine, precision : str
+    n_threads : int
+        CPU threads.
+    n_tracks, stride : int
+    stitch, strands : str
+    n_windows : int
+        Windows that were timed, after a warm-up.
+    seconds : float
+        What they took.
+    flop_per_window : float
+        Arithmetic that the method needs; a multiply-add counts as two.
+    product_flop_per_s : float
+        The device's rate on large matrix products of the same precision, measured in the same run.
+    peak_bytes : int
+        The device's memory at its fullest; of a CPU, that of the process.
+    """
+
+    device: str
+    engine: str
+    precision: Precision
+    n_threads: int
+    n_tracks: int
+    stride: int
+    stitch: str
+    strands: str
+    n_windows: int
+    seconds: float
+    flop_per_window: float
+    product_flop_per_s: float
+    peak_bytes: int
+
+    @property
+    def windows_per_s(self) -> float:
+        """Windows scored each second."""
+        return self.n_windows / self.seconds
+
+    @property
+    def bases_per_s(self) -> float:
+        """Bases scored each second, each for all tracks."""
+        return self.windows_per_s * self.stride
+
+    @property
+    def flop_per_s(self) -> float:
+        """Arithmetic of the method done each second."""
+        return self.windows_per_s * self.flop_per_window
+
+    @property
+    def share(self) -> float:
+        """Part of the device's rate on matrix products that the scores got."""
+        return self.flop_per_s / self.product_flop_per_s
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all figures by name."""
+        derived = ("bases_per_s", "flop_per_s", "share")
+        return asdict(self) | {name: getattr(self, name) for name in derived}
+
+
+def bench(
+    model: nn.Module,
+    scoring: Scoring,
+    *,
+    seconds: float = 5.0,
+    batch_size: int | None = None,
+    device: str | None = None,
+    memory_gb: float | None = None,
+) -> Bench:
+    """Return how fast random sequence is scored.
+
+    Parameters
+    ----------
+    model, scoring, batch_size, device, memory_gb
+        As for `tism_scan.engine.trunk_engine.make_engine`.
+    seconds : float
+        The least time to score for.
+
+    Raises
+    ------
+    PlanError
+        If the device does not know the scoring's precision.
+    ScanError
+        If a single window is too much for the device's memory.
+    """
+    place = torch.device(device or default_device())
+    engine = make_engine(model, scoring, batch_size=batch_size, device=str(place), memory_gb=memory_gb)
+    if place.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(place)
+    codes = np.random.default_rng(0).integers(0, 4, 1 << 20).astype(np.uint8)
+    n_windows, taken = time_windows(engine, codes, seconds)
+    return Bench(
+        device=device_name(str(place)),
+        engine=type(engine).__name__,
+        precision=scoring.precision,
+        n_threads=torch.get_num_threads(),
+        n_tracks=len(scoring.tracks),
+        stride=scoring.stride,
+        stitch=scoring.stitch,
+        strands=scoring.strands,
+        n_windows=n_windows,
+        seconds=taken,
+        flop_per_window=engine.flop_per_window(),
+        product_flop_per_s=product_rate(place, scoring.precision),
+        peak_bytes=_peak_bytes(place),
+    )
+
+
+def time_windows(engine: BlockEngine, codes: Codes, seconds: float) -> tuple[int, float]:
+    """Return how many windows of a sequence were scored, and the time they took, after a warm-up.
+
+    Parameters
+    ----------
+    engine : BlockEngine
+    codes : uint8 (L,)
+        At least a window; more bases than windows need are left alone, and fewer repeated.
+    seconds : float
+        Twice as many cores are scored until this is reached.
+    """
+    n_cores = _FIRST_CORES
+    _timed(engine, codes, n_cores)
+    while True:
+        n_windows, taken = _timed(engine, codes, n_cores)
+        if taken >= seconds or n_cores >= _MOST_CORES:
+            return n_windows, taken
+        n_cores *= 2
+
+
+def _timed(engine: BlockEngine, codes: Codes, n_cores: int) -> tuple[int, float]:
+    """Return how many windows a block of some cores needs, and the time it takes."""
+    lattice = engine.scoring.lattice
+    block = Block("sample", 0, 0, n_cores * lattice.stride)
+    stretch = lattice.stretch(block, len(block) + lattice.input_bp, engine.scoring.stitch)
+    part, wanted = np.resize(codes, stretch.end - stretch.start), np.ones(len(block), dtype=np.bool_)
+    began = time.perf_counter()
+    engine.score(part, stretch, wanted)
+    return stretch.n_windows, time.perf_counter() - began
+
+
+def product_rate(device: torch.device, precision: Precision) -> float:
+    """Return a device's rate, FLOP/s, on large matrix products of a precision's backward pass."""
+    dtype = PASSES[precision].backward
+    n = 8192 if device.type == "cuda" else 2048
+    left, right = (torch.randn((n, n), device=device).to(dtype) for _ in range(2))
+    packed = Product(right, None, dtype)
+    ways: list[Callable[[], Any]] = [lambda: left @ right, lambda: packed(left)]
+    with torch.no_grad(), rounding(device, to_tf32=precision == "tf32"):
+        best = min(_seconds(way, device) for way in ways for _ in range(_REPEATS))
+    return 2 * n**3 / best
+
+
+def _seconds(way: Callable[[], Any], device: torch.device) -> float:
+    """Return the time of a call, after a warm-up."""
+    way()
+    began = now(device)
+    way()
+    return now(device) - began
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

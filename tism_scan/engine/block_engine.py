@@ -1,0 +1,208 @@
+"""What the engines have in common: from the scores of windows to those of a block."""
+
+import logging
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tism_scan.engine.devices import default_device, device_name, rounding
+from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
+from tism_scan.errors import PlanError, ScanError
+from tism_scan.genome.alphabet import BASES, Codes, channel_of_base, is_acgt, one_hot_table
+from tism_scan.models.frozen import check_batch_size, frozen
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tiling import Stretch
+
+log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """Computes the scores of blocks."""
+
+    def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return the scores of a stretch's block, NaN where a base is not wanted."""
+        ...
+
+
+class BlockEngine(ABC):
+    """What the engines have in common: from windows' scores to those of a block.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Maps float (N, 4, input_bp) to logits (N, n_outputs); has `input_bp`, `alphabet` and `n_outputs`. The
+        engine takes it over: it is moved to `device`, frozen and put in evaluation mode.
+    scoring : Scoring
+        Which number is computed.
+    batch_size : int
+        Windows that are computed together. It changes the time, not the scores.
+    device : str, optional
+        Where to compute; a GPU if there is one.
+
+    Raises
+    ------
+    ValueError
+        If the scoring is for windows of another length than the model's, or names an output that the model
+        does not have, or the batch size is less than 1.
+    PlanError
+        If the device does not know the scoring's precision.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scoring: Scoring,
+        *,
+        batch_size: int,
+        device: str | None = None,
+    ) -> None:
+        if scoring.input_bp != model.input_bp:
+            raise ValueError(f"the plan's windows have {scoring.input_bp} bp, the model's {model.input_bp}")
+        largest = max(max(track.outputs) for track in scoring.tracks)
+        if largest >= int(model.n_outputs):  # type: ignore[arg-type]
+            raise ValueError(f"output {largest} of {model.n_outputs} is asked for")
+        check_batch_size(batch_size)
+        self.device = torch.device(device or default_device())
+        if scoring.precision == "tf32" and self.device.type != "cuda":
+            raise PlanError(
+                f"precision 'tf32' is a GPU's, and this device is {device_name(str(self.device))}; use "
+                "--precision fp32, mixed or bf16, or compute where there is a GPU"
+            )
+        self.model = model.to(self.device).requires_grad_(False).eval()
+        self.scoring = scoring
+        self.lattice = scoring.lattice
+        self.batch_size = batch_size
+        alphabet = str(model.alphabet)
+        self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)
+        self._to_acgt = torch.from_numpy(channel_of_base(alphabet)).to(self.device)
+        complement = channel_of_base(alphabet)[[3 - BASES.index(base) for base in alphabet]]
+        self._complement = torch.from_numpy(complement).to(self.device)
+
+    def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return the scores of a stretch's block.
+
+        Parameters
+        ----------
+        codes : uint8 (stretch.end - stretch.start,)
+            The sequence under the stretch's windows.
+        stretch : Stretch
+        wanted : bool (len(block),)
+            The bases to score; windows that hold none of them are not computed.
+
+        Returns
+        -------
+        float32 (T, len(block)), or (T, 4, len(block)) for ``values="tism"``
+            Positive mean TISM where the reference base supports the output; NaN where a base is not wanted or
+            is not A, C, G or T.
+
+        Raises
+        ------
+        ScanError
+            If a single window is too much for the device's memory.
+        """
+        block = slice(stretch.block.start - stretch.start, stretch.block.end - stretch.start)
+        target = np.zeros(len(codes), dtype=np.bool_)
+        target[block] = wanted & is_acgt(codes[block])
+        shape = (len(self.scoring.tracks), self.scoring.n_channels, len(codes))
+        total = torch.zeros(shape, device=self.device)
+        where = needed_windows(target, self.scoring.reach, self.lattice.stride, stretch.n_windows)
+        all_codes = torch.from_numpy(np.array(codes)).to(self.device)  # torch wants a writable array
+        n_done = 0
+        to_tf32 = self.scoring.precision in ("tf32", "bf16")  # what bfloat16 leaves to float32 needs no more
+        with frozen(self.model), rounding(self.device, to_tf32=to_tf32):
+            while n_done < len(where):
+                n_more = self._add_if_it_fits(all_codes, where[n_done:], total)
+                if n_more == 0:
+                    self._halve_batches()
+                n_done += n_more
+        n_windows = _windows_over(where, self.scoring.reach, self.lattice.stride, len(codes))[block]
+        here = total[:, :, block]
+        here /= torch.from_numpy(n_windows).to(self.device)
+        stitched = here.cpu().numpy()
+        stitched[:, :, ~target[block]] = np.nan
+        return stitched if self.scoring.values == "tism" else stitched[:, 0]
+
+    @abstractmethod
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
+
+    @abstractmethod
+    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
+        """Add the scores of the first windows to the sums over a stretch, and return how many it were.
+
+        Parameters
+        ----------
+        codes : uint8 (L,)
+            Of the whole stretch.
+        where : int64 (n,)
+            The windows that are still to be computed, in order.
+        total : float32 (T, channels, L)
+            Sums of scores; left alone if memory runs out.
+        """
+
+    def _add_if_it_fits(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
+        """Do as `_add_first`, or return 0 if the device's memory does not hold what it takes."""
+        try:
+            return self._add_first(codes, where, total)
+        except torch.OutOfMemoryError:
+            return 0
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error):  # how torch says it of a CPU's
+                raise
+            return 0
+
+    def _halve_batches(self) -> None:
+        if self.batch_size == 1:
+            raise ScanError(
+                f"one window of {len(self.scoring.tracks):,} tracks does not fit the memory of "
+                f"{device_name(str(self.device))}; scan fewer tracks at once, or use a larger device"
+            )
+        self.batch_size //= 2
+        # The error is gone by now, and with it the frames that held the batch's tensors.
+        torch.cuda.empty_cache()
+        log.warning("the device is out of memory; going on with batches of %d", self.batch_size)
+
+    def _encode(self, codes: Tensor) -> Tensor:
+        """Return codes, uint8 (N, L), as the model reads them, float32 (N, 4, L)."""
+        return self._one_hot[codes.long()].transpose(1, 2).contiguous()
+
+    def _to_scores(self, gradient: Tensor, X: Tensor) -> Tensor:
+        """Return scores, (N, T, channels, L), of gradients, (N, T, 4, L), in the model's channel order."""
+        gradient, reference = gradient[:, :, self._to_acgt], X[:, None, self._to_acgt]
+        if self.scoring.values == "tism":
+            return tism_from_gradient(gradient, reference)
+        return mean_tism_from_gradient(gradient, reference).unsqueeze(2)
+
+
+def needed_windows(target: NDArray[np.bool_], reach: slice, stride: int, n_windows: int) -> NDArray[np.int64]:
+    """Return the windows of a stretch that score at least one of the bases aimed at.
+
+    Parameters
+    ----------
+    target : bool (L,)
+        The bases aimed at, of a stretch's L.
+    reach : slice
+        Where a window's scores are used, within it.
+    stride, n_windows : int
+        Of the stretch.
+
+    Returns
+    -------
+    int64 (n,)
+        Positions of windows within the stretch.
+    """
+    n_before = np.concatenate(([0], np.cumsum(target)))
+    starts = np.arange(n_windows) * stride
+    return np.flatnonzero(n_before[starts + reach.stop] > n_before[starts + reach.start])
+
+
+def _windows_over(where: NDArray[np.int64], reach: slice, stride: int, length: int) -> NDArray[np.float32]:
+    """Return how many of some windows of a stretch reach each of its bases, (length,); 1 where none does."""
+    steps = np.zeros(length + 1)
+    steps[where * stride + reach.start] += 1
+    steps[where * stride + reach.stop] -= 1
+    return np.maximum(np.cumsum(steps[:-1]), 1).astype(np.float32)

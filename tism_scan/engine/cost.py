@@ -1,0 +1,80 @@
+"""What sharing a trunk costs: memory, and arithmetic.
+
+A multiply-add is two floating-point operations (FLOP). Only products are counted: all else is a few
+operations for each value.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tism_scan.engine.layers import Convolution, Layer, Passes, Span
+
+
+def forward_flop_per_bp(layers: list[Layer]) -> float:
+    """Return the arithmetic of a forward pass for each bp of a long stretch."""
+    flop, stride = 0.0, 1
+    for layer in layers:
+        stride *= layer.stride
+        flop += _flop_per_output(layer) / stride
+    return flop
+
+
+def backward_flop(layers: list[Layer], spans: list[Span]) -> float:
+    """Return the arithmetic of a backward pass through a cone, for one pair of window and track."""
+    flop = 0.0
+    for layer, (start, end) in zip(layers, spans, strict=False):
+        # Each input that is asked for takes part in kernel / stride outputs.
+        flop += _flop_per_output(layer) / layer.stride * (end - start)
+    return flop
+
+
+def bytes_per_bp(layers: list[Layer], passes: Passes) -> float:
+    """Return about how much memory a forward pass holds at once, for each bp of a stretch."""
+    stride, held = 1, 4.0 * passes.forward.itemsize
+    for layer, channels in _with_channels(layers):
+        size_of_factor = 0 if isinstance(layer, Convolution) else channels / stride * passes.backward.itemsize
+        stride *= layer.stride
+        held += size_of_factor + channels / stride * passes.forward.itemsize
+    return held
+
+
+def bytes_per_pair(layers: list[Layer], spans: list[Span], passes: Passes) -> int:
+    """Return about how much memory a backward pass holds at once, for each pair of window and track."""
+    sizes = [
+        channels * (end - start)
+        for (_, channels), (start, end) in zip(_with_channels(layers), spans[1:], strict=True)
+    ]
+    # A layer's gradient, the one below, and what a convolution makes of them on the way.
+    return 3 * max(sizes) * passes.backward.itemsize
+
+
+def _flop_per_output(layer: Layer) -> int:
+    """Return the arithmetic of one position of a layer's output, all channels."""
+    return 2 * layer.weight.numel() if isinstance(layer, Convolution) else 0
+
+
+def _with_channels(layers: list[Layer]) -> Iterator[tuple[Layer, int]]:
+    """Yield layers, and how many channels each gives."""
+    channels = 4
+    for layer in layers:
+        if isinstance(layer, Convolution):
+            channels = layer.weight.shape[0]
+        yield layer, channels
+
+
+def module_flop(module: nn.Module, inputs: Tensor) -> tuple[float, float]:
+    """Return the arithmetic, FLOP, of a module's forward pass, and of one output's backward pass.
+
+    Only products are counted; a multiply-add counts as two.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        module(inputs)
+    inputs = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = module(inputs)
+        with FlopCounterMode(display=False) as backward:
+            torch.autograd.grad(outputs[0, 0], inputs)
+    return float(forward.get_total_flops()), float(backward.get_total_flops())

@@ -1,0 +1,97 @@
+"""The devices that compute: which is there, what it is called, how it rounds, and when it is done."""
+
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tism_scan.errors import InputError
+from tism_scan.models.frozen import switched
+from tism_scan.plan.scoring import Precision
+
+
+def default_device() -> str:
+    """Return ``"cuda"`` where a GPU can be used, else ``"cpu"``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_name(device: str) -> str:
+    """Return what a device is called by its maker, for the record of a run."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+def default_precision(device: str | None = None) -> Precision:
+    """Return the fastest precision whose scores agree with float32 (Pearson 0.999 or more) on a device.
+
+    A rounded forward pass flips units whose input is near 0, and maxima that are nearly shared, and the
+    gradient jumps with them; the backward pass forgives rounding. So bfloat16 and TF32 throughout fall short
+    of 0.999 on full-size Beluga, and "mixed" does not.
+    """
+    return "mixed" if (device or default_device()).startswith("cuda") else "fp32"
+
+
+@contextmanager
+def rounding(device: torch.device, *, to_tf32: bool) -> Iterator[None]:
+    """Let a GPU's float32 products be rounded to TF32, or keep them from it.
+
+    By default, torch rounds those of convolutions. The settings are the process's, so they are put back.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    wanted: str | bool
+    if hasattr(torch.backends, "fp32_precision"):  # since torch 2.9, where the older switches warn
+        name, owners, wanted = "fp32_precision", (matmul, cudnn.conv), "tf32" if to_tf32 else "ieee"
+    else:
+        name, owners, wanted = "allow_tf32", (matmul, cudnn), to_tf32
+    with switched([(owner, name) for owner in owners], wanted):
+        yield
+
+
+def now(device: torch.device) -> float:
+    """Return the time, s, once a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def name_of_device(device: object) -> str:
+    """Return what computes the scores, for the record: kinds of device round differently."""
+    if str(device).startswith("cuda"):
+        return device_name(str(device))
+    return f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _processor() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def check_device(device: str | None) -> None:
+    """Raise unless a device can be used here.
+
+    Raises
+    ------
+    InputError
+    """
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        seen = "a CUDA device" if torch.cuda.is_available() else "no CUDA device"
+        raise InputError(
+            f"device {device!r} cannot be used, PyTorch sees {seen} here; expected cpu, cuda or cuda:0; "
+            "leave --device out to use what is there"
+        ) from None

@@ -1,0 +1,84 @@
+"""From a model's outputs to the tracks that are asked for."""
+
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tism_scan.errors import TrackError
+from tism_scan.models.frozen import flat_outputs
+from tism_scan.plan.tracks import Track
+
+Tracks = int | Track | Sequence[int | Track] | None
+
+
+def track_outputs(model: nn.Module, X: Tensor, tracks: Tracks = None) -> Tensor:
+    """Return the value of each track, (N, T), for inputs (N, 4, L) on the model's device.
+
+    Raises
+    ------
+    TrackError
+        If a track is no output of the model, or none is selected.
+    """
+    return values_of_tracks(model(X), tracks)
+
+
+def values_of_tracks(heads: Tensor | Sequence[Tensor], tracks: Tracks = None) -> Tensor:
+    """Return the value of each track, (N, T), in what a model returned.
+
+    Raises
+    ------
+    TrackError
+        If a track is no output of the model, or none is selected.
+    """
+    outputs = flat_outputs(heads)
+    if tracks is None:
+        return outputs
+    columns = []
+    for track in track_list(tracks):
+        chosen, weights = _outputs_of_track(track, outputs.shape[1])
+        columns.append((outputs[:, chosen] * outputs.new_tensor(weights)).sum(1))
+    return torch.stack(columns, dim=1)
+
+
+def track_list(tracks: int | Track | Sequence[int | Track]) -> list[int | Track]:
+    """Return a selection as a list of indices and tracks.
+
+    Raises
+    ------
+    TrackError
+        If it is empty.
+    """
+    if not isinstance(tracks, Sequence | np.ndarray | Tensor):
+        return [tracks]
+    if len(tracks) == 0:
+        raise TrackError("no track was selected; expected at least one output, or None for all")
+    return list(tracks)
+
+
+def _outputs_of_track(track: int | Track, n_outputs: int) -> tuple[list[int], list[float]]:
+    """Return a track's outputs and weights, or raise TrackError."""
+    if isinstance(track, Track):
+        outputs, weights = list(track.outputs), list(track.weights)
+    else:
+        try:
+            outputs, weights = [operator.index(track)], [1.0]
+        except TypeError:
+            raise TrackError(
+                f"track {track!r} is neither an index nor a Track; expected an index in 0-{n_outputs - 1}, "
+                "or a Track from tism_scan.select_tracks"
+            ) from None
+    wrong = [i for i in outputs if not 0 <= i < n_outputs]
+    if wrong or isinstance(track, bool):
+        raise TrackError(f"track {track!r} is no output of the model; expected an index in 0-{n_outputs - 1}")
+    return outputs, weights
+
+
+def track_output(outputs: Tensor, track: Track) -> Tensor:
+    """Return a track's weighted sum of outputs, summed over the batch: its gradient is each window's own."""
+    if len(track.outputs) == 1 and track.weights[0] == 1:
+        return outputs[:, track.outputs[0]].sum()
+    weights = outputs.new_tensor(track.weights)
+    return (outputs[:, list(track.outputs)] * weights).sum()

@@ -1,0 +1,50 @@
+"""TISM and mean TISM from a gradient: the number that everything else in this package is about."""
+
+import torch
+from torch import Tensor
+
+
+def tism_from_gradient(gradient: Tensor, X: Tensor) -> Tensor:
+    """Return TISM: the approximate change of the output if each base replaced the reference base.
+
+    Parameters
+    ----------
+    gradient : float (..., 4, L)
+        Gradient of an output with respect to its one-hot input, in units of the output.
+    X : float (..., 4, L)
+        The one-hot input, broadcastable to `gradient`; an all-zero column is N.
+
+    Returns
+    -------
+    Tensor like `gradient`, (..., 4, L)
+        Negative where the substitution lowers the output; exactly 0 at the reference base; NaN in every
+        channel of an N.
+    """
+    at_reference = (gradient * X).sum(-2, keepdim=True)
+    return (gradient - at_reference).masked_fill_(_is_n(X).unsqueeze(-2), torch.nan)
+
+
+def mean_tism_from_gradient(gradient: Tensor, X: Tensor) -> Tensor:
+    """Return mean TISM: minus the mean of the three substitutions' TISM, one value for each position.
+
+    It is 4/3 of the corrected gradient at the reference base.
+
+    Parameters
+    ----------
+    gradient : float (..., 4, L)
+        Gradient of an output with respect to its one-hot input, in units of the output.
+    X : float (..., 4, L)
+        The one-hot input, broadcastable to `gradient`; an all-zero column is N.
+
+    Returns
+    -------
+    Tensor like `gradient`, (..., L)
+        Positive where the reference base supports the output; NaN at N.
+    """
+    at_reference = (gradient * X).sum(-2)
+    return ((4 * at_reference - gradient.sum(-2)) / 3).masked_fill_(_is_n(X), torch.nan)
+
+
+def _is_n(X: Tensor) -> Tensor:
+    """Return bool (..., L): where a column of X (..., 4, L) is all zeros."""
+    return (X == 0).all(-2)

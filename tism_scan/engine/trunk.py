@@ -1,0 +1,179 @@
+"""A stack of unpadded layers: forward once over a long stretch, backward for many windows of it.
+
+A trunk maps float (1, 4, L) to (1, C, positions). As nothing is padded, its positions over a stretch hold
+the positions of every window in it whose start is a multiple of the trunk's stride. The backward pass goes
+down layer by layer by hand; see `tism_scan.engine.layers`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from tism_scan.engine.layers import Layer, Passes, Pointwise, Pooling, Span, layer_of
+
+_IDLE = (nn.Dropout, nn.Identity)
+
+
+def declared_parts(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    """Return the trunk and the head that a model says it is made of, or None if it does not."""
+    trunk, head = getattr(model, "trunk", None), getattr(model, "head", None)
+    return (trunk, head) if isinstance(trunk, nn.Module) and isinstance(head, nn.Module) else None
+
+
+def are_alike(outputs: Tensor, others: Tensor) -> bool:
+    """Return whether a model's outputs, (N, n), are those of its parts, to rounding."""
+    return outputs.shape == others.shape and torch.allclose(
+        outputs, others, rtol=1e-4, atol=1e-4 * float(outputs.abs().max())
+    )
+
+
+def trunk_layers(trunk: nn.Module, passes: Passes | None = None) -> list[Layer] | None:
+    """Return the layers of a trunk, or None if it has one that cannot be shared between windows."""
+    passes = passes or Passes()
+    if not isinstance(trunk, nn.Sequential):
+        return None
+    layers: list[Layer] = []
+    for module in _flat(trunk):
+        layer = layer_of(module, passes)
+        if layer is None:
+            return None
+        layers.append(layer)
+    return _pooled_first(layers)
+
+
+def _flat(trunk: nn.Sequential) -> list[nn.Module]:
+    """Return the modules of a trunk that do something, those of inner stacks among them."""
+    modules: list[nn.Module] = []
+    for module in trunk:
+        if isinstance(module, nn.Sequential):
+            modules += _flat(module)
+        elif not isinstance(module, _IDLE):
+            modules.append(module)
+    return modules
+
+
+def _pooled_first(layers: list[Layer]) -> list[Layer]:
+    """Return layers in which no ReLU stands right below a max-pooling.
+
+    ReLU never falls, so it may as well be taken of the maximum: the same function and gradient, at a fraction
+    of the values.
+    """
+    layers = list(layers)
+    for i in range(len(layers) - 1):
+        relu, pooling = layers[i : i + 2]
+        is_relu = isinstance(relu, Pointwise) and isinstance(relu.function, nn.ReLU)
+        if is_relu and isinstance(pooling, Pooling) and pooling.is_max:
+            layers[i : i + 2] = pooling, relu
+    return layers
+
+
+def first_linear(head: nn.Module) -> tuple[nn.Linear | None, nn.Module]:
+    """Return the linear layer on all positions that a head begins with, or None, and the rest of it."""
+    modules = (
+        [each for each in head if not isinstance(each, nn.Dropout)] if isinstance(head, nn.Sequential) else []
+    )
+    if len(modules) > 1 and isinstance(modules[0], nn.Flatten) and isinstance(modules[1], nn.Linear):
+        return modules[1], nn.Sequential(*modules[2:])
+    return None, head
+
+
+def total_stride(layers: list[Layer]) -> int:
+    """Return the distance, in bp, between a trunk's positions."""
+    stride = 1
+    for layer in layers:
+        stride *= layer.stride
+    return stride
+
+
+def n_positions(layers: list[Layer], n: int) -> list[int]:
+    """Return the number of positions of the input and of each layer's output."""
+    counts = [n]
+    for layer in layers:
+        counts.append((counts[-1] - layer.kernel) // layer.stride + 1)
+    return counts
+
+
+def cone(layers: list[Layer], n: int, start: int, end: int) -> list[Span]:
+    """Return the range of positions, of the input and of each layer's output, fed by a range of the input.
+
+    Parameters
+    ----------
+    layers : list of Layer
+    n : int
+        Length of a window.
+    start, end : int
+        The range of the input.
+    """
+    spans = [(start, end)]
+    for layer, count in zip(layers, n_positions(layers, n)[1:], strict=True):
+        first, last = spans[-1][0], spans[-1][1] - 1
+        lowest = max(0, -(-(first - layer.kernel + 1) // layer.stride))
+        spans.append((lowest, max(lowest, min(count, last // layer.stride + 1))))
+    return spans
+
+
+def forward(
+    layers: list[Layer], X: Tensor, passes: Passes | None = None
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Return a trunk's output over a stretch, and each layer's factor.
+
+    Parameters
+    ----------
+    layers : list of Layer
+    X : float (1, 4, L)
+    passes : Passes, optional
+        Those that the layers were made for.
+
+    Returns
+    -------
+    features : float (1, positions, C)
+    factors : list of float (positions, channels) or None
+    """
+    passes = passes or Passes()
+    h, factors = X.to(passes.forward).transpose(1, 2).contiguous(), []
+    for layer in layers:
+        h, factor = layer.forward(h)
+        factors.append(None if factor is None else factor.to(passes.backward))
+    return h, factors
+
+
+def backward(
+    layers: list[Layer],
+    factors: list[Tensor | None],
+    gradient: Tensor,
+    spans: list[Span],
+    windows: range,
+    stride: int,
+) -> Tensor:
+    """Return the gradient at the bottom of a trunk from that at its top, for some windows.
+
+    Parameters
+    ----------
+    layers, factors
+        From `trunk_layers` and `forward`.
+    gradient : float (N, T, len, C)
+        At the top's range in `spans`, of each window and track.
+    spans : list of Span
+        From `cone`.
+    windows : range
+        Which windows of the stretch, N consecutive ones.
+    stride : int
+        Distance between windows, bp.
+
+    Returns
+    -------
+    float (N, T, 4, len)
+        At the input's range in `spans`.
+    """
+    steps = [stride]
+    for layer in layers:
+        steps.append(steps[-1] // layer.stride)
+    for i in reversed(range(len(layers))):
+        layer, factor = layers[i], factors[i]
+        if factor is not None:
+            # A pooling's factor stands at its inputs, whose step is the layer's below.
+            step = steps[i]
+            start, end = layer.factor_span(spans[i + 1])
+            part = factor[start + windows.start * step : end + (windows.stop - 1) * step]
+            factor = part.unfold(0, end - start, step).transpose(1, 2).unsqueeze(1)
+        gradient = layer.backward(gradient, factor, spans[i + 1], spans[i])
+    return gradient.transpose(2, 3)

@@ -1,0 +1,290 @@
+"""The trunk engine: the scores of the window engine, several times cheaper, for models with a shared trunk.
+
+A model whose `trunk` is a stack of unpadded layers, and whose `head` works on a fixed number of the trunk's
+positions, need not compute each window by itself:
+
+1. The trunk of a long stretch (a slab) holds the features of every window in it.
+2. For ``stitch="center"``, only the gradient at the cores is wanted. The positions that feed a core narrow on
+   the way down (the cone), and what each layer has to remember is shared by all windows and tracks.
+3. For ``stitch="mean"``, the sum over windows of their gradients is one backward pass through the slab.
+"""
+
+import logging
+import os
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.cost import backward_flop, bytes_per_bp, bytes_per_pair, forward_flop_per_bp
+from tism_scan.engine.head import TrunkHead
+from tism_scan.engine.layers import Passes
+from tism_scan.engine.trunk import (
+    are_alike,
+    backward,
+    cone,
+    declared_parts,
+    forward,
+    n_positions,
+    total_stride,
+    trunk_layers,
+)
+from tism_scan.engine.window_engine import WindowEngine
+from tism_scan.models.frozen import frozen
+from tism_scan.plan.scoring import Precision, Scoring
+
+# On a CPU, tensors of a longer slab pass 32 MB, from where glibc asks the system for new pages each time.
+SLAB_BP_ON_CPU = 24_576
+SLAB_BP_ON_GPU = 1 << 18
+# On a CPU, more pairs of window and track fall out of its caches, and fewer do not fill a convolution.
+PAIRS_ON_CPU = 32
+PAIRS_ON_GPU = 1024
+TRACKS_AT_ONCE = 16
+SHARE_OF_MEMORY = 0.5
+
+PASSES: dict[Precision, Passes] = {
+    "fp32": Passes(),
+    "tf32": Passes(),
+    "mixed": Passes(torch.float32, torch.bfloat16),
+    "bf16": Passes(torch.bfloat16, torch.bfloat16),
+}
+
+log = logging.getLogger(__name__)
+
+
+def make_engine(
+    model: nn.Module,
+    scoring: Scoring,
+    *,
+    batch_size: int | None = None,
+    device: str | None = None,
+    memory_gb: float | None = None,
+) -> BlockEngine:
+    """Return the fastest engine that computes a scoring with a model.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As for `WindowEngine`.
+    scoring : Scoring
+    batch_size : int, optional
+        Windows that are computed together.
+    device : str, optional
+        Where to compute; a GPU if there is one.
+    memory_gb : float, optional
+        As for `TrunkEngine`; the window engine has only its batch size.
+
+    Raises
+    ------
+    PlanError
+        If the device does not know the scoring's precision.
+    """
+    try:
+        return TrunkEngine(model, scoring, windows_per_slab=batch_size, device=device, memory_gb=memory_gb)
+    except NotSharedError as refusal:
+        _warn_once(str(refusal))
+    return WindowEngine(model, scoring, batch_size=batch_size, device=device)
+
+
+class NotSharedError(ValueError):
+    """The trunk engine cannot compute a scoring with a model."""
+
+
+def warn_if_not_shared(model: nn.Module, scoring: Scoring) -> None:
+    """Let the log say, once, why the trunk engine cannot compute a scoring with a model, if it cannot."""
+    reason = why_not_shared(model, scoring)
+    if reason is not None:
+        _warn_once(reason)
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    log.warning("windows are computed one by one, which is slower: %s", reason)
+
+
+def why_not_shared(model: nn.Module, scoring: Scoring) -> str | None:
+    """Return why the trunk engine cannot compute a scoring with a model, or None if it can."""
+    parts = declared_parts(model)
+    layers = None if parts is None else trunk_layers(parts[0])
+    if parts is None or not layers:
+        return "the model declares no trunk of unpadded layers with a head on it"
+    if scoring.stride % total_stride(layers):
+        return f"stride {scoring.stride} is no multiple of the trunk's, {total_stride(layers)}"
+    if not _is_head_on_trunk(model, *parts, scoring.input_bp):
+        return "the model's output is not head(trunk(X))"
+    return None
+
+
+def _is_head_on_trunk(model: nn.Module, trunk: nn.Module, head: nn.Module, input_bp: int) -> bool:
+    """Return whether a model is what it declares, tried on one window."""
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(4, (1, input_bp), generator=generator)
+    X = nn.functional.one_hot(codes, 4).transpose(1, 2).to(next(model.parameters(), torch.empty(0)))
+    with frozen(model), torch.no_grad():
+        return are_alike(model(X), head(trunk(X)))
+
+
+class TrunkEngine(BlockEngine):
+    """Scores blocks by sharing the trunk between windows.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As for `WindowEngine`; also has `trunk` and `head`, and its output is ``head(trunk(X))``.
+    scoring : Scoring
+        Its stride is a multiple of the trunk's.
+    windows_per_slab : int, optional
+        Windows whose trunk is computed together; it changes memory and time, not the scores.
+    device : str, optional
+        Where to compute; a GPU if there is one.
+    memory_gb : float, optional
+        Memory for a slab, beside the model and the block's scores, in units of 2^30 bytes. By default half of
+        what a GPU has free, or of a CPU's share of the machine's. More than enough is left alone.
+
+    Raises
+    ------
+    NotSharedError
+        If the model or the stride does not allow it; see `why_not_shared`.
+    ValueError, PlanError
+        As `BlockEngine`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scoring: Scoring,
+        *,
+        windows_per_slab: int | None = None,
+        device: str | None = None,
+        memory_gb: float | None = None,
+    ) -> None:
+        reason = why_not_shared(model, scoring)
+        if reason is not None:
+            raise NotSharedError(reason)
+        super().__init__(
+            model, scoring, batch_size=1 if windows_per_slab is None else windows_per_slab, device=device
+        )
+        self.passes = PASSES[scoring.precision]
+        self.layers = trunk_layers(self.model.trunk, self.passes) or []  # type: ignore[arg-type]
+        self._n_positions = n_positions(self.layers, scoring.input_bp)[-1]
+        self._step = scoring.stride // total_stride(self.layers)
+        reach = scoring.reach
+        self._spans = cone(self.layers, scoring.input_bp, reach.start, reach.stop)
+        trunk_head: nn.Module = self.model.head  # type: ignore[assignment]
+        self._head = TrunkHead(trunk_head, self._n_positions, self._spans[-1], scoring, self.passes)
+        budget = _memory(self.device) if memory_gb is None else memory_gb * 2**30
+        self._n_pairs = self._pairs_within(budget / 2)
+        if windows_per_slab is None:
+            self.batch_size = self._windows_within(budget / 2)
+
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
+        stride, n_tracks = self.lattice.stride, len(self.scoring.tracks)
+        window = torch.zeros((1, 4, self.lattice.input_bp), device=self.device)
+        features = forward(self.layers, window, self.passes)[0].transpose(1, 2)
+        head_forward, head_backward = self._head.flop_per_window(features)
+        shared = forward_flop_per_bp(self.layers) * stride + head_forward
+        if self.scoring.stitch == "mean":
+            per_track = forward_flop_per_bp(self.layers) * stride  # as many products, the other way
+        else:
+            per_track = backward_flop(self.layers, self._spans)
+        n_strands = 2 if self.scoring.strands == "both" else 1
+        return n_strands * (shared + n_tracks * (per_track + head_backward))
+
+    def _pairs_within(self, budget: float) -> int:
+        """Return how many pairs of window and track go down the trunk at once."""
+        preferred = PAIRS_ON_GPU if self.device.type == "cuda" else PAIRS_ON_CPU
+        return max(1, min(preferred, int(budget / bytes_per_pair(self.layers, self._spans, self.passes))))
+
+    def _windows_within(self, budget: float) -> int:
+        """Return how many windows a slab has."""
+        stride, input_bp = self.lattice.stride, self.lattice.input_bp
+        per_bp = bytes_per_bp(self.layers, self.passes)
+        n_tracks = min(TRACKS_AT_ONCE, len(self.scoring.tracks))
+        per_window = per_bp * stride + self._head.bytes_per_window(n_tracks)
+        preferred = (SLAB_BP_ON_GPU if self.device.type == "cuda" else SLAB_BP_ON_CPU) // stride
+        return max(1, min(preferred, int((budget - per_bp * (input_bp - stride)) / per_window)))
+
+    def _halve_batches(self) -> None:
+        self._n_pairs = max(1, self._n_pairs // 2)
+        super()._halve_batches()
+
+    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
+        gaps = np.flatnonzero(np.diff(where[: self.batch_size]) != 1)
+        n = int(gaps[0]) + 1 if len(gaps) else min(len(where), self.batch_size)
+        stride, start = self.lattice.stride, int(where[0]) * self.lattice.stride
+        slab = slice(start, start + (n - 1) * stride + self.lattice.input_bp)
+        total[:, :, slab] += self._sum_of_scores(codes[slab])
+        return n
+
+    @torch.no_grad()
+    def _sum_of_scores(self, codes: Tensor) -> Tensor:
+        """Return the sum over a slab's windows of their scores, (T, channels, L), 0 out of their reach."""
+        X = self._encode(codes[None])
+        scores = self._one_strand(X)
+        if self.scoring.strands == "both":
+            other = self._one_strand(X.flip(2)[:, self._complement])
+            # Read backwards, A, C, G, T is T, G, C, A: the channels of the other strand.
+            scores = (scores + other.flip(1, 2)) / 2
+        return scores
+
+    def _one_strand(self, X: Tensor) -> Tensor:
+        """Return the sum of scores, (T, channels, L), of a slab, (1, 4, L), read in one direction."""
+        features, factors = forward(self.layers, X, self.passes)
+        windows = features[0].unfold(0, self._n_positions, self._step)  # (N, C, positions)
+        score = self._score_slab if self.scoring.stitch == "mean" else self._score_cores
+        scores = [
+            score(X, factors, self._head.gradient(windows, self.scoring.tracks[i : i + TRACKS_AT_ONCE]))
+            for i in range(0, len(self.scoring.tracks), TRACKS_AT_ONCE)
+        ]
+        return torch.cat(scores)
+
+    def _score_cores(self, X: Tensor, factors: list[Tensor | None], top: Tensor) -> Tensor:
+        """Return scores at the cores, from the gradient at the top of each window's cone, (N, T, len, C)."""
+        n, n_tracks = top.shape[:2]
+        reach, stride = self.scoring.reach, self.lattice.stride
+        scores = X.new_zeros((n_tracks, self.scoring.n_channels, X.shape[2]))
+        n_at_once = max(1, self._n_pairs // n_tracks)
+        for first in range(0, n, n_at_once):
+            windows = range(first, min(n, first + n_at_once))
+            part = top[windows.start : windows.stop]
+            gradient = backward(self.layers, factors, part, self._spans, windows, stride)
+            cores = slice(reach.start + windows.start * stride, reach.start + windows.stop * stride)
+            # The cores stand end to end: (N, T, 4, stride) becomes (1, T, 4, N * stride).
+            joined = gradient.permute(1, 2, 0, 3).flatten(2)[None].to(X.dtype)
+            scores[:, :, cores] = self._to_scores(joined, X[..., cores])[0]
+        return scores
+
+    def _score_slab(self, X: Tensor, factors: list[Tensor | None], top: Tensor) -> Tensor:
+        """Return summed scores, from the gradient at all of each window's positions, (N, T, positions, C)."""
+        summed = _summed_over_windows(top, self._step)[None]
+        spans = cone(self.layers, X.shape[2], 0, X.shape[2])
+        scores = []
+        for track in torch.split(summed, 1, dim=1):
+            gradient = backward(self.layers, factors, track, spans, range(1), X.shape[2]).to(X.dtype)
+            scores.append(self._to_scores(gradient, X)[0])
+        return torch.cat(scores)
+
+
+def _summed_over_windows(top: Tensor, step: int) -> Tensor:
+    """Return the sum, (T, P, C), of windows' gradients, (N, T, len, C), that stand `step` positions apart."""
+    n, n_tracks, length, n_channels = top.shape
+    summed = top.new_zeros((n_tracks, (n - 1) * step + length, n_channels))
+    # Windows that are this many apart do not overlap, and are added at once.
+    n_apart = -(-length // step)
+    for first in range(min(n, n_apart)):
+        part = top[first::n_apart]
+        places = summed[:, first * step :].unfold(1, length, n_apart * step)
+        places[:, : len(part)] += part.permute(1, 0, 3, 2)
+    return summed
+
+
+def _memory(device: torch.device) -> float:
+    """Return the bytes that a slab may take by default."""
+    if device.type == "cuda":
+        return SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]
+    n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return SHARE_OF_MEMORY * n_bytes * min(1.0, torch.get_num_threads() / (os.cpu_count() or 1))

@@ -1,0 +1,90 @@
+"""The window engine: codes of a block in, scores out, for any model.
+
+Every window goes through the model by itself, in batches, with the parameters frozen; each track costs one
+backward pass. Its passes cannot differ in precision, so "mixed" is float32 here.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.cost import module_flop
+from tism_scan.engine.devices import default_device
+from tism_scan.engine.readout import track_output
+from tism_scan.plan.scoring import Scoring
+
+BATCH_ON_CPU = 16
+BATCH_ON_GPU = 256
+
+
+class WindowEngine(BlockEngine):
+    """Scores blocks window by window, with any model.
+
+    Parameters
+    ----------
+    model, scoring, device
+        As for `BlockEngine`.
+    batch_size : int, optional
+        Windows that go through the model together. It changes the time, not the scores.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scoring: Scoring,
+        *,
+        batch_size: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        device = device or default_device()
+        default = BATCH_ON_GPU if device.startswith("cuda") else BATCH_ON_CPU
+        super().__init__(
+            model, scoring, batch_size=default if batch_size is None else batch_size, device=device
+        )
+
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, of one window's forward pass and a backward pass for each track."""
+        X = self._encode(torch.zeros((1, self.lattice.input_bp), dtype=torch.uint8, device=self.device))
+        forward, backward = module_flop(self.model, X)
+        n_strands = 2 if self.scoring.strands == "both" else 1
+        return n_strands * (forward + len(self.scoring.tracks) * backward)
+
+    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
+        batch = where[: self.batch_size]
+        windows = codes.unfold(0, self.lattice.input_bp, self.lattice.stride)
+        scores = self._score_windows(windows[torch.from_numpy(batch).to(self.device)])
+        reach = self.scoring.reach
+        for i_window, window_scores in zip(batch.tolist(), scores, strict=True):
+            start = i_window * self.lattice.stride
+            total[:, :, start + reach.start : start + reach.stop] += window_scores
+        return len(batch)
+
+    def _score_windows(self, codes: Tensor) -> Tensor:
+        """Return the scores, float32 (N, T, channels, reach), of windows' codes, uint8 (N, input_bp)."""
+        X = self._encode(codes)
+        gradient = self._gradient(X)
+        if self.scoring.strands == "both":
+            other = self._gradient(X.flip(2)[:, self._complement])
+            gradient = (gradient + other.flip(3)[:, :, self._complement]) / 2
+        reach = self.scoring.reach
+        return self._to_scores(gradient[..., reach], X[..., reach])
+
+    def _gradient(self, X: Tensor) -> Tensor:
+        """Return df/dX, float32 (N, T, 4, input_bp), of each track."""
+        X = X.detach().requires_grad_()
+        is_rounded = self.scoring.precision == "bf16"
+        with torch.enable_grad():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=is_rounded):
+                outputs = self.model(X)
+            if is_rounded:
+                outputs = outputs.float()
+            if self.scoring.output_space == "probability":
+                outputs = outputs.sigmoid()
+            n_tracks = len(self.scoring.tracks)
+            gradients = [
+                torch.autograd.grad(track_output(outputs, track), X, retain_graph=i_track + 1 < n_tracks)[0]
+                for i_track, track in enumerate(self.scoring.tracks)
+            ]
+        return torch.stack(gradients, dim=1)

@@ -1,0 +1,252 @@
+"""The export of a store: which files, which of them are there already, and the writing of the others."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, remove_leftovers
+from tism_scan.errors import ExportError, StoreError
+from tism_scan.export.aliases import read_aliases
+from tism_scan.export.processes import fitting_jobs, write_files
+from tism_scan.export.record import ExportRecord, content_of, recipe_of
+from tism_scan.export.track_file import TrackFile, n_wanted
+from tism_scan.genome.alphabet import BASES
+from tism_scan.genome.wanted import wanted_spans
+from tism_scan.plan.tracks import Track, choose_tracks, file_stems
+from tism_scan.store.score_store import ScoreStore
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one file of an export is.
+
+    Attributes
+    ----------
+    name : str
+        The file's.
+    track : Track
+    i_track, n_tracks : int
+        Which file it is, and of how many; with `channels`, a track has four.
+    n_bases, n_bases_total : int
+        Bases written or checked, and of how many: every base is first written, then checked.
+    is_kept : bool
+        Whether an earlier export had finished it.
+    """
+
+    name: str
+    track: Track
+    i_track: int
+    n_tracks: int
+    n_bases: int
+    n_bases_total: int
+    is_kept: bool = False
+
+
+def export_bigwigs(
+    store: ScoreStore,
+    out: str | Path,
+    *,
+    tracks: str | None = None,
+    chroms: Sequence[str] = (),
+    chrom_alias: str | Path | None = None,
+    channels: bool = False,
+    keep_bits: int | None = None,
+    allow_incomplete: bool = False,
+    overwrite: bool = False,
+    writer: Writer = "stream",
+    jobs: int | None = 1,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[BigWigSummary]:
+    """Write one bigWig per track, and return what each holds.
+
+    A file that an earlier call finished is kept if the store's content and the options are the same as then.
+
+    Parameters
+    ----------
+    store : ScoreStore
+    out : str or Path
+        A folder; made if it is missing.
+    tracks : str, optional
+        Output indices, names and globs; all tracks by default.
+    chroms : sequence of str
+        Globs; all scanned chroms by default.
+    chrom_alias : str or Path, optional
+        A table of names, see `read_aliases`; the bigWigs bear the store's by default.
+    channels : bool
+        Whether each track becomes four files, such as ``0267_CTCF.A.bw``: TISM of each alternative base, 0
+        where it is the reference base. Needs a store with ``values="tism"``.
+    keep_bits : int, optional
+        Bits of mantissa that are kept, 1 to 23; all that the store has by default.
+    allow_incomplete : bool
+        Whether chroms with blocks that are not computed are exported, with gaps there.
+    overwrite : bool
+        Whether finished files are written anew.
+    writer : {"stream", "pybigwig"}
+        See `write_bigwig`.
+    jobs : int or None
+        Files that are written at once, each in a process; None chooses by cores and work. With more than one,
+        a script needs the guard ``if __name__ == "__main__"``.
+    on_progress : callable, optional
+
+    Returns
+    -------
+    list of BigWigSummary
+        In the order of the store's tracks; with `channels`, four for each.
+
+    Raises
+    ------
+    StoreError
+        If a chrom is not complete and `allow_incomplete` is not set, or the store is damaged.
+    TrackError, RegionError
+        If a selection fits nothing.
+    ExportError
+        If a file cannot be written, or does not read back as the store. The other files are written first.
+    StorageFullError
+        If the disk is full; finished files are kept.
+    """
+    out = Path(out)
+    files = _files(
+        store,
+        out,
+        i_tracks=choose_tracks(store.plan.scoring.tracks, tracks),
+        chroms=list(wanted_spans({c: store.plan.chroms[c] for c in store.plan.wanted}, include=chroms)),
+        chrom_alias=chrom_alias,
+        channels=channels,
+        keep_bits=keep_bits,
+        writer=writer,
+    )
+    if not allow_incomplete:
+        _refuse_incomplete(store, files[0].chroms)
+    _make_folder(out)
+    n_bases_total = 2 * sum(store.plan.chroms[chrom] for chrom in files[0].chroms)
+
+    def report(i_file: int, n_bases: int, *, is_kept: bool = False) -> None:
+        if on_progress is not None:
+            name, track = files[i_file].path.name, files[i_file].track
+            on_progress(Progress(name, track, i_file, len(files), n_bases, n_bases_total, is_kept))
+
+    record, content = ExportRecord(out), content_of(store)
+    recipes = [recipe_of(file, store, content) for file in files]
+    summaries: dict[int, BigWigSummary] = {}
+    for i_file, (file, recipe) in enumerate(zip(files, recipes, strict=True)):
+        finished = None if overwrite else record.finished(file, recipe)
+        if finished is not None:
+            summaries[i_file] = finished
+            report(i_file, n_bases_total, is_kept=True)
+    missing = {i_file: file for i_file, file in enumerate(files) if i_file not in summaries}
+    jobs = fitting_jobs(store, list(missing.values()), jobs)
+    _make_room(out, store, list(missing.values()), jobs)
+    faults: list[ExportError | StoreError] = []
+    with closing(write_files(store, missing, jobs, report)) as outcomes:
+        for i_file, outcome in outcomes:
+            if isinstance(outcome, BigWigSummary):
+                record.add(outcome, recipes[i_file])
+                summaries[i_file] = outcome
+            else:
+                faults.append(outcome)
+    _raise(faults, len(files))
+    for i_file, file in enumerate(files):
+        _warn_if_empty(file, summaries[i_file])
+    return [summaries[i_file] for i_file in range(len(files))]
+
+
+def _files(
+    store: ScoreStore,
+    out: Path,
+    *,
+    i_tracks: Sequence[int],
+    chroms: Sequence[str],
+    chrom_alias: str | Path | None,
+    channels: bool,
+    keep_bits: int | None,
+    writer: Writer,
+) -> list[TrackFile]:
+    """Return the files of an export."""
+    plan = store.plan
+    if channels and plan.scoring.values != "tism":
+        raise ExportError(
+            f"{store.path} holds mean TISM only; --channels needs a store of `tism-scan run --values tism`"
+        )
+    if keep_bits is not None and not 1 <= keep_bits <= 23:
+        raise ExportError(f"keep_bits {keep_bits} is outside 1 to 23, the bits of a float32's mantissa")
+    names = {chrom: chrom for chrom in plan.chroms}
+    if chrom_alias is not None:
+        names = read_aliases(chrom_alias, plan.chroms)
+    stems = file_stems(plan.scoring.tracks)
+    bases: list[int | None] = list(range(len(BASES))) if channels else [None]
+    files = []
+    for i_track in i_tracks:
+        for i_base in bases:
+            suffix = "" if i_base is None else f".{BASES[i_base]}"
+            path = out / f"{stems[i_track]}{suffix}.bw"
+            track = plan.scoring.tracks[i_track]
+            files.append(TrackFile(path, i_track, track, i_base, names, tuple(chroms), keep_bits, writer))
+    return files
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from None
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise ExportError(
+            f"cannot write into {out}: permission denied; change its permissions, or choose another --out"
+        )
+
+
+def _refuse_incomplete(store: ScoreStore, chroms: Sequence[str]) -> None:
+    """Raise if a chrom has a block that is not computed."""
+    pending: dict[str, int] = {}
+    for block in store.pending(retry_failed=True):
+        if block.chrom in chroms:
+            pending[block.chrom] = pending.get(block.chrom, 0) + 1
+    if pending:
+        shown = [f"{chrom} ({n} blocks)" for chrom, n in list(pending.items())[:_SHOWN]]
+        shown += ["..."] if len(pending) > _SHOWN else []
+        raise StoreError(
+            f"{store.path} is not complete: {', '.join(shown)} still to be computed; run the same "
+            "`tism-scan run` again, choose other --chroms, or add --allow-incomplete to leave gaps"
+        )
+
+
+def _make_room(out: Path, store: ScoreStore, files: Sequence[TrackFile], jobs: int) -> None:
+    """Remove what killed exports left behind, and raise if there is no room for all files to be written."""
+    if not files:
+        return
+    for file in files:
+        remove_leftovers(file.path)
+    n_bases = n_wanted(store, files[0].chroms)
+    finished, unfinished = foreseen_bytes(n_bases, files[0].bits_kept(store))
+    needed = len(files) * finished + jobs * (unfinished - finished)
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise ExportError(
+            f"{len(files)} bigWig files need up to {needed / 1e9:.3g} GB and {out} has {free / 1e9:.3g} GB "
+            "free; make room there, choose another --out, or export fewer --tracks or --chroms, or with "
+            "--keep-bits 10"
+        )
+
+
+def _raise(faults: Sequence[ExportError | StoreError], n_files: int) -> None:
+    """Raise what went wrong with some files, if anything did."""
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        shown = " | ".join(map(str, faults[:_SHOWN]))
+        more = f" | and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise ExportError(f"{len(faults)} of {n_files} bigWig files could not be made: {shown}{more}")
+
+
+def _warn_if_empty(file: TrackFile, summary: BigWigSummary) -> None:
+    if not summary.n_bases:
+        shown = ", ".join(file.chroms[:_SHOWN]) + (", ..." if len(file.chroms) > _SHOWN else "")
+        log.warning("%s has no score in %s: %s holds no entry", file.track.name, shown, summary.path)

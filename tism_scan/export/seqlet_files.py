@@ -1,0 +1,338 @@
+"""From a store to its seqlets as BED: tracks and chroms in parallel, memory bounded by a block."""
+
+import heapq
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tism_scan.browser.shown import one_line
+from tism_scan.errors import ExportError, ScanError, StoreError
+from tism_scan.export.seqlets import Magnitudes, Scores, SeqletRule, find_seqlets
+from tism_scan.genome.wanted import wanted_spans
+from tism_scan.plan.tracks import Track, choose_tracks
+from tism_scan.store.score_store import ScoreStore
+
+COLUMNS = ("chrom", "start", "end", "name", "score", "strand", "sum", "max")
+_LONGEST_NAME = 200
+_FILES_AT_ONCE = 64
+# A tabix index of the common kind ends here; CSI goes on.
+_LONGEST_IN_TBI = 1 << 29
+
+
+@dataclass(frozen=True)
+class TrackSeqlets:
+    """What was called in one track.
+
+    Attributes
+    ----------
+    track : Track
+    threshold : float
+        Magnitude from which on a base is high; infinite if none is.
+    n_seqlets, n_bases : int
+        Number of seqlets, and of bases that have a score.
+    n_by_chance : float
+        Seqlets to expect if the high bases were scattered independently.
+    """
+
+    track: Track
+    threshold: float
+    n_seqlets: int
+    n_bases: int
+    n_by_chance: float
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """What one worker is to call, and where to."""
+
+    store: str
+    i_track: int
+    name: str
+    threshold: float
+    highest: float
+    rule: SeqletRule
+    folder: Path
+
+
+def write_seqlets(
+    store: ScoreStore,
+    out: str | Path,
+    rule: SeqletRule | None = None,
+    *,
+    tracks: str | None = None,
+    chroms: Sequence[str] = (),
+    jobs: int = 1,
+    allow_incomplete: bool = False,
+    on_progress: Callable[[int, int, Track], None] | None = None,
+) -> list[TrackSeqlets]:
+    """Write the seqlets of a store as BED6+2, sorted, and return what was called in each track.
+
+    The columns after BED's six are the signed sum of the scores within, and the score of the greatest
+    magnitude. The fifth, 0 to 1000, is that magnitude as a part of the track's greatest. Chroms stand in the
+    order of the FASTA.
+
+    Parameters
+    ----------
+    store : ScoreStore
+    out : str or Path
+        ``.bed``, or ``.bed.gz`` for bgzip and a tabix index beside it, which need pysam. Written aside and
+        renamed.
+    rule : SeqletRule, optional
+    tracks : str, optional
+        Output indices, names and globs; all tracks by default.
+    chroms : sequence of str
+        Globs; all scanned chroms by default. The quantile is taken over these.
+    jobs : int
+        Processes; with 1, everything is done in this one.
+    allow_incomplete : bool
+        Whether blocks that are not computed are passed over.
+    on_progress : callable, optional
+        Called with the number of passes over a chrom that are done, and of all, and the track.
+
+    Raises
+    ------
+    StoreError
+        If a chosen chrom is not complete, or the store is damaged or holds an infinite score.
+    TrackError, RegionError
+        If a selection fits nothing.
+    ExportError
+        If the file cannot be written, or pysam is missing.
+    ScanError
+        If a process died.
+    """
+    out, rule, plan = Path(out), rule or SeqletRule(), store.plan
+    is_compressed = _check_out(out)
+    i_tracks = choose_tracks(plan.scoring.tracks, tracks)
+    chosen = list(wanted_spans({chrom: plan.chroms[chrom] for chrom in plan.wanted}, include=chroms))
+    if not allow_incomplete:
+        _refuse_incomplete(store, chosen)
+    called = []
+    n_passes = 2 * len(chosen) * len(i_tracks)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside:
+        with _Workers(jobs) as workers:
+            for n_before, i_track in enumerate(i_tracks):
+                track = plan.scoring.tracks[i_track]
+
+                def count(n_done: int, n_before: int = n_before, track: Track = track) -> None:
+                    if on_progress is not None:
+                        on_progress(2 * len(chosen) * n_before + n_done, n_passes, track)
+
+                called.append(_call_track(store, i_track, chosen, rule, Path(aside), workers, count))
+        merged = Path(aside) / "merged.bed"
+        _merge(merged, store, i_tracks, chosen, rule, Path(aside))
+        _publish(merged, out, is_compressed=is_compressed, longest_bp=max(plan.chroms.values()))
+    return called
+
+
+class _Workers:
+    """Processes that carry out tasks, or this process alone."""
+
+    def __init__(self, jobs: int) -> None:
+        # Zarr runs threads, which a forked child would miss.
+        context = get_context("spawn")
+        self._pool = (
+            ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
+            if jobs > 1
+            else None
+        )
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(self, task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+        """Yield each task's result, in order.
+
+        Raises
+        ------
+        ScanError
+            If a process died.
+        """
+        if self._pool is None:
+            yield from (task(*each) for each in arguments)
+            return
+        waiting: list[Future[Any]] = [self._pool.submit(task, *each) for each in arguments]
+        try:
+            for future in waiting:
+                yield future.result()
+        except BrokenProcessPool:
+            raise ScanError(
+                "a process that called seqlets died, which mostly means that memory ran out; use fewer --jobs"
+            ) from None
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the process that started this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _call_track(
+    store: ScoreStore,
+    i_track: int,
+    chroms: Sequence[str],
+    rule: SeqletRule,
+    folder: Path,
+    workers: _Workers,
+    count: Callable[[int], None],
+) -> TrackSeqlets:
+    """Call the seqlets of one track, each chrom's into a file of its own, and return their number."""
+    # The longest first, so that no process is left with it at the end.
+    order = sorted(chroms, key=lambda chrom: -store.plan.chroms[chrom])
+    magnitudes, n_done = Magnitudes(), 0
+    for bins, n_in_bin in workers.map(_count_chrom, [(str(store.path), i_track, chrom) for chrom in order]):
+        magnitudes.counts[bins] += n_in_bin
+        n_done += 1
+        count(n_done)
+    track, threshold = store.plan.scoring.tracks[i_track], magnitudes.threshold(rule.quantile)
+    name = one_line(track.name, _LONGEST_NAME) or "-"
+    calls = _Calls(str(store.path), i_track, name, threshold, magnitudes.highest, rule, folder)
+    n_seqlets = 0
+    for n_found in workers.map(_call_chrom, [(calls, chrom) for chrom in order]):
+        n_seqlets += n_found
+        n_done += 1
+        count(n_done)
+    n_bases = magnitudes.n_bases
+    n_by_chance = rule.expected_by_chance(n_bases, magnitudes.n_high(threshold))
+    return TrackSeqlets(track, threshold, n_seqlets, n_bases, n_by_chance)
+
+
+def _count_chrom(path: str, i_track: int, chrom: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the bins of magnitudes that are not empty on a chrom, and how many scores each holds."""
+    magnitudes = Magnitudes()
+    for start, scores in _pieces(ScoreStore.open(path), i_track, chrom):
+        try:
+            magnitudes.add(scores)
+        except ValueError:
+            position = start + int(np.isinf(scores).argmax())
+            raise StoreError(
+                f"the score of {chrom}:{position + 1:,} is infinite; expected numbers; scan that block "
+                "again, or leave the chrom out with --chroms"
+            ) from None
+    bins = np.flatnonzero(magnitudes.counts)
+    return bins, magnitudes.counts[bins]
+
+
+def _call_chrom(calls: _Calls, chrom: str) -> int:
+    """Write the seqlets of a chrom, and return their number."""
+    store, n_found = ScoreStore.open(calls.store), 0
+    with open(_part(calls.folder, store, calls.i_track, chrom), "w", encoding="utf-8") as file:
+        for found in find_seqlets(_pieces(store, calls.i_track, chrom), calls.threshold, calls.rule):
+            rows = zip(found.start, found.end, found.total, found.extreme, strict=True)
+            for start, end, total, extreme in rows:
+                score = min(1000, round(1000 * abs(float(extreme)) / calls.highest))
+                file.write(f"{chrom}\t{start}\t{end}\t{calls.name}\t{score}\t.\t{total:.6g}\t{extreme:.6g}\n")
+            n_found += len(found)
+    return n_found
+
+
+def _pieces(store: ScoreStore, i_track: int, chrom: str) -> Iterator[tuple[int, Scores]]:
+    """Yield the blocks of a chrom that hold scores: where each starts, and its scores."""
+    for block in store.plan.blocks(chrom):
+        yield block.start, store.read(chrom, block.start, block.end, i_track)
+
+
+def _part(folder: Path, store: ScoreStore, i_track: int, chrom: str) -> Path:
+    return folder / f"{list(store.plan.chroms).index(chrom)}.{i_track}.bed"
+
+
+def _merge(
+    merged: Path,
+    store: ScoreStore,
+    i_tracks: Sequence[int],
+    chroms: Sequence[str],
+    rule: SeqletRule,
+    folder: Path,
+) -> None:
+    """Write all seqlets into one file: chroms in the FASTA's order, starts in order within."""
+    with open(merged, "w", encoding="utf-8") as file:
+        file.write(
+            f"# tism-scan seqlets of plan {store.plan.digest()}: quantile {rule.quantile}, "
+            f"gap {rule.max_gap}, at least {rule.min_high} high bases\n"
+        )
+        file.write("#" + "\t".join(COLUMNS) + "\n")
+        for chrom in chroms:
+            parts = [_part(folder, store, i_track, chrom) for i_track in i_tracks]
+            while len(parts) > _FILES_AT_ONCE:  # no more open files than a process may have
+                joined = parts[0].with_suffix(".joined")
+                with open(joined, "w", encoding="utf-8") as target:
+                    _merge_parts(parts[:_FILES_AT_ONCE], target)
+                os.replace(joined, parts[0])
+                parts = [*parts[_FILES_AT_ONCE:], parts[0]]
+            _merge_parts(parts, file)
+
+
+def _merge_parts(parts: Sequence[Path], target: IO[str]) -> None:
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(part, encoding="utf-8")) for part in parts]
+        target.writelines(heapq.merge(*files, key=_place))
+    for part in parts:
+        part.unlink()
+
+
+def _place(line: str) -> tuple[int, int, str]:
+    _, start, end, name, _ = line.split("\t", 4)
+    return int(start), int(end), name
+
+
+def _check_out(out: Path) -> bool:
+    """Return whether a file is to be compressed; raise unless it can be written."""
+    name, folder = out.name.lower(), out.absolute().parent
+    if not name.endswith((".bed", ".bed.gz")):
+        raise ExportError(f"{str(out)!r} is no BED file's name; expected .bed or .bed.gz; rename it")
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
+        raise ExportError(
+            f"cannot write {str(out)!r}; expected a folder that is there and can be written to; make "
+            f"{str(folder)!r}, or choose another --out"
+        )
+    is_compressed = name.endswith(".gz")
+    if is_compressed and find_spec("pysam") is None:
+        raise ExportError(
+            f"{str(out)!r} needs pysam, for bgzip and tabix; `pip install pysam`, or write {out.stem}"
+        )
+    return is_compressed
+
+
+def _refuse_incomplete(store: ScoreStore, chroms: Sequence[str]) -> None:
+    """Raise if a chrom has a block that is not computed."""
+    missing = next((block for block in store.pending(retry_failed=True) if block.chrom in chroms), None)
+    if missing is not None:
+        raise StoreError(
+            f"{store.path} is not complete: {missing} is still to be computed; run the same `tism-scan run` "
+            "again, choose other --chroms, or add --allow-incomplete"
+        )
+
+
+def _publish(merged: Path, out: Path, *, is_compressed: bool, longest_bp: int) -> None:
+    """Give a finished file, and its index, their names."""
+    try:
+        if not is_compressed:
+            os.replace(merged, out)
+            return
+        import pysam
+
+        packed = merged.with_name("merged.bed.gz")
+        pysam.tabix_compress(str(merged), str(packed), force=True)
+        needs_csi = longest_bp > _LONGEST_IN_TBI
+        pysam.tabix_index(str(packed), preset="bed", force=True, csi=needs_csi)
+        suffix = ".csi" if needs_csi else ".tbi"
+        for stale in (".tbi", ".csi"):  # an old index beside a new file would mislead
+            Path(f"{out}{stale}").unlink(missing_ok=True)
+        os.replace(packed, out)
+        os.replace(f"{packed}{suffix}", f"{out}{suffix}")
+    except OSError as error:
+        raise ExportError(f"cannot write {str(out)!r}: {error.strerror or error}; make room there") from None

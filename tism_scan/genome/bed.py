@@ -1,0 +1,151 @@
+"""BED files, plain or gzipped: read whole, and every line at fault is told by its number."""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from tism_scan.errors import RegionError
+from tism_scan.genome.intervals import Interval, prefix_twin, summary_of, unknown_chrom
+
+Kept = TypeVar("Kept")
+
+_HEADERS = ("track", "browser")
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_bed(path: str | Path, chroms: Mapping[str, int], *, skip_unknown: bool = False) -> list[Interval]:
+    """Return the intervals of a BED file, plain or gzipped, in its order.
+
+    Parameters
+    ----------
+    path : str or Path
+    chroms : mapping from str to int
+        Length of every chrom, in bp.
+    skip_unknown : bool
+        For lists of bases to leave out: lines on chroms that the genome lacks are passed over, and ends
+        beyond a chrom's end are clipped. By default both are faults.
+
+    Raises
+    ------
+    RegionError
+        If the file cannot be read, or any line is at fault; the first few are shown. With `skip_unknown`
+        also if no line fits only because one side writes the prefix 'chr' and the other does not.
+    """
+    unknown: set[str] = set()
+
+    def on_chrom(line: str) -> Interval | None:
+        interval = _interval_of(line)
+        if interval.chrom in chroms:
+            return _fitted(interval, chroms[interval.chrom], clip=skip_unknown)
+        if not skip_unknown:
+            raise ValueError(unknown_chrom(interval.chrom, chroms))
+        unknown.add(interval.chrom)
+        return None
+
+    intervals = _read_lines(path, on_chrom)
+    twins = [name for name in sorted(unknown) if prefix_twin(name, chroms)]
+    if twins and not intervals:
+        raise RegionError(f"no line of {path} lies on the genome: {unknown_chrom(twins[0], chroms)}")
+    return intervals
+
+
+def read_named_spans(path: str | Path, within: Interval) -> list[tuple[int, int, str]]:
+    """Return start, end and name of the lines of a BED file, plain or gzipped, that overlap an interval.
+
+    Parameters
+    ----------
+    path : str or Path
+        The name is the fourth column, empty where there is none.
+    within : Interval
+        Lines on other chroms, and empty ones, are passed over.
+
+    Raises
+    ------
+    RegionError
+        If the file cannot be read, or any line is at fault; the first few are shown.
+    """
+
+    def overlapping(line: str) -> tuple[int, int, str] | None:
+        found = _interval_of(line)
+        if found.chrom != within.chrom or max(found.start, within.start) >= min(found.end, within.end):
+            return None
+        return found.start, found.end, "".join(_fields(line)[3:4])
+
+    return _read_lines(path, overlapping)
+
+
+def _read_lines(path: str | Path, read: Callable[[str], Kept | None]) -> list[Kept]:
+    """Return what is read from the lines of a BED file, without None; a line is at fault if that raises.
+
+    Raises
+    ------
+    RegionError
+        If the file cannot be read, or any line is at fault; the first few are shown.
+    """
+    kept: list[Kept] = []
+    faults: list[str] = []
+    for number, line in _lines_with_intervals(Path(path)):
+        try:
+            found = read(line)
+        except ValueError as error:
+            faults.append(f"line {number}: {error}")
+        else:
+            if found is not None:
+                kept.append(found)
+    if faults:
+        raise RegionError(f"{path} cannot be used as BED: {summary_of(faults)}")
+    return kept
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text file, plain or gzipped."""
+    try:
+        raw = path.read_bytes()
+        if raw.startswith(_GZIP_MAGIC):
+            raw = gzip.decompress(raw)
+        return raw.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        reason = "it is not text"
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        reason = f"its compressed data is damaged ({error})"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise RegionError(f"cannot read {str(path)!r}: {reason}; expected a BED file, plain or gzipped")
+
+
+def _lines_with_intervals(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of the lines of a BED file that hold an interval."""
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip() and not line.startswith("#") and line.split(maxsplit=1)[0] not in _HEADERS:
+            yield number, line
+
+
+def _fields(line: str) -> list[str]:
+    return line.split("\t") if "\t" in line else line.split()
+
+
+def _interval_of(line: str) -> Interval:
+    """Return the interval of one line; ValueError says what is wrong with it."""
+    fields = _fields(line)
+    if len(fields) < 3:
+        raise ValueError(f"{line!r} has {len(fields)} of at least 3 columns (chrom, start, end)")
+    try:
+        start, end = int(fields[1]), int(fields[2])
+    except ValueError:
+        raise ValueError(f"start {fields[1]!r} and end {fields[2]!r} are not both whole numbers") from None
+    if start < 0:
+        raise ValueError(f"start {start} is below 0")
+    if end < start:
+        raise ValueError(f"end {end} is before start {start}")
+    return Interval(fields[0], start, end)
+
+
+def _fitted(interval: Interval, length: int, *, clip: bool) -> Interval:
+    """Return the part of an interval on its chrom; ValueError if there is another part, unless it is cut."""
+    if interval.end <= length:
+        return interval
+    if not clip:
+        raise ValueError(f"end {interval.end} is past the end of {interval.chrom!r}, {length} bp")
+    return Interval(interval.chrom, min(interval.start, length), length)

@@ -1,0 +1,365 @@
+"""The genome: a FASTA file, plain or BGZF, read anywhere through its index.
+
+The index (``.fai``, and ``.gzi`` for BGZF) is made beside the file if it is missing. An index that is there
+is used only if every entry of it fits the file, so a stale one cannot shift the sequence in silence.
+"""
+
+import hashlib
+import os
+import re
+import struct
+import tempfile
+import threading
+import warnings
+import zlib
+from bisect import bisect_left
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyfaidx
+
+from tism_scan.errors import GenomeError
+from tism_scan.genome.alphabet import N_CODE, Codes, encode
+from tism_scan.storage.places import is_url
+
+_BGZF_SUFFIXES = (".gz", ".bgz")
+# The empty block that ends a complete BGZF file (SAM specification, section 4.1.2).
+_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_LONGEST_HEADER = 1 << 20
+# What pyfaidx and Biopython let through when a file or an index is damaged.
+_DAMAGE = (
+    pyfaidx.FastaIndexingError,
+    OSError,
+    EOFError,
+    ValueError,
+    IndexError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+
+
+class Genome:
+    """A FASTA file that is open for reading; a context manager.
+
+    Threads may share it. A forked process must open its own.
+
+    Parameters
+    ----------
+    path : str or Path
+        FASTA, plain or compressed with ``bgzip``.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute.
+    chroms : dict from str to int
+        Length of every record in bp, in the file's order; the name is the header's first word. Records
+        without a base are kept, with length 0.
+
+    Raises
+    ------
+    GenomeError
+        If the file is missing, damaged, not FASTA or compressed in another way, if its index does not fit
+        it or cannot be written, or if a name is missing or repeated.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        if is_url(path):
+            raise GenomeError(
+                f"{str(path)!r} is a URL; expected a FASTA file under a path that every machine can read; "
+                "copy it there first"
+            )
+        self.path = Path(os.path.abspath(path))
+        self._lock = threading.Lock()
+        suffixes = (".fai", ".gzi") if _check_kind(self.path) else (".fai",)
+        indexes = [Path(f"{self.path}{suffix}") for suffix in suffixes]
+        if not all(index.exists() for index in indexes):
+            _build_index(self.path, indexes)
+        self._faidx = _open_checked(self.path, indexes, is_new=False)
+        self._is_open = True
+        self.chroms = {chrom: int(record.rlen) for chrom, record in self._faidx.index.items()}
+
+    def __enter__(self) -> "Genome":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; more than once does no harm."""
+        with self._lock:
+            self._is_open = False
+            self._faidx.close()
+
+    def fetch(self, chrom: str, start: int, end: int) -> Codes:
+        """Return the bases [start, end) of a chrom as codes.
+
+        Returns
+        -------
+        uint8 (end - start,)
+            4 where a base is not A, C, G or T, and before the chrom's start and past its end.
+
+        Raises
+        ------
+        GenomeError
+            If there is no such chrom, or the file has changed or is damaged.
+        """
+        if chrom not in self.chroms:
+            raise GenomeError(f"{str(self.path)!r} has no chrom {chrom!r}; expected one of its header names")
+        if end < start:
+            raise ValueError(f"[{start}, {end}) of {chrom} ends before it starts")
+        if not self._is_open:
+            raise ValueError(f"{str(self.path)!r} is closed; fetch before close()")
+        codes = np.full(end - start, N_CODE, dtype=np.uint8)
+        first, last = max(start, 0), min(end, self.chroms[chrom])
+        if first >= last:
+            return codes
+        try:
+            with self._lock:
+                text = self._faidx.fetch(chrom, first + 1, last)
+        except _DAMAGE as error:
+            raise self._unreadable(chrom, first, last, str(error)) from None
+        found = encode(text)
+        if len(found) != last - first:
+            raise self._unreadable(chrom, first, last, f"{len(found):,} bases were read")
+        codes[first - start : last - start] = found
+        return codes
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file's bytes, in hexadecimal."""
+        try:
+            with open(self.path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise GenomeError(
+                f"cannot read {str(self.path)!r}: {error.strerror}; expected a FASTA file"
+            ) from None
+
+    def _unreadable(self, chrom: str, start: int, end: int, reason: str) -> GenomeError:
+        return GenomeError(
+            f"cannot read {chrom}:{start + 1:,}-{end:,} of {str(self.path)!r}: {reason}; expected "
+            f"{end - start:,} bases; the file is damaged or was changed, restore it and delete its index"
+        )
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Return a file's size in bytes and the time of its last change in ns since 1970; None without a file.
+
+    What has the same path and stamp on two machines is taken for the same file, and not read to tell.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+class _Block(pyfaidx.BgzfBlock):  # type: ignore[misc]  # pyfaidx ships no types
+    """A BGZF block that pyfaidx's bisection finds for the first base in it, too.
+
+    Otherwise it seeks to the end of the block before, which fails where that block holds 65,536 bytes.
+    """
+
+    __slots__ = ()
+
+    def __lt__(self, position: object) -> bool:
+        return bool(self.ustart <= position)
+
+
+def _check_kind(path: Path) -> bool:
+    """Return whether a file is BGZF; raise GenomeError unless it begins, and ends, as FASTA should."""
+    remedy = "expected a FASTA file, plain or compressed with bgzip"
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1 << 16)
+            file.seek(max(file.seek(0, os.SEEK_END) - len(_BGZF_END), 0))
+            tail = file.read()
+    except OSError as error:
+        raise GenomeError(f"cannot read {str(path)!r}: {error.strerror}; {remedy}") from None
+    if not head:
+        raise GenomeError(f"{str(path)!r} is empty; {remedy}")
+    is_gzip = head.startswith(b"\x1f\x8b")
+    if is_gzip:
+        _check_bgzf(path, head, tail)
+        try:
+            head = zlib.decompressobj(31).decompress(head)
+        except zlib.error as error:
+            raise GenomeError(f"{str(path)!r} is damaged: {error}; {remedy}; fetch it anew") from None
+    elif path.name.lower().endswith(_BGZF_SUFFIXES):
+        raise GenomeError(f"{str(path)!r} is not compressed in spite of its name; {remedy}; rename it")
+    if head.lstrip()[:1] not in (b">", b";"):
+        raise GenomeError(
+            f"{str(path)!r} is not FASTA, it starts with {head[:12]!r}; {remedy}, with '>' in front"
+        )
+    return is_gzip
+
+
+def _check_bgzf(path: Path, head: bytes, tail: bytes) -> None:
+    """Raise GenomeError unless a gzip file is whole BGZF, and named so that pyfaidx sees it."""
+    if not (len(head) > 13 and head[3] & 4 and head[12:14] == b"BC"):
+        raise GenomeError(
+            f"{str(path)!r} is compressed with gzip, which cannot be read from the middle; expected BGZF; "
+            f"run: gunzip {path.name} && bgzip {path.stem}"
+        )
+    if tail != _BGZF_END:
+        raise GenomeError(
+            f"{str(path)!r} is cut short, its BGZF end mark is missing; expected a whole file; fetch it anew"
+        )
+    if not path.name.lower().endswith(_BGZF_SUFFIXES):
+        raise GenomeError(f"{str(path)!r} is BGZF under a plain name; expected a name in .gz; rename it")
+
+
+def _build_index(path: Path, indexes: list[Path]) -> None:
+    """Make the missing index in a folder of its own beside the file, then move it into place.
+
+    Processes that start together each make the whole index, and each move replaces equal bytes.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            made = [Path(folder) / index.name for index in indexes]
+            _open_checked(path, made, is_new=True).close()
+            for source, target in reversed(list(zip(made, indexes, strict=True))):
+                os.replace(source, target)
+    except OSError as error:
+        raise GenomeError(
+            f"{str(path)!r} has no index, and none can be written to {str(path.parent)!r}: "
+            f"{error.strerror or error}; expected an index, or a folder that can be written; run "
+            f"'samtools faidx {path.name}' with the rights to write there, or copy the FASTA elsewhere"
+        ) from None
+
+
+def _open_checked(path: Path, indexes: list[Path], *, is_new: bool) -> Any:
+    """Return pyfaidx's reader of a file, made sure that the index fits it; a new index is built first."""
+    try:
+        with warnings.catch_warnings():
+            # pyfaidx warns of an index older than its file; here every entry of it is checked instead.
+            warnings.simplefilter("ignore")
+            faidx = pyfaidx.Faidx(
+                str(path),
+                *map(str, indexes[:1]),
+                as_raw=True,
+                rebuild=is_new,
+                build_index=is_new,
+                gzi_indexname=str(indexes[-1]),
+            )
+    except ImportError:
+        raise GenomeError(
+            f"{str(path)!r} is BGZF, which pyfaidx reads only with Biopython; run 'pip install biopython', "
+            "or decompress the file"
+        ) from None
+    except _DAMAGE as error:
+        if is_new and isinstance(error, OSError):
+            raise
+        raise _refusal(path, error, is_new=is_new) from None
+    if hasattr(faidx, "gzi_index"):
+        faidx.gzi_index = [_Block(*block) for block in faidx.gzi_index]
+    try:
+        _check_index(path, faidx, is_new=is_new)
+    except BaseException:
+        faidx.close()
+        raise
+    return faidx
+
+
+def _refusal(path: Path, error: Exception, *, is_new: bool) -> GenomeError:
+    """Return the error that explains what pyfaidx could not read."""
+    text = str(error)
+    duplicate = re.match(r'Duplicate key "(.*)"', text)
+    if duplicate:
+        return GenomeError(
+            f"{str(path)!r} has several records named {duplicate[1]!r}; expected unique names; rename one"
+        )
+    if not is_new:
+        return GenomeError(
+            f"the index of {str(path)!r} cannot be read: {text or type(error).__name__}; expected what "
+            f"'samtools faidx' writes; delete {path.name}.fai (and .gzi) and it will be made anew"
+        )
+    line = re.search(r"at line (\d+)", text)
+    if line and text.startswith("Bad sequence name"):
+        return GenomeError(
+            f"line {int(line[1]) + 1} of {str(path)!r} is a header without a name; expected '>name'; add one"
+        )
+    if line and text.startswith("Line length"):
+        return _unequal_lines(path, f"at line {line[1]}")
+    return GenomeError(
+        f"{str(path)!r} is not FASTA, or damaged: {text or type(error).__name__}; fetch it anew"
+    )
+
+
+def _unequal_lines(path: Path, where: str) -> GenomeError:
+    return GenomeError(
+        f"the lines of {str(path)!r} are not of equal length {where}; expected that all lines of a record "
+        "but the last are equally long, none blank; rewrite it, for example with 'seqkit seq -w 60'"
+    )
+
+
+def _check_index(path: Path, faidx: Any, *, is_new: bool) -> None:
+    """Raise GenomeError unless every entry of the index fits what the file holds at its place."""
+    previous_end, where, rest = 0, "before its first record", b">"
+    try:
+        for chrom, record in faidx.index.items():
+            where = f"at record {chrom!r}"
+            if not _fits(faidx, chrom, record, previous_end):
+                break
+            previous_end, where = record.bend, f"after record {chrom!r}"
+            if chrom == next(reversed(faidx.index)):
+                rest = _bytes_at(faidx, _last_byte(record), _LONGEST_HEADER)[1:].strip()
+    except _DAMAGE:
+        rest = b">"
+    if rest and is_new:
+        raise _unequal_lines(path, where)
+    if rest:
+        raise GenomeError(
+            f"the index of {str(path)!r} does not fit the file {where}; expected the index of this file; "
+            f"delete {path.name}.fai (and .gzi) and it will be made anew"
+        )
+    if not any(record.rlen for record in faidx.index.values()):
+        raise GenomeError(f"{str(path)!r} holds no base; expected FASTA with sequence below its header lines")
+
+
+def _fits(faidx: Any, chrom: str, record: Any, previous_end: int) -> bool:
+    """Return whether a record's header, first line break and last base are where the index says."""
+    gap, break_bytes = record.offset - previous_end, record.lenb - record.lenc
+    if not (0 < gap <= _LONGEST_HEADER and record.rlen >= 0 and 0 <= break_bytes <= 2):
+        return False
+    *before, header = _bytes_at(faidx, previous_end, gap).strip(b"\r\n").split(b"\n")
+    if any(line.strip() and not line.startswith(b";") for line in before):
+        return False
+    if not header.startswith(b">") or header[1:].split()[:1] != [chrom.encode()]:
+        return False
+    if record.rlen == 0:
+        return True
+    if record.lenc <= 0:
+        return False
+    if record.rlen > record.lenc:
+        line_end = _bytes_at(faidx, record.offset + record.lenc - 1, break_bytes + 1)
+        if line_end[:1] in (b"\r", b"\n") or line_end[1:] not in (b"\n", b"\r\n"):
+            return False
+    tail = _bytes_at(faidx, _last_byte(record), 2)
+    return tail[:1] not in (b"", b"\r", b"\n", b">") and tail[1:] in (b"", b"\r", b"\n")
+
+
+def _last_byte(record: Any) -> int:
+    """Return where in the file a record's last base is, or its header's last byte if it has no base."""
+    if record.rlen == 0:
+        return int(record.offset) - 1
+    n_breaks = (record.rlen - 1) // record.lenc
+    return int(record.offset + record.rlen - 1 + n_breaks * (record.lenb - record.lenc))
+
+
+def _bytes_at(faidx: Any, position: int, n_bytes: int) -> bytes:
+    """Return bytes of the uncompressed file; fewer at its end."""
+    if hasattr(faidx, "gzi_index"):
+        block = faidx.gzi_index[bisect_left(faidx.gzi_index, position) - 1]
+        position = pyfaidx.make_virtual_offset(block.cstart, position - block.ustart)
+    faidx.file.seek(position)
+    return bytes(faidx.file.read(n_bytes))

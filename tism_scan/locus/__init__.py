@@ -1,0 +1,9 @@
+"""One locus, or sampled windows: scores by any method, their files and pictures, and how methods agree.
+
+The methods themselves are in `tism_scan.attribution`.
+"""
+
+from tism_scan.locus.agreement import audit
+from tism_scan.locus.scores import score_region, score_sequence
+
+__all__ = ["audit", "score_region", "score_sequence"]

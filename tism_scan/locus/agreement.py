@@ -1,0 +1,307 @@
+"""How far TISM can be trusted for a model: its correlation with exact ISM, and what it saves.
+
+References
+----------
+Sasse, Chikina, Mostafavi, "Quick and effective approximation of in silico saturation mutagenesis experiments
+with first-order Taylor expansion", iScience 2024, doi 10.1016/j.isci.2024.110807: correlations of about 0.7,
+and a speed-up of about three times the window's length, since exact ISM takes three forward passes a base.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tism_scan.attribution import mean_tism, tism
+from tism_scan.attribution.concordance import Agreement, agreement, pearson
+from tism_scan.attribution.mutagenesis import predict_substitutions
+from tism_scan.engine.devices import default_device, now
+from tism_scan.errors import InputError, RegionError
+from tism_scan.genome.alphabet import Codes, is_acgt, one_hot
+from tism_scan.genome.fasta import Genome
+from tism_scan.genome.spans import Spans
+from tism_scan.models.contract import check_differentiable, window_bp
+from tism_scan.plan.tiling import Lattice
+from tism_scan.plan.tracks import Track
+
+PAPER_CORRELATION = 0.7
+_BATCH_SIZE = 32
+_REPEATS = 3
+# Whole passes are timed on so many windows, and bases of each.
+_SAMPLE_WINDOWS = 4
+_SAMPLE_BP = 16
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes
+    ----------
+    agreements : tuple of Agreement
+        One for each track, over the substitutions of all windows together.
+    window_pearson : tuple of float
+        For each track, the median over windows of the correlation within a window.
+    n_windows, core_bp, input_bp, seed : int
+    windows : tuple of (str, int)
+        Chrom and start of each window.
+    tism_seconds : float
+        One track's TISM of one window: a forward and a backward pass. The best of three.
+    all_tracks_seconds : float
+        All tracks' TISM of one window: a forward pass, and a backward pass each.
+    ism_seconds : float
+        Exact ISM of all bases of one window by whole forward passes, for any number of tracks; from the best
+        of three samples of the substitutions.
+    ism_here_seconds : float
+        The same as computed here, where models with a trunk take less: what the cores took, times `input_bp`
+        over `core_bp`.
+    device : str
+    approximate, exact : float32 (T, n)
+        TISM and the effect of exact ISM, of each substitution in the cores.
+    """
+
+    agreements: tuple[Agreement, ...]
+    window_pearson: tuple[float, ...]
+    n_windows: int
+    core_bp: int
+    input_bp: int
+    seed: int
+    windows: tuple[tuple[str, int], ...]
+    tism_seconds: float
+    all_tracks_seconds: float
+    ism_seconds: float
+    ism_here_seconds: float
+    device: str
+    approximate: NDArray[np.float32] = field(repr=False, compare=False)
+    exact: NDArray[np.float32] = field(repr=False, compare=False)
+
+    @property
+    def speed_up(self) -> float:
+        """How many times faster one track's TISM is than exact ISM of a whole window by whole passes."""
+        return self.ism_seconds / self.tism_seconds
+
+    @property
+    def speed_up_all_tracks(self) -> float:
+        """The same for all tracks, which share exact ISM's passes."""
+        return self.ism_seconds / self.all_tracks_seconds
+
+    @property
+    def theoretical_speed_up(self) -> int:
+        """Forward passes of exact ISM for one gradient: three for each base."""
+        return 3 * self.input_bp
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the values themselves as plain dicts, lists and numbers; NaN is None."""
+        described = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in ("approximate", "exact"):
+            del described[name]
+        described["agreements"] = [
+            {name: _none_if_nan(value) for name, value in asdict(each).items()} for each in self.agreements
+        ]
+        described["window_pearson"] = [_none_if_nan(value) for value in self.window_pearson]
+        described["windows"] = [list(window) for window in self.windows]
+        return described | {
+            "speed_up": self.speed_up,
+            "speed_up_all_tracks": self.speed_up_all_tracks,
+            "theoretical_speed_up": self.theoretical_speed_up,
+        }
+
+
+def audit(
+    model: nn.Module,
+    genome: Genome,
+    tracks: Sequence[Track],
+    *,
+    n_windows: int = 50,
+    core_bp: int = 256,
+    seed: int = 0,
+    spans: Mapping[str, Spans] | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    progress: bool | None = None,
+) -> Audit:
+    """Return how well TISM agrees with exact ISM on windows of a genome, and how much faster it is.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As `tism_scan.models.source.ModelSource.load` returns it. It is moved to the device and frozen.
+    genome : Genome
+    tracks : sequence of Track
+    n_windows, core_bp, seed, spans
+        As for `sample_windows`. Exact ISM takes three forward passes for each base of each core.
+    batch_size : int, optional
+        Model inputs in one pass.
+    device : str, optional
+        A GPU if there is one.
+    progress : bool, optional
+        As for `tism_scan.attribution.ism`.
+
+    Raises
+    ------
+    RegionError
+        If there are not as many windows without N in the core.
+    PlanError
+        If the core does not fit the model's window.
+    ModelError
+        If the model cannot be differentiated.
+    """
+    batch_size, device = batch_size or _BATCH_SIZE, device or default_device()
+    check_differentiable(model)
+    input_bp, chosen = window_bp(model), list(tracks)
+    lattice = Lattice(input_bp, core_bp)
+    windows = sample_windows(genome, lattice, n_windows, seed=seed, spans=spans)
+    codes = np.stack([genome.fetch(chrom, start, start + input_bp) for chrom, start in windows])
+    X = torch.from_numpy(one_hot(codes, str(model.alphabet))).to(device)
+    model = model.to(torch.device(device)).requires_grad_(False).eval()
+    core = slice(lattice.flank, lattice.flank + core_bp)
+    approximate = tism(model, X, chosen, batch_size=batch_size)[..., core]
+    one_track = _tism_seconds(model, X, chosen[:1], batch_size)
+    all_tracks = _tism_seconds(model, X, chosen, batch_size) if len(chosen) > 1 else one_track
+    exact, here_seconds = _timed_ism(model, X, chosen, core, batch_size, progress)
+    is_substitution = X[..., core] == 0
+    return Audit(
+        tuple(
+            agreement(track.name, approximate[:, [i]], exact[:, [i]], is_substitution)
+            for i, track in enumerate(chosen)
+        ),
+        tuple(_window_pearson(approximate[:, i], exact[:, i], is_substitution) for i in range(len(chosen))),
+        n_windows,
+        core_bp,
+        input_bp,
+        seed,
+        tuple(windows),
+        one_track / n_windows,
+        all_tracks / n_windows,
+        _seconds_per_whole_pass(model, X, chosen, core, batch_size) * 3 * input_bp,
+        here_seconds * input_bp / core_bp / n_windows,
+        device,
+        _by_track(approximate, is_substitution),
+        _by_track(exact, is_substitution),
+    )
+
+
+def sample_windows(
+    genome: Genome, lattice: Lattice, n: int, *, seed: int = 0, spans: Mapping[str, Spans] | None = None
+) -> list[tuple[str, int]]:
+    """Return chrom and start of windows drawn at random from a genome's lattice, in the genome's order.
+
+    Parameters
+    ----------
+    genome : Genome
+    lattice : Lattice
+        Its stride is the length of a core. Only whole cores of A, C, G and T are drawn, each at most once;
+        flanks may hold N, or pass the chrom's ends.
+    n : int
+    seed : int
+        The same seed gives the same windows.
+    spans : mapping from str to spans, optional
+        As `tism_scan.genome.wanted.wanted_spans` returns them; only cores that overlap these bases are drawn.
+
+    Raises
+    ------
+    InputError
+        If `n` is below 1.
+    RegionError
+        If the genome does not have `n` such windows.
+    """
+    if n < 1:
+        raise InputError(f"{n} windows were asked for; expected at least 1; raise --n")
+    stride = lattice.stride
+    runs = list(_runs_of_cores(genome.chroms, stride, spans))
+    ends = np.cumsum([len(cores) for _, cores in runs])
+    found: list[tuple[int, int]] = []
+    for drawn in np.random.default_rng(seed).permutation(int(ends[-1]) if len(ends) else 0):
+        i_run = int(np.searchsorted(ends, drawn, side="right"))
+        chrom, cores = runs[i_run]
+        i_core = cores[int(drawn) - (int(ends[i_run - 1]) if i_run else 0)]
+        core: Codes = genome.fetch(chrom, i_core * stride, (i_core + 1) * stride)
+        if is_acgt(core).all():
+            found.append((i_run, i_core))
+        if len(found) == n:
+            return [(runs[i][0], lattice.window_start(core)) for i, core in sorted(found)]
+    place = str(genome.path) + (", where it may be drawn from," if spans is not None else "")
+    remedy = f"ask for --n {len(found)} or fewer, or for" if found else "ask for"
+    raise RegionError(
+        f"{place} has {len(found):,} whole cores of {stride:,} bp without N; expected {n:,}; {remedy} a "
+        "shorter --core-bp"
+    )
+
+
+def _runs_of_cores(
+    chroms: Mapping[str, int], stride: int, spans: Mapping[str, Spans] | None
+) -> Iterator[tuple[str, range]]:
+    """Yield chrom and indices of the whole cores that overlap the spans, each core once."""
+    for chrom, length in chroms.items():
+        done = 0
+        for start, end in ((0, length),) if spans is None else spans.get(chrom, ()):
+            cores = range(max(done, start // stride), min(-(-end // stride), length // stride))
+            if cores:
+                done = cores.stop
+                yield chrom, cores
+
+
+def _tism_seconds(model: nn.Module, X: Tensor, tracks: list[Track], batch_size: int) -> float:
+    """Return the time that mean TISM of all windows takes."""
+    return _best_seconds(lambda: mean_tism(model, X, tracks, batch_size=batch_size), X.device)
+
+
+def _timed_ism(
+    model: nn.Module, X: Tensor, tracks: list[Track], core: slice, batch_size: int, progress: bool | None
+) -> tuple[Tensor, float]:
+    """Return the effects (N, T, 4, P) of exact ISM on the cores, and the time that they took."""
+    positions = torch.arange(core.start, core.stop, device=X.device)
+    began = now(X.device)
+    predictions, at_reference = predict_substitutions(
+        model, X, tracks, positions, batch_size=batch_size, progress=progress
+    )
+    return predictions - at_reference[:, :, None, None], now(X.device) - began
+
+
+def _seconds_per_whole_pass(
+    model: nn.Module, X: Tensor, tracks: list[Track], core: slice, batch_size: int
+) -> float:
+    """Return the time of one of exact ISM's forward passes, the best of three samples of them."""
+    positions = torch.arange(core.start, min(core.stop, core.start + _SAMPLE_BP), device=X.device)
+    sample = X[:_SAMPLE_WINDOWS]
+    seconds = _best_seconds(
+        lambda: predict_substitutions(
+            model, sample, tracks, positions, in_strips=False, batch_size=batch_size, progress=False
+        ),
+        X.device,
+    )
+    return seconds / (len(sample) * (1 + 3 * len(positions)))
+
+
+def _window_pearson(approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> float:
+    """Return the median correlation within a window of two (N, 4, P); NaN if no window has one."""
+    each = [
+        pearson(a[mask].cpu().numpy(), b[mask].cpu().numpy())
+        for a, b, mask in zip(approximate, exact, is_substitution, strict=True)
+    ]
+    known = [value for value in each if not np.isnan(value)]
+    return float(np.median(known)) if known else float("nan")
+
+
+def _none_if_nan(value: Any) -> Any:
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return the time of a call, the best of three."""
+    times = []
+    for _ in range(_REPEATS):
+        began = now(device)
+        work()
+        times.append(now(device) - began)
+    return min(times)
+
+
+def _by_track(values: Tensor, is_substitution: Tensor) -> NDArray[np.float32]:
+    """Return the substitutions of (N, T, 4, P) as (T, n)."""
+    by_track: NDArray[np.float32] = values.transpose(0, 1)[:, is_substitution].cpu().numpy()
+    return by_track

@@ -1,0 +1,301 @@
+"""Attribution of one locus, or one sequence: windows, scores, and where they came from.
+
+A region is tiled with the scan's own lattice, so that its scores are those that a scan stores. TISM and mean
+TISM go through the window engine itself; for every other method a base's value comes from the window whose
+core holds it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.devices import default_device
+from tism_scan.engine.trunk_engine import make_engine
+from tism_scan.errors import RegionError, ScanError
+from tism_scan.genome.alphabet import N_CODE, Codes, is_acgt, one_hot
+from tism_scan.genome.fasta import Genome
+from tism_scan.genome.intervals import Interval
+from tism_scan.locus.values import attribute_windows
+from tism_scan.models.contract import check_differentiable, window_bp
+from tism_scan.plan.methods import ISM_METHODS, TISM_METHODS, MethodSettings
+from tism_scan.plan.tiling import Block, Lattice
+from tism_scan.plan.tracks import Track
+
+# What is computed between two reports of progress.
+_CORES_AT_ONCE = 64
+_ISM_BP_AT_ONCE = 64
+_BATCH_SIZE = 32
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One model input, and the bases that it answers for.
+
+    Attributes
+    ----------
+    start : int
+        May be negative: what lies past the chrom's ends is N.
+    first, end : int
+        The bases, half-open. With ``stitch="mean"`` its neighbours answer for them too.
+    """
+
+    start: int
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class LocusScores:
+    """The scores of one locus.
+
+    Attributes
+    ----------
+    chrom : str
+    start : int
+        Where the first base lies, 0-based.
+    codes : uint8 (L,)
+    settings : MethodSettings
+    values : float32 (T, L), or (T, 4, L) in A, C, G, T order
+        In units of the output, with the sign that `tism_scan.plan.methods` gives; NaN where the base is not
+        A, C, G or T.
+    windows : tuple of Window
+        Where the windows stood, in order.
+    """
+
+    chrom: str
+    start: int
+    codes: Codes
+    settings: MethodSettings
+    values: Values
+    windows: tuple[Window, ...]
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """What the first axis of the values stands for."""
+        return self.settings.tracks
+
+    @property
+    def interval(self) -> Interval:
+        """The bases that were scored."""
+        return Interval(self.chrom, self.start, self.start + len(self.codes))
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a locus is computed; it changes the time, not the scores.
+
+    Attributes
+    ----------
+    batch_size : int, optional
+        Model inputs in one pass.
+    device : str, optional
+        By default a GPU if there is one.
+    on_progress : callable, optional
+        Called with the bases done and all bases.
+    """
+
+    batch_size: int | None = None
+    device: str | None = None
+    on_progress: Callable[[int, int], None] | None = None
+
+
+def score_region(
+    model: nn.Module,
+    genome: Genome,
+    region: Interval,
+    settings: MethodSettings,
+    *,
+    center: bool = False,
+    work: Work | None = None,
+) -> LocusScores:
+    """Return the scores of a region of a genome.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As `tism_scan.models.source.ModelSource.load` returns it. It is moved to the device and frozen.
+    genome : Genome
+    region : Interval
+    settings : MethodSettings
+    center : bool
+        Put the region in the middle of one window, instead of on the scan's lattice.
+    work : Work, optional
+
+    Raises
+    ------
+    RegionError
+        If a region to be centred is longer than a window, or there is no base.
+    PlanError
+        If the stride does not fit the model's window.
+    ModelError
+        If the model cannot be differentiated, and the method needs it.
+    ScanError
+        If the model gives NaN or infinity.
+    """
+    input_bp = window_bp(model)
+    if center and len(region) > input_bp:
+        raise RegionError(
+            f"{region} has {len(region):,} bp; expected at most the window's {input_bp:,} to put it in the "
+            "middle of one; leave --center out to tile it"
+        )
+    lattice = None if center else Lattice(input_bp, settings.stride)
+    # Windows start at most input_bp before the region; with stitch "mean" their neighbours count too.
+    first, end = region.start - 2 * input_bp, region.end + 2 * input_bp
+    codes = genome.fetch(region.chrom, first, end)
+    source = _Source(region, genome.chroms[region.chrom], first, codes)
+    return _score(model, source, lattice, settings, work or Work())
+
+
+def score_sequence(
+    model: nn.Module, name: str, codes: Codes, settings: MethodSettings, *, work: Work | None = None
+) -> LocusScores:
+    """Return the scores of a sequence, padded with N to a window and in its middle.
+
+    A sequence longer than a window is tiled as a chrom is.
+
+    Parameters
+    ----------
+    model, settings, work
+        As for `score_region`, whose errors this function shares.
+    name : str
+    codes : uint8 (L,)
+    """
+    input_bp = window_bp(model)
+    lattice = Lattice(input_bp, settings.stride) if len(codes) > input_bp else None
+    margin = np.full(2 * input_bp, N_CODE, dtype=np.uint8)
+    padded = np.concatenate((margin, codes, margin))
+    source = _Source(Interval(name, 0, len(codes)), len(codes), -len(margin), padded)
+    return _score(model, source, lattice, settings, work or Work())
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is scored, and the codes around it, of which the first lies at `start`."""
+
+    region: Interval
+    chrom_bp: int
+    start: int
+    codes: Codes
+
+    def fetch(self, start: int, end: int) -> Codes:
+        return self.codes[start - self.start : end - self.start]
+
+
+def _score(
+    model: nn.Module, source: _Source, lattice: Lattice | None, settings: MethodSettings, work: Work
+) -> LocusScores:
+    """Return the scores of a locus; without a lattice, one window stands around it."""
+    region = source.region
+    if len(region) < 1:
+        raise RegionError(f"{region.chrom!r} is empty there; expected at least one base; leave it out")
+    if settings.method not in ISM_METHODS:
+        check_differentiable(model)
+    model = model.to(torch.device(work.device or default_device())).requires_grad_(False).eval()
+    windows = _windows(region, window_bp(model), lattice)
+    if lattice is not None and settings.method in TISM_METHODS:
+        engine: BlockEngine = make_engine(
+            model, settings.scoring(lattice.input_bp), batch_size=work.batch_size, device=work.device
+        )
+        parts = _engine_parts(engine, source)
+    else:
+        parts = _attributed_parts(model, source, windows, settings, work.batch_size or _BATCH_SIZE)
+    n_done = 0
+    shape = (len(settings.tracks), *((4,) if settings.has_bases else ()), len(region))
+    values = np.full(shape, np.nan, dtype=np.float32)
+    for first, part in parts:
+        values[..., first - region.start : first - region.start + part.shape[-1]] = part
+        n_done += part.shape[-1]
+        if work.on_progress is not None:
+            work.on_progress(n_done, len(region))
+    codes = source.fetch(region.start, region.end)
+    values[..., ~is_acgt(codes)] = np.nan
+    _check_finite(values, codes, region)
+    return LocusScores(region.chrom, region.start, codes, settings, values, windows)
+
+
+def _windows(region: Interval, input_bp: int, lattice: Lattice | None) -> tuple[Window, ...]:
+    """Return the windows whose cores hold a region's bases; without a lattice, one around them."""
+    if lattice is None:
+        return (Window((region.start + region.end - input_bp) // 2, region.start, region.end),)
+    stride = lattice.stride
+    return tuple(
+        Window(lattice.window_start(i), max(region.start, i * stride), min(region.end, (i + 1) * stride))
+        for i in range(region.start // stride, -(-region.end // stride))
+    )
+
+
+def _engine_parts(engine: BlockEngine, source: _Source) -> Iterator[tuple[int, Values]]:
+    """Yield where each part of a region starts, and its scores, computed as a scan computes blocks."""
+    region, stride = source.region, engine.lattice.stride
+    step = _CORES_AT_ONCE * stride
+    for start in range(region.start // stride * stride, region.end, step):
+        core_end = min(start + step, -(-region.end // stride) * stride)
+        block = Block(region.chrom, 0, start, min(core_end, source.chrom_bp))
+        stretch = engine.lattice.stretch(block, source.chrom_bp, engine.scoring.stitch)
+        first, end = max(start, region.start), min(block.end, region.end)
+        wanted = np.zeros(len(block), dtype=np.bool_)
+        wanted[first - start : end - start] = True
+        scores = engine.score(source.fetch(stretch.start, stretch.end), stretch, wanted)
+        yield first, scores[..., first - start : end - start]
+
+
+def _attributed_parts(
+    model: nn.Module, source: _Source, windows: tuple[Window, ...], settings: MethodSettings, batch_size: int
+) -> Iterator[tuple[int, Values]]:
+    """Yield where each part of a region starts, and its values, from the window that answers for it."""
+    alphabet, input_bp = str(model.alphabet), window_bp(model)
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    step = _ISM_BP_AT_ONCE if settings.method in ISM_METHODS else input_bp
+    shares = []
+    for share in _shares(windows, step):
+        if is_acgt(source.fetch(share.first, share.end)).any():
+            shares.append(share)
+        else:
+            yield share.first, np.full(share.end - share.first, np.nan, dtype=np.float32)
+    # The shuffles of DeepLIFT/SHAP depend on a sequence's place in its batch, so each has one of its own.
+    is_single = settings.method in ISM_METHODS or settings.method == "deepliftshap"
+    n_at_once = 1 if is_single else batch_size
+    for i in range(0, len(shares), n_at_once):
+        batch = shares[i : i + n_at_once]
+        codes = np.stack([source.fetch(window.start, window.start + input_bp) for window in batch])
+        X = torch.from_numpy(one_hot(codes, alphabet)).to(device)
+        low = min(window.first - window.start for window in batch)
+        high = max(window.end - window.start for window in batch)
+        try:
+            values = attribute_windows(model, X, settings, low, high, batch_size=batch_size).cpu().numpy()
+        except ValueError as error:
+            if "identical" not in str(error):
+                raise
+            place = f"{source.region.chrom}:{batch[0].first + 1:,}"
+            raise RegionError(
+                f"the window around {place} cannot be shuffled: all dinucleotide shuffles of it are alike; "
+                "expected a more varied sequence; choose another --method"
+            ) from None
+        for window, own in zip(batch, values, strict=True):
+            shift = window.start + low
+            yield window.first, own[..., window.first - shift : window.end - shift]
+
+
+def _shares(windows: tuple[Window, ...], step: int) -> Iterator[Window]:
+    """Yield windows over and over, each time with at most `step` of the bases that they answer for."""
+    for window in windows:
+        for first in range(window.first, window.end, step):
+            yield replace(window, first=first, end=min(first + step, window.end))
+
+
+def _check_finite(values: Values, codes: Codes, region: Interval) -> None:
+    """Raise ScanError if a base that must have a value has none."""
+    is_missing = is_acgt(codes) & ~np.isfinite(values).all(axis=tuple(range(values.ndim - 1)))
+    if is_missing.any():
+        first = region.start + int(np.flatnonzero(is_missing)[0]) + 1
+        raise ScanError(
+            f"the model gives NaN or infinity at {region.chrom}:{first:,}; expected finite numbers; check "
+            "the weights"
+        )

@@ -1,0 +1,96 @@
+"""The values of every attribution method on whole windows: both strands, either output space."""
+
+import numpy as np
+from torch import Tensor, nn
+
+from tism_scan.attribution import deep_lift_shap, gradient, ism, mean_tism, tism, transform
+from tism_scan.attribution.transforms import Kind
+from tism_scan.genome.alphabet import BASES, channel_of_base
+from tism_scan.plan.methods import Method, MethodSettings
+
+_KINDS: dict[Method, Kind] = {
+    "gradient": "local",
+    "gradxinput": "global",
+    "corrected": "corrected",
+    "hypothetical": "hypothetical",
+}
+
+
+def attribute_windows(
+    model: nn.Module, X: Tensor, settings: MethodSettings, start: int, end: int, *, batch_size: int
+) -> Tensor:
+    """Return the values of the bases [start, end) of windows.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        With `alphabet`; see `tism_scan.attribution.gradient`.
+    X : float32 (N, 4, L)
+        One-hot in the model's channel order, all zeros at N, on the model's device.
+    settings : MethodSettings
+    start, end : int
+        In bp of X; for ISM the time grows with their distance.
+    batch_size : int
+        Model inputs in one pass.
+
+    Returns
+    -------
+    float32 (N, T, end - start), or (N, T, 4, end - start) in A, C, G, T order
+    """
+    alphabet = str(model.alphabet)
+    readout = _Probability(model) if settings.output_space == "probability" else model
+    values = _attribute(readout, X, settings, alphabet, slice(start, end), batch_size)
+    if settings.strands == "both":
+        complement = channel_of_base(alphabet)[[3 - BASES.index(base) for base in alphabet]].tolist()
+        mirrored = slice(X.shape[2] - end, X.shape[2] - start)
+        other = _attribute(readout, X.flip(2)[:, complement], settings, alphabet, mirrored, batch_size)
+        other = other.flip(-1)
+        values = (values + (other[:, :, complement] if settings.has_bases else other)) / 2
+    return values[:, :, channel_of_base(alphabet).tolist()] if settings.has_bases else values
+
+
+class _Probability(nn.Module):
+    """A model's outputs after the sigmoid; a module, so that DeepLIFT has a rule for it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, X: Tensor) -> Tensor:
+        probabilities: Tensor = self.sigmoid(self.model(X))
+        return probabilities
+
+
+def _attribute(
+    model: nn.Module, X: Tensor, settings: MethodSettings, alphabet: str, within: slice, batch_size: int
+) -> Tensor:
+    """Return the method's values of some bases on one strand, channels in the model's order."""
+    tracks, method = settings.tracks, settings.method
+    match method:
+        case "ism" | "mean-ism":
+            return ism(
+                model,
+                X,
+                tracks,
+                start=within.start,
+                end=within.stop,
+                output="effect" if method == "ism" else "mean_effect",
+                batch_size=batch_size,
+                progress=False,
+            )
+        case "tism":
+            return tism(model, X, tracks, batch_size=batch_size)[..., within]
+        case "mean-tism":
+            return mean_tism(model, X, tracks, batch_size=batch_size)[..., within]
+        case "deepliftshap":
+            multipliers = deep_lift_shap(model, X, tracks, random_state=settings.seed, batch_size=batch_size)
+            return multipliers[..., within]
+    background = np.array([settings.background[BASES.index(base)] for base in alphabet], dtype=np.float32)
+    values = transform(
+        gradient(model, X, tracks, batch_size=batch_size)[..., within],
+        X[..., within],
+        _KINDS[method],
+        baseline=background if method == "hypothetical" else None,
+    )
+    return values.sum(2) if method == "gradxinput" else values

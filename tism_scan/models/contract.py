@@ -1,0 +1,124 @@
+"""What an engine asks of a model, and whether a user's own model gives it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tism_scan.errors import ModelError
+from tism_scan.genome.alphabet import BASES
+from tism_scan.models.frozen import flat_outputs
+
+
+class LoadedModel(nn.Module):
+    """A user's model in evaluation mode, in float32 and frozen, with what an engine asks of it."""
+
+    def __init__(self, body: nn.Module, input_bp: int, alphabet: str) -> None:
+        super().__init__()
+        self.body = body.float().requires_grad_(False)
+        self.input_bp = input_bp
+        self.alphabet = alphabet
+        self.n_outputs = 0
+        self.output_names: tuple[str, ...] | None = None
+        self.eval()
+
+    @property
+    def trunk(self) -> Any:
+        """The body's `trunk`, if it declares one: with `head`, what the trunk engine shares."""
+        return getattr(self.body, "trunk", None)
+
+    @property
+    def head(self) -> Any:
+        """The body's `head`, if it declares one."""
+        return getattr(self.body, "head", None)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the logits, float (N, n_outputs), of one-hot windows, float (N, 4, input_bp)."""
+        return flat_outputs(self.body(X))
+
+
+def check_differentiable(model: nn.Module) -> None:
+    """Raise unless a loaded model's outputs can be differentiated with respect to its input.
+
+    Raises
+    ------
+    ModelError
+    """
+    with torch.enable_grad():
+        if not model(_zero_window(model).requires_grad_()).requires_grad:
+            raise ModelError(
+                "the model's outputs cannot be differentiated; expected ones that depend on the input; look "
+                "for detach, no_grad or argmax in its forward, or use ism, which needs no gradient"
+            )
+
+
+def window_bp(model: nn.Module) -> int:
+    """Return the length of a model's window."""
+    return int(model.input_bp)  # type: ignore[arg-type]
+
+
+def described(body: nn.Module, spec: str, input_bp: int | None, alphabet: str | None) -> tuple[int, str]:
+    """Return a model's window and alphabet, from its attributes or the flags; all faults are named."""
+    faults = []
+    found: dict[str, Any] = {}
+    for name, flag, given in (("input_bp", "--input-bp", input_bp), ("alphabet", "--alphabet", alphabet)):
+        own = getattr(body, name, None)
+        if own is None and given is None:
+            faults.append(f"has no attribute {name!r}; set it on the model, or give {flag}")
+        elif own is not None and given is not None and own != given:
+            faults.append(f"has {name} {own!r}, but {flag} says {given!r}; leave {flag} out")
+        found[name] = given if own is None else own
+    if isinstance(found["alphabet"], str) and sorted(found["alphabet"]) != list(BASES):
+        faults.append(f"has alphabet {found['alphabet']!r}; expected the letters A, C, G, T in its own order")
+    if isinstance(found["input_bp"], int) and found["input_bp"] < 1:
+        faults.append(f"has input_bp {found['input_bp']}; expected a length of 1 or more")
+    for name, kind in (("input_bp", int), ("alphabet", str)):
+        if found[name] is not None and not isinstance(found[name], kind):
+            faults.append(f"has {name} {found[name]!r}; expected {kind.__name__}")
+    if faults:
+        raise ModelError(" | ".join(f"model {spec!r} {fault}" for fault in faults))
+    return found["input_bp"], found["alphabet"]
+
+
+def _zero_window(model: nn.Module) -> Tensor:
+    home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    return torch.zeros((1, 4, window_bp(model)), device=home)
+
+
+def outputs_of_a_window(model: LoadedModel, spec: str) -> Tensor:
+    """Return the outputs (1, n) of a window of N, or raise ModelError if the model cannot read one."""
+    remedy = "expected logits (N, n_outputs), or a list of them; look at its forward, or at --input-bp"
+    try:
+        with torch.no_grad():
+            outputs = model(_zero_window(model))
+    except Exception as error:  # a user's forward may fail in any way
+        raise ModelError(
+            f"model {spec!r} fails on one window, float32 (1, 4, {model.input_bp}): {one_line(error)}; "
+            f"{remedy}"
+        ) from None
+    if outputs.dim() != 2 or outputs.shape[0] != 1 or not outputs.shape[1] or not outputs.is_floating_point():
+        raise ModelError(
+            f"model {spec!r} returns {str(outputs.dtype).removeprefix('torch.')} {tuple(outputs.shape)} for "
+            f"one window; {remedy}"
+        )
+    return outputs  # type: ignore[no-any-return]
+
+
+def names_of(body: nn.Module, spec: str, n_outputs: int) -> tuple[str, ...] | None:
+    """Return a model's own names of its outputs, or None."""
+    names = getattr(body, "output_names", None)
+    if names is None:
+        return None
+    if isinstance(names, str) or not isinstance(names, Sequence) or len(names) != n_outputs:
+        count = f"{len(names):,} names" if isinstance(names, list | tuple) else f"a {type(names).__name__}"
+        raise ModelError(
+            f"model {spec!r} has {count} in output_names for {n_outputs:,} outputs; expected a list with a "
+            "name for each; correct the attribute, or remove it"
+        )
+    return tuple(map(str, names))
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's kind and words on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,111 @@
+"""A model held still while it is read: in evaluation mode, its parameters frozen, on one device."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tism_scan.errors import InputError
+
+
+@contextmanager
+def frozen(model: nn.Module, device: str | torch.device | None = None) -> Iterator[torch.device]:
+    """Hold a model in evaluation mode, its parameters frozen, on a device; then put everything back.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    device : str or torch.device, optional
+        By default where the model is.
+
+    Yields
+    ------
+    torch.device
+        Where inputs must go.
+
+    Raises
+    ------
+    ValueError
+        If the model is spread over several devices and yet a device is asked for.
+    InputError
+        If the device is not there.
+    """
+    homes = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    home = next(iter(homes), torch.device("cpu"))
+    target = home if device is None else _existing(device)
+    if device is not None and len(homes) > 1:
+        raise ValueError(
+            f"the model is spread over {', '.join(sorted(map(str, homes)))}, yet device {str(device)!r} was "
+            "asked for; leave the device out, or move the model to one"
+        )
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        model.requires_grad_(False)
+        if target != home:
+            model.to(target)
+        with _full_float32() if target.type == "cuda" else nullcontext():
+            yield target
+    finally:
+        for module, is_training in modes:
+            module.training = is_training
+        for parameter, requires_grad in flags:
+            parameter.requires_grad_(requires_grad)
+        if target != home:
+            model.to(home)
+
+
+@contextmanager
+def switched(switches: Sequence[tuple[Any, str]], value: object) -> Iterator[None]:
+    """Give some attributes, (owner, name), a value, and put back what they were."""
+    before = [getattr(owner, name) for owner, name in switches]
+    try:
+        for owner, name in switches:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for (owner, name), former in zip(switches, before, strict=True):
+            setattr(owner, name, former)
+
+
+def flat_outputs(heads: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return what a model returned as (N, n_outputs): heads side by side, further axes flattened."""
+    each = [heads] if isinstance(heads, Tensor) else heads
+    # spelled out, since PyTorch does not infer -1 for a batch of none
+    return torch.cat([head.reshape(len(head), math.prod(head.shape[1:])) for head in each], dim=1)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise ValueError unless a batch size is at least 1."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Return the dtype that a model computes in: that of its first floating-point parameter."""
+    tensors = (*model.parameters(), *model.buffers())
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+
+
+def _existing(device: str | torch.device) -> torch.device:
+    """Return a device, or raise InputError if it is CUDA and there is none."""
+    target = torch.device(device)
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"device {str(device)!r} was asked for, but PyTorch sees no CUDA device here; "
+            "expected 'cpu'; install a CUDA build of PyTorch to use a GPU"
+        )
+    return target
+
+
+def _full_float32() -> AbstractContextManager[None]:
+    """Keep cuDNN from rounding convolutions to TF32, whose errors are as large as many effects."""
+    cudnn: Any = torch.backends.cudnn
+    # PyTorch 2.9 split the switch by operation, and refuses to read the old one once they differ
+    if hasattr(cudnn, "conv"):
+        return switched([(cudnn.conv, "fp32_precision")], "ieee")
+    return switched([(cudnn, "allow_tf32")], False)

@@ -1,0 +1,204 @@
+"""Any model: the built-in Beluga, or what a function of the user's own returns.
+
+A model is a `torch.nn.Module` from float (N, 4, input_bp) to logits: (N, n_outputs), a list of such heads, or
+outputs with more axes, which are flattened. It says two things about itself, by attribute or by flag:
+`input_bp`, the length of its windows, and `alphabet`, the order of its channels; `output_names` is optional.
+"""
+
+import hashlib
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tism_scan.errors import ModelError, TismScanError, WeightsError
+from tism_scan.models.beluga import load_beluga, weights_digest
+from tism_scan.models.contract import LoadedModel, described, names_of, one_line, outputs_of_a_window
+from tism_scan.storage.copies import local_copy
+from tism_scan.storage.places import Place
+
+BELUGA = "beluga"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: what every node of a cluster needs to load the same one.
+
+    Attributes
+    ----------
+    spec : str
+        ``"beluga"``, or ``"package.module:factory"``: a function, or a class, that returns the model.
+    weights : Path, Url or None
+        A file, or where to read one from, once per machine: Beluga's weights; of any other model what its
+        factory is called with, as an absolute path. Without, the factory is called with nothing, and must
+        make the same parameters every time.
+    input_bp : int or None
+        Length of a window, for a model without an attribute of that name.
+    alphabet : str or None
+        Order of the input channels, such as ``"ACGT"``, for a model without an attribute of that name.
+    folder : Path or None
+        Where modules are found beside those installed; the current directory if None.
+    """
+
+    spec: str = BELUGA
+    weights: Place | None = None
+    input_bp: int | None = None
+    alphabet: str | None = None
+    folder: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.weights or self.spec)
+
+    def absolute(self) -> "ModelSource":
+        """Return the source as another process finds it: with absolute paths."""
+        weights = self.weights.absolute() if isinstance(self.weights, Path) else self.weights
+        return replace(self, weights=weights, folder=(self.folder or Path.cwd()).absolute())
+
+    def at_hand(self, digest: str | None = None) -> "ModelSource":
+        """Return the source with its weights in a file of this machine; see `local_copy`.
+
+        Parameters
+        ----------
+        digest : str, optional
+            SHA-256 that weights from a URL must have.
+        """
+        return replace(self, weights=self._weights_file(digest))
+
+    def load(self) -> nn.Module:
+        """Return the model in evaluation mode, on the CPU, in float32, as every engine can use it.
+
+        Returns
+        -------
+        torch.nn.Module
+            With `input_bp`, `alphabet`, `n_outputs` and, but for Beluga, `output_names` (None if it gives
+            none).
+
+        Raises
+        ------
+        ModelError
+            If there is no such module or function, the function fails, or what it returns is not a model,
+            does not say its `input_bp` or `alphabet`, or cannot read a window of that length.
+        WeightsError
+            If the weights cannot be read.
+        """
+        weights, spec = self._weights_file(), self.spec
+        if spec == BELUGA:
+            return _load_beluga(weights, self.input_bp, self.alphabet)
+        if weights is not None and not weights.is_file():
+            raise WeightsError(f"there are no weights {str(weights)!r}; expected a file; check --weights")
+        body = _made_by(_factory(spec, self.folder or Path.cwd()), spec, weights)
+        model = LoadedModel(body, *described(body, spec, self.input_bp, self.alphabet))
+        outputs = outputs_of_a_window(model, spec)
+        model.n_outputs = outputs.shape[1]
+        claimed = getattr(body, "n_outputs", None)
+        if claimed is not None and claimed != model.n_outputs:
+            raise ModelError(
+                f"model {spec!r} has the attribute n_outputs {claimed}, but returns {model.n_outputs:,} "
+                "outputs for one window; expected equal numbers; correct the attribute, or remove it"
+            )
+        model.output_names = names_of(body, spec, model.n_outputs)
+        return model
+
+    def identity(self) -> tuple[str, str]:
+        """Return the model's name and the digest of its weights, for the plan of a scan.
+
+        Returns
+        -------
+        name : str
+            The spec, and the alphabet if a flag gave it, since it changes the scores.
+        digest : str
+            SHA-256 of the weights file; without one, of the model's parameters and buffers.
+
+        Raises
+        ------
+        ModelError, WeightsError
+            As `load`, which is called only if there is no weights file.
+        """
+        with_alphabet = self.alphabet is not None and self.spec != BELUGA
+        name = f"{self.spec} ({self.alphabet})" if with_alphabet else self.spec
+        weights = self._weights_file()
+        return name, parameters_digest(self.load()) if weights is None else weights_digest(weights)
+
+    def _weights_file(self, digest: str | None = None) -> Path | None:
+        """Return a file of this machine that holds the weights, or None if there are none."""
+        return None if self.weights is None else local_copy(self.weights, digest)
+
+
+def parameters_digest(model: nn.Module) -> str:
+    """Return the SHA-256 of a model's parameters and buffers, with their names, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _load_beluga(weights: Path | None, input_bp: int | None, alphabet: str | None) -> nn.Module:
+    if weights is None:
+        raise WeightsError(
+            "the model 'beluga' was given no weights; expected a file such as deepsea.beluga.pth; add "
+            "--weights, or name another model with --model package.module:factory"
+        )
+    model = load_beluga(weights)
+    described(model, BELUGA, input_bp, alphabet)  # flags that contradict it are faults
+    return model
+
+
+def _factory(spec: str, folder: Path) -> Callable[..., Any]:
+    """Return the function that a spec names."""
+    expected = "expected 'beluga' or package.module:factory"
+    name, colon, attribute = spec.partition(":")
+    if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in name.split("."))):
+        raise ModelError(f"{spec!r} names no model; {expected}, such as my_model:load; correct --model")
+    place = os.path.abspath(folder)
+    if place not in sys.path:
+        sys.path.insert(0, place)
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ModelError(f"module {name!r} of model {spec!r} cannot be imported: {error}") from None
+        raise ModelError(
+            f"there is no module {error.name!r} for model {spec!r}; {expected}, installed or found from "
+            f"{place!r}; run from the folder that holds it, or correct --model"
+        ) from None
+    except Exception as error:  # a user's module may fail in any way
+        raise ModelError(f"module {name!r} of model {spec!r} cannot be imported: {one_line(error)}") from None
+    if not hasattr(module, attribute):
+        raise ModelError(
+            f"module {name!r} has no {attribute!r}; {expected}; correct --model, or add the function to "
+            f"{getattr(module, '__file__', None) or name}"
+        )
+    factory = getattr(module, attribute)
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise ModelError(
+            f"{spec!r} is a {type(factory).__name__}, not a function; expected one that takes the path of "
+            "the weights and returns the model; wrap it in a function"
+        )
+    return factory  # type: ignore[no-any-return]
+
+
+def _made_by(factory: Callable[..., Any], spec: str, weights: Path | None) -> nn.Module:
+    """Return the module that a factory makes."""
+    call = f"{spec.partition(':')[2]}({'' if weights is None else repr(str(weights))})"
+    try:
+        made = factory() if weights is None else factory(weights.absolute())
+    except TismScanError:
+        raise
+    except Exception as error:  # a user's function may fail in any way
+        hint = "; it is called with --weights if that is given" if isinstance(error, TypeError) else ""
+        raise ModelError(f"model {spec!r}: {call} failed: {one_line(error)}{hint}") from None
+    if not isinstance(made, nn.Module):
+        raise ModelError(
+            f"model {spec!r}: {call} returned a {type(made).__name__}; expected a torch.nn.Module; return "
+            "the model itself"
+        )
+    return made

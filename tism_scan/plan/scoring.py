@@ -1,0 +1,88 @@
+"""Which number is computed for each base."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from tism_scan.errors import PlanError
+from tism_scan.plan.tiling import Lattice, Stitch
+from tism_scan.plan.tracks import Track
+
+Strands = Literal["forward", "both"]
+OutputSpace = Literal["logit", "probability"]
+Values = Literal["mean", "tism"]
+Precision = Literal["fp32", "tf32", "mixed", "bf16"]
+_CHOICES = {
+    "stitch": get_args(Stitch),
+    "strands": get_args(Strands),
+    "output_space": get_args(OutputSpace),
+    "values": get_args(Values),
+    "precision": get_args(Precision),
+}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Which number is computed for each base.
+
+    Attributes
+    ----------
+    tracks : tuple of Track
+        What is scored, in the order of the store's first axis.
+    input_bp : int
+        Length of the model's window.
+    stride : int
+        Distance between windows, bp.
+    stitch : {"center", "mean"}
+        A base's score comes from the window whose core holds it, or is the mean over all windows that do.
+    strands : {"forward", "both"}
+        With "both", the mean of the scores of the window and of its reverse complement.
+    output_space : {"logit", "probability"}
+        What is differentiated: the model's output, or its sigmoid.
+    values : {"mean", "tism"}
+        Mean TISM, one value a base, or TISM of all four bases in A, C, G, T order.
+    precision : {"fp32", "tf32", "mixed", "bf16"}
+        Of products: float32; float32 rounded to TF32, on GPUs only; "mixed", a float32 forward pass and a
+        bfloat16 backward pass; bfloat16 in both. Sums, and what is stored, are float32.
+
+    Raises
+    ------
+    PlanError
+        If a setting is not one of those listed, or the stride does not fit the window.
+    """
+
+    tracks: tuple[Track, ...]
+    input_bp: int
+    stride: int = 256
+    stitch: Stitch = "center"
+    strands: Strands = "forward"
+    output_space: OutputSpace = "logit"
+    values: Values = "mean"
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        if not self.tracks:
+            raise PlanError("no track was chosen; expected at least one, see `tism-scan tracks`")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise PlanError(
+                    f"{name} {getattr(self, name)!r} is not known; use one of {', '.join(allowed)}"
+                )
+        _ = self.lattice
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where the windows stand."""
+        return Lattice(self.input_bp, self.stride)
+
+    @property
+    def reach(self) -> slice:
+        """The part of a window whose scores are used."""
+        lattice = self.lattice
+        if self.stitch == "mean":
+            return slice(0, lattice.input_bp)
+        return slice(lattice.flank, lattice.flank + lattice.stride)
+
+    @property
+    def n_channels(self) -> int:
+        """Values per track and base: 4 for all of TISM, else 1."""
+        return 4 if self.values == "tism" else 1

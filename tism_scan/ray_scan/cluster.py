@@ -1,0 +1,241 @@
+"""Ray's cluster: how it is started, joined and left, and what becomes of it meanwhile."""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from tism_scan.errors import ClusterError, ScanError, TismScanError
+from tism_scan.ray_scan.nodes import check_nodes, shipped_package
+
+NODES_KNOWN_FOR_S = 0.5
+OBJECT_STORE_BYTES = 128 << 20  # blocks never pass through Ray's object store
+CONNECT_S = 20  # well before Ray itself would end this process, after 60 without a head
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where to compute, and with how many actors.
+
+    Attributes
+    ----------
+    address : str
+        ``"local"`` starts Ray on this machine, ``"auto"`` joins the cluster that runs here, and
+        ``"ray://host:port"`` one that runs elsewhere. A process that has called ``ray.init`` itself keeps
+        the cluster that it has.
+    n_actors : int or None
+        As many as fit the cluster, if None.
+    max_actors : int or None
+        Ask a cluster that grows by itself for as many as these, and use no more.
+    gpus_per_actor : float or None
+        GPUs, or the share of one, that an actor takes. None computes on a whole GPU each where there are
+        GPUs, else on CPU cores; a number waits for GPUs that are yet to come.
+    n_cpus, n_gpus : int or None
+        What a local Ray may use; everything, if None.
+    ships_package : bool
+        Bring this package to nodes of a cluster that lack it, or have another release of it.
+    """
+
+    address: str = "local"
+    n_actors: int | None = None
+    max_actors: int | None = None
+    gpus_per_actor: float | None = None
+    n_cpus: int | None = None
+    n_gpus: int | None = None
+    ships_package: bool = False
+
+
+@contextlib.contextmanager
+def connected(options: RayOptions) -> Iterator[None]:
+    """Start or join a cluster, and leave it.
+
+    Raises
+    ------
+    ScanError
+        If there is no cluster at the address, or none can be started.
+    ClusterError
+        If a node lacks this package, or what it needs.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray warns of a coming default; ours is set per actor, and not touched by it.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if options.address == "local":
+        arguments |= {
+            "num_cpus": options.n_cpus,
+            "num_gpus": options.n_gpus,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    elif options.ships_package:
+        arguments["runtime_env"] = shipped_package()
+    with _without_notices():
+        try:
+            try:
+                _knock(options.address)
+                with _on_loopback() if options.address == "local" else contextlib.nullcontext():
+                    ray.init(address=options.address, **arguments)
+            except (OSError, OverflowError, RuntimeError, ValueError, ImportError, RayError) as error:
+                raise _unreachable(options.address, error) from None
+            if options.address != "local":
+                check_nodes()
+            yield
+        finally:
+            ray.shutdown()  # it prints what notices it has kept, so they are still off
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nothing listens at a host and port; Ray itself takes minutes to say so."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+
+
+def _unreachable(address: str, error: Exception) -> TismScanError:
+    words = getattr(error, "strerror", None) or str(error)
+    reason = (words.strip().splitlines() or [type(error).__name__])[0]
+    if address == "local":
+        return ScanError(f"Ray cannot be started here ({reason}); see the logs in its temporary folder")
+    if isinstance(error, ImportError):
+        return ClusterError(f"{address!r} needs Ray's client ({reason}); run: pip install 'ray[client]'")
+    return ClusterError(
+        f"cannot reach a Ray cluster at {address!r} ({reason}); start one with `ray start`, or use "
+        "--address local"
+    )
+
+
+def _without_notices() -> AbstractContextManager[None]:
+    """Keep Ray from printing on this process's standard output.
+
+    It tells there of every worker that died, whatever the logging's level; the loop logs these itself. Ray
+    has no public switch for it; without this one of its own the notices would merely come back.
+    """
+    return _switched_off(ray._private.worker, "_worker_logs_enabled")
+
+
+def _on_loopback() -> AbstractContextManager[None]:
+    """Have a Ray that starts now listen on 127.0.0.1 alone: whoever reaches its ports may run code.
+
+    On Linux it takes the machine's address and listens everywhere, even if it is told to use loopback; on
+    other systems, where it makes no clusters, it uses loopback. It looks for that difference in one constant.
+    """
+    return _switched_off(ray._private.ray_constants, "ENABLE_RAY_CLUSTER")
+
+
+@contextlib.contextmanager
+def _switched_off(module: Any, name: str) -> Iterator[None]:
+    """Set one of Ray's own switches, which is on as a rule, to False meanwhile."""
+    before = getattr(module, name, True)
+    setattr(module, name, False)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+class ClusterWatch:
+    """What nodes a cluster has, and whether its head is there; two threads ask, so that nobody waits.
+
+    Once the head is gone, calls of Ray's may wait for a minute and then end the process, or end it at once
+    if another head has taken its place. So the head's port is watched by a connection of our own, which
+    breaks when its process ends, and `check` raises before Ray is asked for anything more.
+
+    Attributes
+    ----------
+    address : str
+        Of the head; empty for a cluster at ``ray://``, whose client notices by itself.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        self.address = _head_address()
+        self._ended = threading.Event()
+        self._is_lost = threading.Event()
+        watches = [self._list_nodes, *([self._watch_head] if self.address else [])]
+        self._threads = [threading.Thread(target=watch, name="cluster", daemon=True) for watch in watches]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the head is gone, and Ray must not be asked for anything."""
+        return self._is_lost.is_set()
+
+    def check(self) -> None:
+        """Raise if the head is gone.
+
+        Raises
+        ------
+        ScanError
+        """
+        if self.is_lost:
+            raise ScanError(
+                f"the Ray cluster at {self.address} is gone; what is finished is kept: start the cluster, "
+                "and the same command resumes"
+            )
+
+    def amounts(self, resource: str) -> list[float]:
+        """Return how much of a resource each live node has; nodes without any are left out."""
+        amounts = [node["Resources"].get(resource, 0) for node in self._nodes if node["Alive"]]
+        return [amount for amount in amounts if amount > 0]
+
+    def close(self) -> None:
+        """End the watch."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(1.0)
+
+    def _is_over(self) -> bool:
+        return self._ended.is_set() or self._is_lost.is_set()
+
+    def _list_nodes(self) -> None:
+        while not self._ended.wait(NODES_KNOWN_FOR_S) and not self._is_lost.is_set():
+            with contextlib.suppress(RayError, OSError, RuntimeError):  # the next call may know
+                self._nodes = ray.nodes()  # type: ignore[no-untyped-call]
+
+    def _watch_head(self) -> None:
+        while not self._is_over():
+            try:
+                self._wait_until_closed()
+            except OSError:
+                if not self._ended.is_set():
+                    self._is_lost.set()
+
+    def _wait_until_closed(self) -> None:
+        """Return when the head closes the connection, which it may if that is idle; raise if it is gone."""
+        host, _, port = self.address.rpartition(":")
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):  # a head whose machine is off closes nothing
+                for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            connection.settimeout(NODES_KNOWN_FOR_S)
+            while not self._is_over():
+                try:
+                    if not connection.recv(4096):
+                        break
+                except ConnectionError:
+                    break
+                except TimeoutError as error:
+                    if error.errno is not None:  # of keepalive's, and not of our own patience
+                        raise
+
+
+def _head_address() -> str:
+    """Return ``host:port`` of the cluster's head, or nothing if a client is connected from outside."""
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        return ""
+    return str(ray.get_runtime_context().gcs_address)

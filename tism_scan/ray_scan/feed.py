@@ -1,0 +1,291 @@
+"""What the actors of a scan are given, and what becomes of it.
+
+Up to two blocks are in flight per actor. A block that failed is given to another actor, three times in all.
+An actor that dies with two blocks in flight does not tell which of them killed it: both become suspects, and
+a suspect is computed alone.
+
+When nothing else is left, a block that takes unusually long is given to a second actor, too. The first
+result counts; the other actor is kept from publishing its own.
+"""
+
+import collections
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from tism_scan.errors import StorageFullError
+from tism_scan.plan.tiling import Block
+from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, ActorPool, Failed, Finished, Lost
+from tism_scan.ray_scan.stragglers import Stragglers
+from tism_scan.store.score_store import ScoreStore
+
+MAX_ATTEMPTS = 3
+MAX_LOSSES = 20
+DRAIN_S = 25.0  # which leaves five of the thirty promised for Ray to end
+POLL_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """How far a scan is; one object, updated as it goes on.
+
+    Attributes
+    ----------
+    n_blocks_total, n_bp_total : int
+        Blocks that were pending when this run began, and their length.
+    n_blocks, n_bp : int
+        Blocks that this run finished, and their length.
+    n_scored : int
+        Bases of theirs that got a score.
+    n_actors : int
+        Actors that are ready.
+    bp_per_s : dict of str to float
+        How fast each of them computed its last block, by its name.
+    failed : dict of str to str
+        The error of each block that was given up, by the block's interval.
+    was_stopped : bool
+        The run ended before everything was tried.
+    """
+
+    n_blocks_total: int = 0
+    n_bp_total: int = 0
+    n_blocks: int = 0
+    n_bp: int = 0
+    n_scored: int = 0
+    n_actors: int = 0
+    bp_per_s: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    was_stopped: bool = False
+
+
+class Feed:
+    """Feeds actors with blocks until none is left or a stop is asked for.
+
+    Parameters
+    ----------
+    pool : ActorPool
+    blocks : iterator of Block
+        Those to be computed, best first.
+    store : ScoreStore
+        Where blocks that are given up are recorded.
+    progress : Progress
+        Kept up to date.
+    on_progress : callable
+        Called twice a second, and after each block.
+    stop : threading.Event
+        Set by anybody to end the scan; blocks in flight may finish.
+    disowned : threading.Event
+        Set, before `stop`, if the store has become another scan's: nothing is published any more.
+    """
+
+    def __init__(
+        self,
+        pool: ActorPool,
+        blocks: Iterator[Block],
+        store: ScoreStore,
+        progress: Progress,
+        on_progress: Callable[[Progress], None],
+        *,
+        stop: threading.Event,
+        disowned: threading.Event,
+    ) -> None:
+        self.pool, self.blocks, self.store = pool, blocks, store
+        self.progress, self.on_progress = progress, on_progress
+        self.stop, self.disowned = stop, disowned
+        self.again: list[tuple[Block, Actor | None]] = []
+        self.suspects: collections.deque[Block] = collections.deque()
+        self.alone: set[Block] = set()
+        self.n_attempts: collections.Counter[Block] = collections.Counter()
+        self.n_losses: collections.Counter[Block] = collections.Counter()
+        self.stragglers = Stragglers()
+        self.has_more = True
+
+    def run(self) -> None:
+        """Go on until every block is done or given up, or a stop is asked for."""
+        stop_began = None
+        while True:
+            if self.stop.is_set():
+                stop_began = stop_began or self._begin_to_stop()
+            else:
+                self._feed()
+            if self.disowned.is_set():
+                self._renounce()
+                break
+            if not self._n_awaited() and (self.stop.is_set() or not self._has_blocks()):
+                break
+            if stop_began is not None and time.monotonic() - stop_began > DRAIN_S:
+                log.warning("%d blocks in flight are dropped; they stay pending", self._n_awaited())
+                break
+            match self.pool.wait(POLL_S):
+                case Finished() as finished:
+                    self._settle(finished)
+                case Failed(block, actor, error):
+                    if isinstance(error, StorageFullError):
+                        raise error
+                    self._fail(block, actor, str(error))
+                case Lost() as lost:
+                    self._mourn(lost)
+            self._report()
+        is_cut_short = self.stop.is_set() or self.disowned.is_set()
+        self.progress.was_stopped = is_cut_short and self._n_left() > 0
+        self._report()
+
+    def _begin_to_stop(self) -> float:
+        """Say what is waited for, and return the time.
+
+        The cluster may let nodes go at once: whoever stops us, such as `ray job stop`, may not wait.
+        """
+        self.pool.wind_down()
+        if self._n_awaited() and not self.disowned.is_set():
+            log.warning(
+                "stopping; the %d blocks in flight get %.0f s to finish, a second Ctrl-C stops at once",
+                self._n_awaited(),
+                DRAIN_S,
+            )
+        return time.monotonic()
+
+    def _renounce(self) -> None:
+        """Have no actor publish what it has in flight."""
+        log.warning("the %d blocks in flight are left to the other process", self._n_awaited())
+        for actor in self.pool.ready:
+            for block in actor.in_flight.values():
+                self.pool.abandon(actor, block)
+
+    def _has_blocks(self) -> bool:
+        return bool(self.has_more or self.again or self.suspects)
+
+    def _n_awaited(self) -> int:
+        return self.pool.n_in_flight - len(self.stragglers.losers)
+
+    def _n_left(self) -> int:
+        return self.progress.n_blocks_total - self.progress.n_blocks - len(self.progress.failed)
+
+    def _feed(self) -> None:
+        """Give each actor what it can take."""
+        if self._has_blocks():
+            self.pool.grow(n_useful=self._n_left())
+        for depth in range(IN_FLIGHT_PER_ACTOR):
+            for actor in self.pool.ready:
+                is_free = len(actor.in_flight) == depth and not actor.is_doubted
+                if is_free and self.alone.isdisjoint(actor.in_flight.values()):
+                    block = self._next_block(actor)
+                    if block is not None:
+                        self.stragglers.give(block)
+                        self.pool.submit(actor, block)
+        self.pool.fit_cluster(n_useful=self._n_left())
+
+    def _next_block(self, actor: Actor) -> Block | None:
+        """Return the block to be computed next, a suspect only for an actor that has nothing else."""
+        if self.suspects and not actor.in_flight:
+            block = self.suspects.popleft()
+            self.alone.add(block)
+            return block
+        for i, (block, failed_on) in enumerate(self.again):
+            if failed_on is not actor or len(self.pool.ready) == 1:
+                del self.again[i]
+                return block
+        block_or_none = next(self.blocks, None) if self.has_more else None
+        self.has_more = block_or_none is not None
+        if self._has_blocks() or actor.in_flight:
+            return block_or_none
+        return self._late_block()
+
+    def _late_block(self) -> Block | None:
+        """Return a block that another actor has had for long, and that never failed."""
+        in_flight = (block for actor in self.pool.ready for block in actor.in_flight.values())
+        sound = (block for block in in_flight if not self.n_attempts[block] and not self.n_losses[block])
+        block = self.stragglers.latest(block for block in sound if block not in self.alone)
+        if block is not None:
+            log.info("%s takes long; another actor computes it, too", block)
+        return block
+
+    def _is_in_flight(self, block: Block) -> bool:
+        return any(block in actor.in_flight.values() for actor in self.pool.ready)
+
+    def _was_lost_race(self, block: Block) -> bool:
+        """Return whether another actor finished a block before this end of it."""
+        is_loser = block in self.stragglers.losers
+        self.stragglers.losers.discard(block)
+        return is_loser
+
+    def _settle(self, finished: Finished) -> None:
+        """Count a finished block."""
+        block, report = finished.block, finished.report
+        if self._was_lost_race(block):
+            return
+        self.stragglers.end(block, is_done=True)
+        for actor in self.pool.ready:
+            if block in actor.in_flight.values():
+                self.stragglers.losers.add(block)
+                self.pool.abandon(actor, block)
+        if finished.actor is not None:
+            self.progress.bp_per_s[finished.actor.name] = len(block) / max(report.seconds, 1e-9)
+        self._forget(block)
+        self.progress.n_blocks += 1
+        self.progress.n_bp += len(block)
+        self.progress.n_scored += report.n_scored
+        log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
+
+    def _fail(self, block: Block, actor: Actor, reason: str) -> None:
+        """Charge a block with an error, unless another actor finished it or still computes it."""
+        if not self._was_lost_race(block) and not self._is_in_flight(block):
+            self.stragglers.end(block, is_done=False)
+            self._charge(block, reason, actor)
+
+    def _mourn(self, lost: Lost) -> None:
+        """Blame a block for its actor's end only if it was the only one in flight."""
+        shown = ", ".join(map(str, lost.blocks))
+        log.warning("an actor was lost (%s) with %s in flight", lost.reason, shown)
+        blocks = [block for block in lost.blocks if not self._was_lost_race(block)]
+        if lost.is_accident:
+            for block in filter(self._is_in_flight, blocks):
+                self.stragglers.end_copy(block)
+        blocks = [block for block in blocks if not self._is_in_flight(block)]
+        for block in blocks:
+            self.stragglers.end(block, is_done=False)
+        if blocks and len(lost.blocks) == 1 and not lost.is_accident:
+            self._charge(blocks[0], lost.reason, None, is_suspect=True)
+            return
+        for block in blocks:
+            self.alone.discard(block)
+            self.n_losses[block] += 1
+            if self.n_losses[block] >= MAX_LOSSES:
+                self._give_up(block, lost.reason, self.n_losses[block])
+            elif lost.is_accident:
+                self.again.append((block, None))
+            else:
+                self.suspects.append(block)
+
+    def _charge(self, block: Block, reason: str, actor: Actor | None, *, is_suspect: bool = False) -> None:
+        """Count a failed attempt; try again, on another actor if there is one, or give the block up."""
+        self.alone.discard(block)
+        self.n_attempts[block] += 1
+        log.warning("%s failed (attempt %d): %s", block, self.n_attempts[block], reason)
+        if self.n_attempts[block] >= MAX_ATTEMPTS:
+            self._give_up(block, reason, self.n_attempts[block])
+        elif is_suspect:
+            self.suspects.append(block)
+        else:
+            self.again.append((block, actor))
+
+    def _give_up(self, block: Block, reason: str, n_attempts: int) -> None:
+        self._forget(block)
+        self.store.mark_failed(block, reason, n_attempts)
+        self.progress.failed[str(block)] = reason
+
+    def _forget(self, block: Block) -> None:
+        """Drop what is remembered of a block, so that memory does not grow with their number."""
+        self.n_attempts.pop(block, None)
+        self.n_losses.pop(block, None)
+        self.alone.discard(block)
+
+    def _report(self) -> None:
+        names = {actor.name for actor in self.pool.ready}
+        self.progress.n_actors = len(self.pool.ready)
+        for name in self.progress.bp_per_s.keys() - names:
+            del self.progress.bp_per_s[name]
+        self.on_progress(self.progress)

@@ -1,0 +1,64 @@
+"""A scan's progress for Prometheus, through Ray's own export: each name gets ``ray_`` in front."""
+
+import time
+from typing import Protocol
+
+import ray.util.client
+from ray.util.metrics import Counter, Gauge
+
+EVERY_S = 1.0
+
+
+class Scanned(Protocol):
+    """What is told of a scan; see `tism_scan.ray_scan.feed.Progress`."""
+
+    n_blocks_total: int
+    n_blocks: int
+    n_bp: int
+    n_actors: int
+    failed: dict[str, str]
+    bp_per_s: dict[str, float]
+
+
+class ScanMetrics:
+    """Tells Ray how far a scan is.
+
+    A cluster shows it where its nodes have ``ray[default]``; elsewhere, and for a driver outside the
+    cluster, at ``ray://``, nothing is told.
+    """
+
+    def __init__(self) -> None:
+        self._is_inside = not ray.util.client.ray.is_connected()  # type: ignore[no-untyped-call]
+        if self._is_inside:
+            self._bases = Counter("tism_scan_bases", "Bases of finished blocks.")
+            self._blocks = Counter("tism_scan_blocks", "Finished blocks.")
+            self._pending = Gauge("tism_scan_blocks_pending", "Blocks that are still to be computed.")
+            self._failed = Gauge("tism_scan_blocks_failed", "Blocks that were given up.")
+            self._actors = Gauge("tism_scan_actors", "Actors that are ready.")
+            self._speed = Gauge("tism_scan_actor_bases_per_second", "Of its last block.", tag_keys=("actor",))
+        self._shown_at = -EVERY_S
+        self._n_bp = self._n_blocks = 0
+        self._named: set[str] = set()
+
+    def show(self, progress: Scanned, *, at_once: bool = False) -> None:
+        """Tell how far a scan is, once a second at most unless told otherwise."""
+        now = time.monotonic()
+        if not self._is_inside or (now - self._shown_at < EVERY_S and not at_once):
+            return
+        self._shown_at = now
+        # A counter refuses 0.
+        if progress.n_bp > self._n_bp:
+            self._bases.inc(progress.n_bp - self._n_bp)
+            self._n_bp = progress.n_bp
+        if progress.n_blocks > self._n_blocks:
+            self._blocks.inc(progress.n_blocks - self._n_blocks)
+            self._n_blocks = progress.n_blocks
+        n_failed = len(progress.failed)
+        self._pending.set(progress.n_blocks_total - progress.n_blocks - n_failed)
+        self._failed.set(n_failed)
+        self._actors.set(progress.n_actors)
+        for actor in self._named - progress.bp_per_s.keys():
+            self._speed.set(0.0, {"actor": actor})
+        for actor, bp_per_s in progress.bp_per_s.items():
+            self._speed.set(bp_per_s, {"actor": actor})
+        self._named = set(progress.bp_per_s)

@@ -1,0 +1,337 @@
+"""Ray's actors, and what becomes of the blocks that they are given.
+
+Ray's errors end here: a block comes back finished, failed, or lost with its actor.
+"""
+
+import logging
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
+
+from tism_scan.errors import ScanError, TismScanError
+from tism_scan.plan.tiling import Block
+from tism_scan.ray_scan.cluster import ClusterWatch, RayOptions
+from tism_scan.ray_scan.demand import Demand
+from tism_scan.ray_scan.worker import BlockWorker, WorkerSetup
+from tism_scan.scan.blocks import BlockReport
+
+IN_FLIGHT_PER_ACTOR = 2
+CPUS_PER_ACTOR = 4  # at most, and fewer where that many would leave more idle than this:
+USED_CPUS = 0.85
+ABANDON_S = 10.0
+IDLE_S = 30.0
+MAX_FAILED_STARTS = 3
+MAX_FAILURES_IN_A_ROW = 2  # then the actor itself is doubted: a GPU that failed once may fail ever after
+LONGEST_PAUSE_S = 60.0  # before another actor is started where one failed; the first lasts two seconds
+PATIENCE_S = 60.0
+
+_ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Actor:
+    """An actor's handle and name, its blocks in flight, oldest first, and when it had one last."""
+
+    handle: Any
+    name: str = ""
+    in_flight: dict[Any, Block] = field(default_factory=dict)
+    n_failures_in_a_row: int = 0
+    busy_until: float = 0.0
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it gets no more blocks."""
+        return self.n_failures_in_a_row >= MAX_FAILURES_IN_A_ROW
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A block is computed and published."""
+
+    block: Block
+    report: BlockReport
+    actor: Actor | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A block ended with an error; its actor lives."""
+
+    block: Block
+    actor: Actor
+    error: TismScanError
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An actor ended, and the blocks that it had in flight with it.
+
+    Attributes
+    ----------
+    blocks : tuple of Block
+    reason : str
+    is_accident : bool
+        The actor's node is gone, or out of memory or reach, which no block is to blame for.
+    """
+
+    blocks: tuple[Block, ...]
+    reason: str
+    is_accident: bool
+
+
+class ActorPool:
+    """Starts actors, as many as the cluster can hold, and gives them blocks.
+
+    Parameters
+    ----------
+    setup : WorkerSetup
+        For every actor; the number of threads is set here, by the actor's share of a node.
+    options : RayOptions
+    worker_class : type of BlockWorker
+
+    Attributes
+    ----------
+    ready : list of Actor
+        Those that can be given blocks.
+    """
+
+    def __init__(
+        self, setup: WorkerSetup, options: RayOptions, worker_class: type[BlockWorker] = BlockWorker
+    ) -> None:
+        self.options = options
+        self.ready: list[Actor] = []
+        self._starting: dict[Any, Actor] = {}
+        self._owners: dict[Any, Actor] = {}
+        self._n_failed_starts = 0
+        self._paused_until = 0.0
+        self._waiting_since = time.monotonic()
+        self._abandoning: list[Any] = []
+        self._n_started = 0
+        self._cluster = ClusterWatch()
+        if options.gpus_per_actor or self._cluster.amounts("GPU"):
+            self._resource, self._share = "GPU", options.gpus_per_actor or 1.0
+            needs: dict[str, float] = {"num_gpus": self._share, "num_cpus": 0}
+            n_threads = 1
+        else:
+            self._resource, self._share = (
+                "CPU",
+                cpus_per_actor(self._cluster.amounts("CPU"), options.n_actors),
+            )
+            needs = {"num_cpus": self._share}
+            n_threads = max(1, int(self._share))
+        self._demand = Demand(self._resource, self._share)
+        self._setup = replace(setup, n_threads=n_threads)
+        self._actor_class: Any = ray.remote(worker_class).options(
+            max_concurrency=IN_FLIGHT_PER_ACTOR + 1,  # one more to abandon a block
+            max_restarts=0,
+            max_task_retries=0,
+            enable_task_events=False,
+            **needs,
+        )
+
+    @property
+    def n_in_flight(self) -> int:
+        """Number of blocks that actors have been given and not answered."""
+        return len(self._owners)
+
+    def grow(self, n_useful: int) -> None:
+        """Start actors until there are as many as fit, and are of use."""
+        n_actors = len(self.ready) + len(self._starting)
+        if n_actors and time.monotonic() < self._paused_until:
+            return
+        for _ in range(n_actors, min(self._n_wanted(), n_useful)):
+            handle = self._actor_class.remote(self._setup)
+            self._starting[handle.start.remote()] = Actor(handle)
+
+    def submit(self, actor: Actor, block: Block) -> None:
+        """Give an actor a block."""
+        ref = actor.handle.process.remote(block)
+        actor.in_flight[ref] = block
+        self._owners[ref] = actor
+
+    def abandon(self, actor: Actor, block: Block) -> None:
+        """Have an actor not publish a block that another one has published."""
+        self._abandoning.append(actor.handle.abandon.remote(block))
+
+    def fit_cluster(self, n_useful: int) -> None:
+        """Have a cluster that scales hold as many actors as are of use, and end those that are not."""
+        if not self.options.max_actors:
+            return
+        self._demand.ask(int(min(self._n_most, n_useful)))
+        n_spare = max(0, len(self.ready) - n_useful)
+        now = time.monotonic()
+        idle = [actor for actor in self.ready if not actor.in_flight and now - actor.busy_until > IDLE_S]
+        for actor in idle[:n_spare]:
+            log.info("actor %s has nothing left to do", actor.name)
+            self._kill(actor)
+
+    def wind_down(self) -> None:
+        """Let a cluster that scales give nodes back: a request would outlive us if we are killed."""
+        if not self._cluster.is_lost:
+            self._demand.close()
+
+    def wait(self, timeout_s: float) -> Finished | Failed | Lost | None:
+        """Return what became of one block or actor, or None if nothing did, or an actor became ready.
+
+        Raises
+        ------
+        ScanError
+            If no actor can be started, or the cluster is gone.
+        """
+        self._cluster.check()
+        refs = [*self._starting, *self._owners]
+        if not refs:
+            time.sleep(timeout_s)
+            return None
+        finished, _ = ray.wait(refs, num_returns=1, timeout=timeout_s)
+        if not finished:
+            self._complain_of_waiting()
+            return None
+        (ref,) = finished
+        if ref in self._starting:
+            self._welcome(ref)
+            return None
+        return self._outcome(ref)
+
+    def close(self) -> None:
+        """End every actor, none while it publishes a block that was abandoned."""
+        try:
+            self.wind_down()
+            if self._abandoning and not self._cluster.is_lost:
+                ray.wait(self._abandoning, num_returns=len(self._abandoning), timeout=ABANDON_S)
+        finally:
+            self._abandoning.clear()
+            for actor in [*self.ready, *self._starting.values()]:
+                self._kill(actor)
+            self._starting.clear()
+            self._cluster.close()
+
+    @property
+    def _n_most(self) -> float:
+        """How many actors there may be, whatever the cluster holds."""
+        return min(self.options.n_actors or math.inf, self.options.max_actors or math.inf)
+
+    def _n_wanted(self) -> int:
+        """Return how many actors there should be now: as many as the cluster can hold, unless told."""
+        if self.options.n_actors:
+            return int(self._n_most)
+        n_fitting = max(1, _n_fitting(self._cluster.amounts(self._resource), self._share))
+        return int(min(n_fitting, self._n_most))
+
+    def _welcome(self, started: Any) -> None:
+        """Take an actor into service, or raise if none starts."""
+        actor = self._starting.pop(started)
+        try:
+            self._n_started += 1
+            actor.name = f"{ray.get(started)}/{self._n_started}"
+            actor.busy_until = time.monotonic()
+            log.info("actor %s is ready", actor.name)
+        except RayError as error:
+            self._kill(actor)
+            self._n_failed_starts += 1
+            reason = _explained(error)
+            log.warning("an actor did not start: %s", reason)
+            if self.ready or self._starting:
+                pause_s = min(2.0**self._n_failed_starts, LONGEST_PAUSE_S)
+                self._paused_until = time.monotonic() + pause_s
+            elif isinstance(error, RayTaskError):
+                raise reason from None
+            elif self._n_failed_starts >= MAX_FAILED_STARTS:
+                raise ScanError(f"actors do not start ({reason}); see Ray's logs") from None
+        else:
+            self._n_failed_starts = 0
+            self.ready.append(actor)
+
+    def _outcome(self, ref: Any) -> Finished | Failed | Lost:
+        actor = self._owners[ref]
+        try:
+            report = ray.get(ref)
+        except RayTaskError as error:
+            actor.n_failures_in_a_row += 1
+            return Failed(self._take_back(ref), actor, _explained(error))
+        except RayError as error:
+            blocks = tuple(actor.in_flight.values())
+            self._kill(actor)
+            return Lost(blocks, str(_explained(error)), is_accident(error))
+        actor.n_failures_in_a_row = 0
+        return Finished(self._take_back(ref), report, actor)
+
+    def _take_back(self, ref: Any) -> Block:
+        """Return the block of a call that was answered; a doubted actor ends with its last one."""
+        actor = self._owners.pop(ref)
+        block = actor.in_flight.pop(ref)
+        actor.busy_until = time.monotonic()
+        if actor.is_doubted and not actor.in_flight:
+            log.warning("an actor failed %d times in a row; replacing it", actor.n_failures_in_a_row)
+            self._kill(actor)
+        return block
+
+    def _kill(self, actor: Actor) -> None:
+        """End an actor; one that is merely out of reach must not live on."""
+        for ref in actor.in_flight:
+            self._owners.pop(ref, None)
+        actor.in_flight.clear()
+        if actor in self.ready:
+            self.ready.remove(actor)
+        ray.kill(actor.handle)
+
+    def _complain_of_waiting(self) -> None:
+        """Say so if no actor finds a place for long."""
+        if self.ready:
+            self._waiting_since = time.monotonic()
+        elif time.monotonic() - self._waiting_since > PATIENCE_S:
+            self._waiting_since = time.monotonic()
+            log.warning("no actor is ready yet; each waits for %g %s of a node", self._share, self._resource)
+
+
+def cpus_per_actor(cpus: Sequence[float], n_actors: int | None) -> float:
+    """Return how many CPUs of one node an actor takes: whole ones, or a fraction of one.
+
+    Parameters
+    ----------
+    cpus : sequence of float
+        CPUs of each node that has any.
+    n_actors : int or None
+        How many actors must fit at once; None for as many as get a few CPUs each.
+    """
+    if not cpus:
+        return 1
+    if n_actors is None:
+        most = min(CPUS_PER_ACTOR, *cpus)
+        whole = range(int(most), 0, -1)
+        enough = (share for share in whole if share * _n_fitting(cpus, share) >= USED_CPUS * sum(cpus))
+        share = next(enough, min(1, most))
+    else:
+        shares = sorted({n / k for n in cpus for k in range(1, n_actors + 1)}, reverse=True)
+        share = next(share for share in shares if _n_fitting(cpus, share) >= n_actors)
+    return math.floor(share) if share >= 1 else math.floor(share * 1e4) / 1e4  # Ray counts in 1e-4
+
+
+def _n_fitting(on_nodes: Sequence[float], share: float) -> int:
+    return sum(int(amount / share + 1e-9) for amount in on_nodes)
+
+
+def is_accident(error: RayError) -> bool:
+    """Return whether an actor was lost without its blocks having a part in it."""
+    if not isinstance(error, ActorDiedError):
+        return True
+    return error.preempted or "its node has died" in str(error)
+
+
+def _explained(error: RayError) -> TismScanError:
+    """Return the error that a call in an actor ended with, as one of ours, one line long."""
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, TismScanError):
+        return cause
+    lines = [line.strip() for line in _ANSI_COLOUR.sub("", str(cause)).splitlines() if line.strip()] or [""]
+    if isinstance(cause, ActorDiedError) and cause.actor_init_failed:
+        return ScanError(lines[-1][:500])  # the end of a traceback, such as of a module missing on its node
+    return ScanError(f"{type(cause).__name__}: {lines[0][:500]}".rstrip(": "))

@@ -1,0 +1,193 @@
+"""What computes blocks in a process of its own: the model, the genome and the store, opened once."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tism_scan.engine.block_engine import Engine
+from tism_scan.engine.devices import name_of_device
+from tism_scan.engine.trunk_engine import make_engine
+from tism_scan.errors import ScanError, TismScanError
+from tism_scan.genome.fasta import Genome, stamp_of
+from tism_scan.models.source import ModelSource
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.tiling import Block
+from tism_scan.scan.blocks import BlockReport, check_genome, fetch_block, score_block
+from tism_scan.storage.copies import staged
+from tism_scan.storage.places import Place
+from tism_scan.store.score_store import ScoreStore
+from tism_scan.version import __version__
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker needs to start: paths are absolute, and the same on every node.
+
+    Attributes
+    ----------
+    store : Path or Url
+    genome : Path
+    model : ModelSource
+    plan_digest : str
+        What the store must have been made under.
+    batch_size : int or None
+    memory_gb : float or None
+    n_threads : int
+        CPU threads for the model; Ray itself would leave an actor one.
+    stage_folder : Path or None
+        Where on the node's own disk a copy of the genome is kept; None reads it where it is.
+    genome_stamp : tuple of int or None
+        Of the driver's file, from `tism_scan.genome.fasta.stamp_of`: a genome with another one here is read,
+        and its digest compared.
+    version : str
+        The driver's release of this package.
+    """
+
+    store: Place
+    genome: Path
+    model: ModelSource
+    plan_digest: str
+    batch_size: int | None = None
+    memory_gb: float | None = None
+    n_threads: int = 1
+    stage_folder: Path | None = None
+    genome_stamp: tuple[int, int] | None = None
+    version: str = __version__
+
+
+class BlockWorker:
+    """Turns blocks into published scores; on Ray, the actor.
+
+    Two threads may call `process` at once, so that one block's sequence is fetched and another's scores are
+    written while the model works on a third thread of its own; one more may call `abandon`. A subclass may
+    compute with another engine.
+    """
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self.setup = setup
+        self._publishing = Publishing()
+        self._model_thread = ThreadPoolExecutor(
+            1, thread_name_prefix="model", initializer=torch.set_num_threads, initargs=(setup.n_threads,)
+        )
+
+    def start(self) -> str:
+        """Load everything that a block needs, and return this node's name.
+
+        Raises
+        ------
+        TismScanError
+            If this node does not see the store, the genome or the weights, or has another release of this
+            package; the node is named.
+        """
+        node = os.uname().nodename
+        try:
+            if self.setup.version != __version__:
+                raise ScanError(
+                    f"tism-scan {__version__} is installed here, and {self.setup.version} where the scan was "
+                    "started; install the same"
+                )
+            self.store = ScoreStore.open(self.setup.store)
+            plan = self.store.plan
+            if plan.digest() != self.setup.plan_digest:
+                raise ScanError(f"{self.setup.store} is another store here; mount the driver's")
+            self.genome = self.open_genome(plan)
+            self.engine = self._model_thread.submit(self.make_engine, plan).result()
+            self.store.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
+        except TismScanError as error:
+            raise ScanError(f"on node {node}: {error}") from None
+        return node
+
+    def open_genome(self, plan: ScanPlan) -> Genome:
+        """Return the plan's genome, or a sound copy of it if one was asked for.
+
+        Raises
+        ------
+        TismScanError
+            If this node does not see the genome, or sees another one. Lengths alone do not tell: the
+            copies of hg38 that differ in what they mask share them all.
+        """
+        path, folder = self.setup.genome, self.setup.stage_folder
+        genome = Genome(path if folder is None else staged(path, folder, plan.genome_digest))
+        check_genome(genome, plan)
+        if folder is None and stamp_of(genome.path) != self.setup.genome_stamp:
+            digest = genome.digest()
+            if digest != plan.genome_digest:
+                raise ScanError(
+                    f"{genome.path} is another genome here, SHA-256 {digest[:12]}, expected "
+                    f"{plan.genome_digest[:12]}; copy the driver's"
+                )
+        return genome
+
+    def make_engine(self, plan: ScanPlan) -> Engine:
+        """Return the engine for a plan, made in the thread that will use it.
+
+        Raises
+        ------
+        TismScanError
+            If this node does not see the weights, or sees others.
+        """
+        source = self.setup.model.at_hand(plan.weights_digest)
+        if source.identity() != (plan.model, plan.weights_digest):
+            raise ScanError(f"{self.setup.model} is another file here; copy the driver's")
+        return make_engine(
+            source.load(),
+            plan.scoring,
+            batch_size=self.setup.batch_size,
+            memory_gb=self.setup.memory_gb,
+        )
+
+    def process(self, block: Block) -> BlockReport:
+        """Compute a block and publish it, unless another worker has, and this one was told."""
+        plan = self.store.plan
+        block_input = fetch_block(self.genome, plan, block)
+        scores, report = self._model_thread.submit(score_block, self.engine, plan, block_input).result()
+        with self._publishing.of(block) as may_publish:
+            if may_publish:
+                self.store.publish_block(block, scores)
+                self.store.forget_failure(block)
+        return report
+
+    def abandon(self, block: Block) -> None:
+        """Return when this worker will not touch a block's objects any more."""
+        self._publishing.abandon(block)
+
+
+class Publishing:
+    """Keeps a worker from publishing a block that another has published.
+
+    Two devices round differently, so the second result would replace the first, and a worker that is ended
+    between the scores and their marker would leave scores that do not fit the first one's marker. So the
+    loser is told before it is ended.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._now: set[Hashable] = set()
+        self._abandoned: set[Hashable] = set()
+
+    @contextlib.contextmanager
+    def of(self, block: Hashable) -> Iterator[bool]:
+        """Yield whether a block may be published, within this context and not later."""
+        with self._changed:
+            may_publish = block not in self._abandoned
+            self._abandoned.discard(block)
+            if may_publish:
+                self._now.add(block)
+        try:
+            yield may_publish
+        finally:
+            with self._changed:
+                self._now.discard(block)
+                self._changed.notify_all()
+
+    def abandon(self, block: Hashable) -> None:
+        """Return when this worker will not touch a block's objects any more."""
+        with self._changed:
+            self._abandoned.add(block)
+            self._changed.wait_for(lambda: block not in self._now)

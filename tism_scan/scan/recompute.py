@@ -1,0 +1,90 @@
+"""Blocks computed a second time, and compared with what a store holds of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tism_scan.engine.block_engine import Engine
+from tism_scan.genome.fasta import Genome
+from tism_scan.plan.tiling import Block
+from tism_scan.scan.blocks import fetch_block, score_block
+from tism_scan.store.layout import rounded
+from tism_scan.store.score_store import ScoreStore
+
+TOLERANCE = 1e-4
+FRACTION_ALLOWED = 1e-4
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """How a block's stored scores compare with those computed anew.
+
+    Attributes
+    ----------
+    block : Block
+    n_values : int
+        Scores that were compared, over all tracks and bases; NaN on both sides is equal.
+    n_unequal : int
+        Those that are not equal to the bit.
+    n_wrong : int
+        Those that are further apart than rounding explains: by more than 1e-4 of the block's largest score,
+        and than what ``keep_bits`` drops; or NaN on one side only.
+    largest : float
+        The largest difference, as a part of the block's largest score.
+    """
+
+    block: Block
+    n_values: int
+    n_unequal: int
+    n_wrong: int
+    largest: float
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether every score is equal to the bit."""
+        return self.n_unequal == 0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the stored scores may stay.
+
+        Devices, and numbers of threads, round differently, and a maximum that is all but a tie then falls to
+        another base: one score in 10,000 may be wrong.
+        """
+        return self.n_wrong <= FRACTION_ALLOWED * self.n_values
+
+
+def recompute_block(genome: Genome, engine: Engine, store: ScoreStore, block: Block) -> Recomputed:
+    """Compute a finished block again, and return how its stored scores compare.
+
+    Parameters
+    ----------
+    genome : Genome
+    engine : Engine
+        Made for the store's plan.
+    store : ScoreStore
+    block : Block
+
+    Raises
+    ------
+    ScanError
+        If the model gives NaN or infinity.
+    StoreError
+        If the stored block cannot be read.
+    """
+    scores, _ = score_block(engine, store.plan, fetch_block(genome, store.plan, block))
+    expected = rounded(scores, store.plan.keep_bits)
+    stored = store.read_block(block)
+    is_missing = np.isnan(stored)
+    apart = np.abs(stored.astype(np.float64) - expected)
+    scale = float(np.max(np.abs(stored), initial=0.0, where=~is_missing))
+    dropped = 0.0 if store.plan.keep_bits is None else 2.0**-store.plan.keep_bits
+    is_wrong = is_missing != np.isnan(expected)
+    is_wrong |= apart > TOLERANCE * scale + dropped * np.abs(stored)
+    return Recomputed(
+        block,
+        stored.size,
+        int((stored.view(np.uint32) != expected.view(np.uint32)).sum()),
+        int(is_wrong.sum()),
+        float(np.max(apart, initial=0.0, where=~np.isnan(apart))) / scale if scale else 0.0,
+    )

@@ -1,0 +1,299 @@
+"""Whether a store still holds what was published; what is damaged is named, and becomes pending again."""
+
+import os
+import random
+import shlex
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from tism_scan.engine.devices import name_of_device
+from tism_scan.engine.trunk_engine import make_engine
+from tism_scan.errors import GenomeError, StoreError, WeightsError
+from tism_scan.genome.fasta import Genome
+from tism_scan.models.source import ModelSource
+from tism_scan.scan.blocks import check_genome, finish
+from tism_scan.scan.recompute import Recomputed, recompute_block
+from tism_scan.storage.places import Place
+from tism_scan.store.lease import STALE_S, Lease
+from tism_scan.store.ledger import Checksum, ShardAddress
+from tism_scan.store.score_store import ScoreStore, checksum_of
+
+MOST_READERS = 8  # each holds a whole shard, up to 128 MB, in memory
+
+OnProgress = Callable[[float, str], None]
+
+
+class Damage(NamedTuple):
+    """What is not as it was recorded, and how.
+
+    Attributes
+    ----------
+    what : str
+        The interval of a block, or the key of another object.
+    fault : str
+    """
+
+    what: str
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.fault}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Finished blocks, drawn at random, that are to be computed again, and with what.
+
+    Attributes
+    ----------
+    n_blocks : int
+    genome : Path
+    model : ModelSource
+        Both must be those of the store's plan.
+    seed : int
+    batch_size : int or None
+    """
+
+    n_blocks: int
+    genome: Path
+    model: ModelSource
+    seed: int = 0
+    batch_size: int | None = None
+
+
+@dataclass
+class VerifyReport:
+    """What was looked at, and what was found.
+
+    Attributes
+    ----------
+    path : Path or Url
+    is_full : bool
+        Whether every object was read, or only its size compared.
+    n_objects, n_bytes : int
+        Objects that are recorded as finished, and their recorded size.
+    damaged : list of Damage
+        Blocks; they are pending again.
+    mended : list of Damage
+        What was put right at once: metadata, records that belong to no block.
+    swept : list of str
+        Temporary files of writers that were broken off; no damage.
+    recomputed : list of Recomputed
+    device : str
+        What computed these blocks again.
+    devices : list of str
+        What computed the store's.
+    n_pending : int
+        Blocks that are still to be computed, the damaged ones among them.
+    command : str
+        What was typed to begin the store, and resumes it; empty if that was not recorded.
+    """
+
+    path: Place
+    is_full: bool
+    n_objects: int = 0
+    n_bytes: int = 0
+    damaged: list[Damage] = field(default_factory=list)
+    mended: list[Damage] = field(default_factory=list)
+    swept: list[str] = field(default_factory=list)
+    recomputed: list[Recomputed] = field(default_factory=list)
+    device: str = ""
+    devices: list[str] = field(default_factory=list)
+    n_pending: int = 0
+    command: str = ""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether no damage was found."""
+        return not self.damaged and not self.mended
+
+
+def verify_store(
+    path: str | Place,
+    *,
+    full: bool = False,
+    sample: Sample | None = None,
+    break_lock: bool = False,
+    on_progress: OnProgress | None = None,
+) -> VerifyReport:
+    """Compare a store with its records, make damaged blocks pending again, and return what was found.
+
+    Parameters
+    ----------
+    path : str, Path or Url
+    full : bool
+        Read every object and compare its CRC-32; otherwise sizes are compared, from listings.
+    sample : Sample, optional
+        Blocks to be computed again.
+    break_lock : bool
+        Take the store even if another process seems to write it.
+    on_progress : callable, optional
+        Called as ``on_progress(done, words)``, where `done` grows from 0 to 1.
+
+    Raises
+    ------
+    StoreError
+        If there is no store at this path, or its plan is damaged.
+    LeaseError
+        If a process is writing the store.
+    GenomeError, WeightsError
+        If those of the sample are not the plan's.
+    """
+    store = ScoreStore.open(path)
+    show = on_progress or (lambda done, words: None)
+    with Lease(store.folder).acquire(break_lock=break_lock):
+        if sample is not None:
+            _check_sample(store, sample)
+        report = VerifyReport(store.path, full)
+        report.swept = store.folder.sweep(STALE_S)
+        _mend_metadata(store, report)
+        _mend_records(store, report)
+        _check_objects(store, report, show)
+        if sample is not None:
+            _recompute(store, sample, report, show)
+        finish(store)
+        begun = store.ledger.provenance()
+        if "command" in begun:
+            report.command = f"cd {shlex.quote(str(begun.get('folder', '.')))} && {begun['command']}"
+        report.n_pending = sum(1 for _ in store.pending(retry_failed=True))
+        return report
+
+
+def _mend_metadata(store: ScoreStore, report: VerifyReport) -> None:
+    """Write the arrays' metadata again, from the plan, where it is damaged."""
+    for key, content in store.unsound_metadata().items():
+        fault = "is missing" if store.folder.get(key) is None else "does not describe the plan's arrays"
+        store.folder.put(key, content)
+        report.mended.append(Damage(key, f"{fault}; it was written again"))
+
+
+def _mend_records(store: ScoreStore, report: VerifyReport) -> None:
+    """Remove records that cannot be read, or are of no block."""
+    for key in store.ledger.damaged_failures():
+        store.folder.remove(key)
+        report.mended.append(Damage(key, "does not name a failed block; it was removed"))
+    for address, checksums in store.ledger.done().items():
+        if store.block_at(address) is None:
+            for checksum in checksums:
+                store.ledger.unmark(address, checksum)
+            report.mended.append(
+                Damage(f".scan/done/{'.'.join(map(str, address))}", "is of no block; it was removed")
+            )
+
+
+def _check_objects(store: ScoreStore, report: VerifyReport, show: OnProgress) -> None:
+    """Compare every finished object with its records, and make the blocks of those that differ pending."""
+    marked = dict(sorted(store.ledger.done().items()))
+    sizes = store.shard_sizes({address.i_chrom for address in marked})
+    report.n_objects = len(marked)
+    report.n_bytes = sum(checksums[0].size for checksums in marked.values())
+    n_bytes_seen = 0
+    for i, (address, fault) in enumerate(_faults(store, marked, sizes, full=report.is_full)):
+        n_bytes_seen += marked[address][0].size
+        show(
+            n_bytes_seen / max(report.n_bytes, 1),
+            f"{i + 1:,} of {len(marked):,} objects, {len(report.damaged):,} damaged",
+        )
+        if fault is None:
+            continue
+        for checksum in marked[address]:
+            store.ledger.unmark(address, checksum)
+        damage = Damage(str(store.block_at(address)), f"is damaged: {store.shard_key(address)} {fault}")
+        report.damaged.append(damage)
+
+
+def _faults(
+    store: ScoreStore,
+    marked: dict[ShardAddress, list[Checksum]],
+    sizes: dict[str, int],
+    *,
+    full: bool,
+) -> Iterator[tuple[ShardAddress, str | None]]:
+    """Yield what is wrong with each object, in order, or None."""
+
+    def fault_of(address: ShardAddress) -> str | None:
+        key = store.shard_key(address)
+        return _fault_of_size(sizes.get(key), marked[address]) or (
+            _fault_of_bits(store, key, marked[address]) if full else None
+        )
+
+    if not full:
+        yield from ((address, fault_of(address)) for address in marked)
+        return
+    with ThreadPoolExecutor(min(MOST_READERS, 2 * (os.cpu_count() or 1))) as readers:
+        yield from zip(marked, readers.map(fault_of, marked), strict=True)
+
+
+def _fault_of_size(size: int | None, recorded: list[Checksum]) -> str | None:
+    expected = " or ".join(f"{checksum.size:,}" for checksum in recorded)
+    if size is None:
+        return f"is missing, expected {expected} bytes"
+    if size not in {checksum.size for checksum in recorded}:
+        return f"has {size:,} bytes, expected {expected}"
+    return None
+
+
+def _fault_of_bits(store: ScoreStore, key: str, recorded: list[Checksum]) -> str | None:
+    """Read an object and return how it differs from its records, or None."""
+    try:
+        content = store.folder.get(key)
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    if content is None:
+        return "is missing"
+    found = checksum_of(content)
+    if found in recorded:
+        return None
+    expected = " or ".join(f"{checksum.crc32:08x}" for checksum in recorded)
+    return f"has CRC-32 {found.crc32:08x}, expected {expected}"
+
+
+def _check_sample(store: ScoreStore, sample: Sample) -> None:
+    """Raise unless a sample's genome and weights are those of the plan."""
+    plan = store.plan
+    with Genome(sample.genome) as genome:
+        check_genome(genome, plan)
+        digest = genome.digest()
+    if digest != plan.genome_digest:
+        raise GenomeError(
+            f"{sample.genome} is another genome, SHA-256 {digest[:12]}, expected {plan.genome_digest[:12]}; "
+            "give the one that the store was made with"
+        )
+    name, weights = sample.model.identity()
+    if (name, weights) != (plan.model, plan.weights_digest):
+        raise WeightsError(
+            f"{sample.model} is model {name} with SHA-256 {weights[:12]}, expected {plan.model} with "
+            f"{plan.weights_digest[:12]}; give those that the store was made with"
+        )
+
+
+def _recompute(store: ScoreStore, sample: Sample, report: VerifyReport, show: OnProgress) -> None:
+    """Compute some finished blocks again, and make those that come out differently pending."""
+    done = store.done_blocks()
+    blocks = [block for block in store.plan.all_blocks() if (block.chrom, block.i_block) in done]
+    chosen = random.Random(sample.seed).sample(blocks, min(sample.n_blocks, len(blocks)))
+    engine = make_engine(sample.model.load(), store.plan.scoring, batch_size=sample.batch_size)
+    report.device, report.devices = name_of_device(engine.device), store.ledger.devices()
+    marked = store.ledger.done()
+    with Genome(sample.genome) as genome:
+        for i, block in enumerate(sorted(chosen, key=blocks.index)):
+            show(i / len(chosen), f"computing block {i + 1:,} of {len(chosen):,} again")
+            try:
+                found = recompute_block(genome, engine, store, block)
+            except StoreError as error:
+                fault = f"is damaged: {error}"
+            else:
+                report.recomputed.append(found)
+                if found.is_sound:
+                    continue
+                fault = (
+                    f"is wrong: {found.n_wrong:,} of {found.n_values:,} scores come out differently, the "
+                    f"most by {found.largest:.2g} of the block's largest"
+                )
+            for address in store.addresses(block):
+                for checksum in marked[address]:
+                    store.ledger.unmark(address, checksum)
+            report.damaged.append(Damage(str(block), fault))

@@ -1,0 +1,313 @@
+"""Objects on S3, Google Cloud Storage and what speaks like them."""
+
+import contextlib
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from tism_scan.errors import AccessError, StorageError, TismScanError
+from tism_scan.storage.buckets import explanation, names_no_bucket, open_bucket, require_obstore
+from tism_scan.storage.places import Url
+
+N_RETRIES = 10  # of a server error or a slow answer, about a minute in all
+N_RETRIES_AT_FIRST = 3  # so that a wrong address is told of soon
+ANSWER_S, TRANSFER_S = 30, 600
+LARGE_BYTES = 1 << 20  # sending more may well take longer than an answer may
+N_KEYS_PER_REQUEST = 1000
+N_TRIES_OF_PUT_NEW = 5
+PROBE = ".scan/probe"
+_WRITER = "tism-scan-writer"
+
+
+class ObjectFolder:
+    """A `Folder` below a prefix of a bucket: one object is one PUT, whole or not there.
+
+    Parameters
+    ----------
+    place : Url
+        ``s3://bucket/prefix`` or ``gs://bucket/prefix``.
+
+    Raises
+    ------
+    AccessError
+        If obstore is not installed, or there are no credentials.
+    """
+
+    def __init__(self, place: Url) -> None:
+        self.place = place
+        self._obstore = require_obstore()
+        self._is_exclusive = False
+        self.client = self._client(ANSWER_S)
+
+    def put(self, key: str, content: bytes) -> None:
+        """Publish an object, whole or not at all; what was under the key is replaced.
+
+        Raises
+        ------
+        AccessError
+            If the bucket is gone, or may not be written.
+        StorageError
+            If the service does not answer, after all retries.
+        """
+        client = self._patient_client if len(content) > LARGE_BYTES else self.client
+        with self._explained(key, "write"):
+            self._obstore.put(client, key, content, use_multipart=False)
+
+    def put_new(self, key: str, content: bytes) -> bool:
+        """Publish an object unless the key is taken, and return whether it was published.
+
+        Of several callers at once, on one machine or many, exactly one is told yes.
+
+        Raises
+        ------
+        AccessError, StorageError
+            As `put`; also if the service cannot write on condition.
+        """
+        if not self._is_exclusive:
+            self._check_exclusive()
+        return self._put_new(key, content)
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object, or None where there is none.
+
+        Raises
+        ------
+        AccessError, StorageError
+            As `put`.
+        """
+        with self._explained(key, "read"):
+            try:
+                return bytes(self._obstore.get(self.client, key).bytes())
+            except FileNotFoundError as error:
+                if names_no_bucket(error):
+                    raise
+                return None
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the size of every object below a prefix, by key.
+
+        Raises
+        ------
+        AccessError, StorageError
+            As `put`.
+        """
+        with self._explained(prefix, "list"):
+            return {entry["path"]: entry["size"] for batch in self._list(prefix) for entry in batch}
+
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there.
+
+        Raises
+        ------
+        AccessError, StorageError
+            As `put`.
+        """
+        with self._explained(key, "remove"):
+            self._remove([key])
+
+    def is_there(self) -> bool:
+        """Return whether anything lies here; a wrong address is told of soon.
+
+        Raises
+        ------
+        AccessError
+            If there is no such bucket, or it may not be listed.
+        StorageError
+            If the service does not answer.
+        """
+        with self._explained("", "list"):
+            return bool(next(iter(self._list("", client=self._hasty_client)), None))
+
+    def stranger(self, own: str) -> str | None:
+        """Return the name of something here that is not below a key of our own, or None; from two requests.
+
+        Raises
+        ------
+        AccessError, StorageError
+            As `put`.
+        """
+        with self._explained("", "list"):
+            # Keys come in the order of their bytes, and "0" is next to "/": the second looks past our own.
+            for offset in (None, f"{own}0"):
+                for entry in next(iter(self._list("", offset=offset)), ()):
+                    name = str(entry["path"]).partition("/")[0]
+                    if name != own:
+                        return name
+        return None
+
+    def clear(self, last: str) -> None:
+        """Remove everything, one object last.
+
+        Raises
+        ------
+        AccessError, StorageError
+            As `put`.
+        """
+        with self._explained("", "remove"):
+            for batch in self._list(""):
+                self._remove([entry["path"] for entry in batch if entry["path"] != last])
+            self._remove([last])
+
+    def sweep(self, idle_s: float) -> list[str]:
+        """Remove what broken-off writers left so long ago, and return the keys.
+
+        A PUT leaves nothing behind; only a question that was broken off may. Its age is told by the service's
+        own clock, for ours may be wrong.
+        """
+        if not self.sizes(PROBE):
+            return []
+        now = f"{PROBE}/{uuid.uuid4().hex}"
+        self.put(now, b"")
+        with self._explained(PROBE, "list"):
+            written = {
+                entry["path"]: entry["last_modified"] for batch in self._list(PROBE) for entry in batch
+            }
+        self.remove(now)
+        before = written.pop(now) - timedelta(seconds=idle_s)
+        swept = sorted(key for key, when in written.items() if when <= before)
+        for key in swept:
+            self.remove(key)
+        return swept
+
+    @contextlib.contextmanager
+    def explained(self, key: str) -> Iterator[None]:
+        """Turn what the service answers another library that reads here into an error that says so."""
+        try:
+            yield
+        except self._obstore.exceptions.BaseError as error:
+            raise explanation(error, self.place, f"{self.place}/{key}", "read") from None
+
+    @contextlib.contextmanager
+    def _explained(self, key: str, doing: str) -> Iterator[None]:
+        """Turn what the service or the network answers into an error that says so, naming the object."""
+        try:
+            yield
+        except (self._obstore.exceptions.BaseError, FileNotFoundError) as error:
+            url = f"{self.place}/{key}" if key else str(self.place)
+            raise explanation(error, self.place, url, doing) from None
+
+    def _client(self, answer_s: float | None, n_retries: int | None = None) -> Any:
+        waits: dict[str, Any] = {"timeout": timedelta(seconds=TRANSFER_S)}
+        if answer_s is not None:
+            waits["read_timeout"] = timedelta(seconds=answer_s)
+        return open_bucket(self.place, self.place.key, waits, N_RETRIES if n_retries is None else n_retries)
+
+    @cached_property
+    def _patient_client(self) -> Any:
+        """Waits for an answer as long as sending takes."""
+        return self._client(None)
+
+    @cached_property
+    def _hasty_client(self) -> Any:
+        return self._client(ANSWER_S, N_RETRIES_AT_FIRST)
+
+    def _list(self, prefix: str, *, offset: str | None = None, client: Any = None) -> Any:
+        """Return the entries below a prefix and past an offset, a request's worth at a time."""
+        return self._obstore.list(
+            client or self.client, prefix or None, offset=offset, chunk_size=N_KEYS_PER_REQUEST
+        )
+
+    def _remove(self, keys: list[str]) -> None:
+        # Google, which is asked for one after another, says if one is not there.
+        for key in [keys] if self.place.scheme == "s3" else keys:
+            try:
+                if key:
+                    self._obstore.delete(self.client, key)
+            except FileNotFoundError as error:
+                if names_no_bucket(error):
+                    raise
+
+    def _put_new(self, key: str, content: bytes) -> bool:
+        """Publish on condition; the object bears who wrote it, for an answer may be lost on the way."""
+        writer = uuid.uuid4().hex
+        with self._explained(key, "write"):
+            for i_try in range(N_TRIES_OF_PUT_NEW):
+                try:
+                    self._obstore.put(
+                        self.client,
+                        key,
+                        content,
+                        mode="create",
+                        use_multipart=False,
+                        attributes={_WRITER: writer},
+                    )
+                    return True
+                except self._obstore.exceptions.AlreadyExistsError:
+                    found = self._writer_of(key)
+                    if found is not None:
+                        return found == writer
+                except self._obstore.exceptions.GenericError as error:
+                    if i_try == N_TRIES_OF_PUT_NEW - 1 or "kind: Timeout" not in str(error):
+                        raise
+        # Two writes at once may both be refused, and nothing be there: S3 asks to try again.
+        raise StorageError(f"{self.place}/{key} cannot be written: others keep interfering; try again")
+
+    def _writer_of(self, key: str) -> str | None:
+        """Return who wrote an object on condition, "" if nobody known did, or None if it is not there."""
+        try:
+            attributes = self._obstore.get(self.client, key).attributes
+        except FileNotFoundError:
+            return None
+        return next((value for name, value in attributes.items() if name.lower() == _WRITER), "")
+
+    def _check_exclusive(self) -> None:
+        """Raise unless the service writes on condition: some pass over the condition without a word."""
+        key = f"{PROBE}/{uuid.uuid4().hex}"
+        try:
+            is_kept = self._put_new(key, b"") and not self._put_new(key, b"")
+        except TismScanError as error:
+            if not re.search(r"\b(501|NotImplemented|not supported)\b", str(error)):
+                raise
+            is_kept = False
+        self.remove(key)
+        if not is_kept:
+            raise AccessError(
+                f"{self.place} is on a service that cannot write on condition (If-None-Match), which keeps "
+                "two runs from writing one store; expected one such as S3, Google Cloud Storage or a recent "
+                "MinIO; update it, or use a folder"
+            )
+        self._is_exclusive = True
+
+
+class RemoteObject:
+    """One object, open for reading.
+
+    Attributes
+    ----------
+    version : str
+        Changes if the object does.
+    """
+
+    def __init__(self, place: Url) -> None:
+        self._place, self._obstore = place, require_obstore()
+        waits = {"read_timeout": timedelta(seconds=ANSWER_S), "timeout": timedelta(days=1)}
+        with self._explained():
+            self._found = self._obstore.get(open_bucket(place, None, waits, N_RETRIES), place.key)
+        meta = self._found.meta
+        self.version = f"{meta['e_tag']} {meta['last_modified']} {meta['size']}"
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content.
+
+        Raises
+        ------
+        StorageError
+            If the service does not go on, after all retries.
+        """
+        with self._explained():
+            for chunk in self._found.stream(min_chunk_size=LARGE_BYTES):
+                yield bytes(chunk)
+
+    def close(self) -> None:
+        """Let it go."""
+        self._found = None
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._obstore.exceptions.BaseError, FileNotFoundError) as error:
+            raise explanation(error, self._place, str(self._place), "read") from None

@@ -1,0 +1,9 @@
+"""The Zarr store of scores: its arrays, the record of what is done, who may write, and its status.
+
+Where its bytes lie is the business of `tism_scan.storage`; this is the only door to zarr.
+"""
+
+from tism_scan.store.score_store import ScoreStore
+from tism_scan.store.status import store_status
+
+__all__ = ["ScoreStore", "store_status"]

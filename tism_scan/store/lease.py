@@ -1,0 +1,276 @@
+"""One driver at a time: a lease with a generation number, kept beside the scores.
+
+The holder of the highest generation owns the store. A new generation is made with an exclusive create, so of
+several takers one wins. The owner's heartbeat rewrites its object; one that has not changed for three
+minutes on the taker's own clock, or whose process is gone from this very host, is taken over.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from tism_scan.errors import LeaseError, TismScanError
+from tism_scan.storage.folder import Folder
+from tism_scan.store.ledger import ROOT
+
+HEARTBEAT_S = 30.0
+STALE_S = 180.0
+_NAME = re.compile(rf"{ROOT}/lease/([0-9]+)\.json")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lease.
+
+    Attributes
+    ----------
+    host : str
+        Name of the machine, and where on it process numbers mean the same: see `_this_host`.
+    pid : int
+    started : float
+        When the process began: it tells a process from a later one of the same number. In seconds since the
+        machine was started, which do not change when its clock is set.
+    n_beats : int
+        Grows by one with each heartbeat.
+    released : bool
+        The owner is done.
+    """
+
+    host: str
+    pid: int
+    started: float
+    n_beats: int = 0
+    released: bool = False
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host.partition('#')[0]}"
+
+    def is_gone(self) -> bool:
+        """Return whether the owner released the lease, or ran on this host and has ended."""
+        if self.released or self.host != _this_host():
+            return self.released
+        try:
+            process = psutil.Process(self.pid)
+            is_another = abs(_started(process) - self.started) > 2
+            return bool(is_another or process.status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.AccessDenied:
+            return False
+
+
+class Lease:
+    """Ownership of a store, held from `acquire` to `release` and kept alive by a thread.
+
+    Use it as a context manager.
+
+    Parameters
+    ----------
+    folder : Folder
+        The store's root.
+    heartbeat_s, stale_s : float
+        Seconds between heartbeats, and without one until the lease may be taken over.
+    on_lost : callable, optional
+        Called from the heartbeat's thread if another process took the lease over.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        heartbeat_s: float = HEARTBEAT_S,
+        stale_s: float = STALE_S,
+        on_lost: Callable[[], None] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.heartbeat_s, self.stale_s = heartbeat_s, stale_s
+        self.on_lost = on_lost
+        self.owner = Owner(_this_host(), os.getpid(), _started(psutil.Process()))
+        self.generation = 0
+        self._ended = threading.Event()
+        self._beating: threading.Thread | None = None
+
+    def acquire(self, *, break_lock: bool = False) -> "Lease":
+        """Take the lease, or say who holds it.
+
+        An owner on another host is watched: one heartbeat shows that it lives, `stale_s` without one that it
+        does not.
+
+        Parameters
+        ----------
+        break_lock : bool
+            Take it whoever holds it now; one who takes it in the same moment is left alone.
+
+        Raises
+        ------
+        LeaseError
+            If another process holds it and is alive, or its record is damaged.
+        """
+        while True:
+            if break_lock:
+                generation, break_lock = _last_generation(self.folder), False
+            else:
+                generation = self._free_generation()
+            if self._claim(generation + 1):
+                break
+        for old in range(max(1, generation - 2), generation + 1):
+            self.folder.remove(_key(old))
+        self._ended.clear()
+        self._beating = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._beating.start()
+        return self
+
+    def release(self) -> None:
+        """Give the lease back; the store may be taken at once."""
+        self._ended.set()
+        if self._beating is not None:
+            self._beating.join()
+            self._beating = None
+            # What was scanned is no worse for it: the next run finds this process gone, or waits.
+            with contextlib.suppress(OSError, TismScanError):
+                if self.is_held():
+                    self.folder.put(_key(self.generation), _content(replace(self.owner, released=True)))
+
+    def is_held(self) -> bool:
+        """Return whether no later generation exists."""
+        return _last_generation(self.folder) == self.generation
+
+    def __enter__(self) -> "Lease":
+        return self if self._beating else self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _free_generation(self) -> int:
+        """Return the last generation if nobody holds it any more, else raise."""
+        generation, owner = current_owner(self.folder)
+        if owner is not None and not self._is_abandoned(generation, owner):
+            raise LeaseError(
+                f"the store is being written by {owner}; wait for it to end, or, if you know that it "
+                "has, add --break-lock"
+            )
+        return generation
+
+    def _claim(self, generation: int) -> bool:
+        """Take a generation, and return whether it was free and is the last."""
+        self.generation = generation
+        if not self.folder.put_new(_key(generation), _content(self.owner)):
+            return False
+        if self.is_held():
+            return True
+        # The number was free because an owner of a later one had cleared it away.
+        self.folder.remove(_key(generation))
+        return False
+
+    def _is_abandoned(self, generation: int, owner: Owner) -> bool:
+        """Return whether an owner has gone, watching it as long as it takes to know."""
+        if owner.is_gone():
+            return True
+        if owner.host == _this_host():
+            return False
+        log.warning("the store is held by %s; waiting up to %.0f s for a sign of life", owner, self.stale_s)
+        deadline = time.monotonic() + self.stale_s
+        while time.monotonic() < deadline:
+            time.sleep(min(1.0, self.heartbeat_s / 4))
+            now = current_owner(self.folder)
+            if now != (generation, owner):
+                return now[1] is None or now[1].is_gone()
+        return True
+
+    def _beat(self) -> None:
+        """Show, until the lease is released, that its owner is alive."""
+        while not self._ended.wait(self.heartbeat_s):
+            self.owner = replace(self.owner, n_beats=self.owner.n_beats + 1)
+            try:
+                if not self.is_held():
+                    log.error("another process took the store over; stopping")
+                    if self.on_lost is not None:
+                        self.on_lost()
+                    return
+                self.folder.put(_key(self.generation), _content(self.owner))
+            except (OSError, TismScanError) as error:
+                log.warning("no heartbeat could be written: %s", error)
+
+
+def current_owner(folder: Folder) -> tuple[int, Owner | None]:
+    """Return the last generation and who holds it; 0 and None if nobody ever did.
+
+    Raises
+    ------
+    LeaseError
+        If its record is damaged.
+    """
+    for _ in range(10):
+        generation = _last_generation(folder)
+        if generation == 0:
+            return 0, None
+        content = folder.get(_key(generation))
+        if content is not None:  # else it was taken over between the listing and the reading
+            return generation, _owner(generation, content)
+    raise LeaseError("the store's lease keeps changing hands; wait for the other processes to end")
+
+
+def _last_generation(folder: Folder) -> int:
+    """Return the highest generation that was ever taken, or 0."""
+    found = (_NAME.fullmatch(key) for key in folder.sizes(f"{ROOT}/lease"))
+    return max((int(name[1]) for name in found if name), default=0)
+
+
+def _owner(generation: int, content: bytes) -> Owner:
+    """Return the owner that a lease names."""
+    try:
+        described = json.loads(content)
+        return Owner(
+            str(described["host"]),
+            int(described["pid"]),
+            float(described["started"]),
+            int(described["n_beats"]),
+            bool(described["released"]),
+        )
+    except (KeyError, RecursionError, TypeError, ValueError):
+        raise LeaseError(
+            f"{_key(generation)} is damaged: it names no process; if you know that none is writing the "
+            "store, add --break-lock"
+        ) from None
+
+
+def _key(generation: int) -> str:
+    return f"{ROOT}/lease/{generation}.json"
+
+
+def _content(owner: Owner) -> bytes:
+    return json.dumps(asdict(owner)).encode()
+
+
+def _started(process: psutil.Process) -> float:
+    """Return when a process began, in seconds since the machine was started."""
+    return float(process.create_time() - psutil.boot_time())
+
+
+def _this_host() -> str:
+    """Return a name for this machine since it was started, and for the container that we are in.
+
+    Containers may share the machine's name and yet number their processes apart, so that a process of one
+    would look dead to another.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        numbering = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux; if the clock was set meanwhile, the owner is watched as on another host
+        boot, numbering = str(int(psutil.boot_time())), ""
+    return f"{platform.node()}#{boot}#{numbering}"

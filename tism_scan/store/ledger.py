@@ -1,0 +1,211 @@
+"""What is done, what failed, and under which plan: small objects in ``.scan/``, beside the scores.
+
+A finished shard has a marker, an empty object whose name holds the shard's address, size and CRC-32. The
+marker is published after the shard, so a marker never promises what is not there. Nothing is ever inferred
+from the scores themselves.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from tism_scan.errors import StoreError
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.tiling import Block
+from tism_scan.storage.folder import Folder
+
+ROOT = ".scan"
+RUN_KEY = f"{ROOT}/run.json"
+DONE = f"{ROOT}/done"
+FAILED = f"{ROOT}/failed"
+DEVICES = f"{ROOT}/devices"
+_MARKER = re.compile(r"(\d+)\.(\d+)\.(\d+)\.(\d+)\.([0-9a-f]{8})")
+
+
+class ShardAddress(NamedTuple):
+    """Which object of the store: positions of chrom, block and group of tracks."""
+
+    i_chrom: int
+    i_block: int
+    i_group: int
+
+
+class Checksum(NamedTuple):
+    """Size in bytes and CRC-32 of an object.
+
+    Not CRC32C: each part of a shard ends in its own, and the CRC32C of such parts is the same whatever is in
+    them. It would still tell flipped bits, but not one shard from another of its layout and size.
+    """
+
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A block that was given up.
+
+    Attributes
+    ----------
+    chrom, i_block
+        Which block.
+    error : str
+        What the last attempt ended with.
+    n_attempts : int
+    """
+
+    chrom: str
+    i_block: int
+    error: str
+    n_attempts: int
+
+
+class Ledger:
+    """The record of one scan, kept in a folder.
+
+    Parameters
+    ----------
+    folder : Folder
+        The store's root.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+
+    def start(self, plan: ScanPlan, provenance: Mapping[str, Any]) -> bool:
+        """Record the plan unless one is recorded already, and return whether it was recorded.
+
+        Parameters
+        ----------
+        plan : ScanPlan
+        provenance : Mapping
+            Versions and names for the record; they are no part of the plan.
+        """
+        described = {"digest": plan.digest(), "plan": plan.to_json(), "provenance": dict(provenance)}
+        return self.folder.put_new(RUN_KEY, json.dumps(described, indent=1).encode())
+
+    def plan(self) -> ScanPlan | None:
+        """Return the recorded plan, or None if nothing was started here.
+
+        Raises
+        ------
+        StoreError
+            If the record is damaged.
+        """
+        described = self._run()
+        if described is None:
+            return None
+        try:
+            plan = ScanPlan.from_json(described["plan"])
+        except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError):
+            raise StoreError(f"{RUN_KEY} is damaged: its plan cannot be read; restore the file") from None
+        if plan.digest() != described["digest"]:
+            raise StoreError(f"{RUN_KEY} was altered: its plan does not fit its digest; restore the file")
+        return plan
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the versions and names that were recorded at the start; nothing if they cannot be read."""
+        recorded = (self._run() or {}).get("provenance")
+        return dict(recorded) if isinstance(recorded, dict) else {}
+
+    def _run(self) -> dict[str, Any] | None:
+        content = self.folder.get(RUN_KEY)
+        if content is None:
+            return None
+        try:
+            described: dict[str, Any] = json.loads(content)
+        except (RecursionError, ValueError):
+            raise StoreError(f"{RUN_KEY} is damaged: it is not JSON; restore the file") from None
+        if not isinstance(described, dict) or not {"digest", "plan"} <= described.keys():
+            raise StoreError(f"{RUN_KEY} is damaged: it holds no plan; restore the file")
+        return described
+
+    def mark_done(self, address: ShardAddress, checksum: Checksum) -> None:
+        """Record that a shard is published; call it only after the shard is."""
+        self.folder.put(_marker_key(address, checksum), b"")
+
+    def unmark(self, address: ShardAddress, checksum: Checksum) -> None:
+        """Make a shard pending again."""
+        self.folder.remove(_marker_key(address, checksum))
+
+    def done(self) -> dict[ShardAddress, list[Checksum]]:
+        """Return the recorded checksums of every marked shard, from one listing.
+
+        A shard that two workers published has one checksum or two.
+        """
+        marked: dict[ShardAddress, list[Checksum]] = {}
+        for key in self.folder.sizes(DONE):
+            found = _MARKER.fullmatch(key.rpartition("/")[2])
+            if found:
+                *address, size = map(int, found.groups()[:4])
+                checksum = Checksum(size, int(found[5], 16))
+                marked.setdefault(ShardAddress(*address), []).append(checksum)
+        return marked
+
+    def mark_failed(self, i_chrom: int, failure: Failure) -> None:
+        """Record that a block was given up."""
+        self.folder.put(_failure_key(i_chrom, failure.i_block), json.dumps(asdict(failure)).encode())
+
+    def forget_failure(self, i_chrom: int, block: Block) -> None:
+        """Make a failed block pending again."""
+        self.folder.remove(_failure_key(i_chrom, block.i_block))
+
+    def note_device(self, name: str) -> None:
+        """Record that a kind of device computes blocks."""
+        key = f"{DEVICES}/{hashlib.sha256(name.encode()).hexdigest()[:12]}.txt"
+        if self.folder.get(key) is None:
+            self.folder.put(key, name.encode())
+
+    def devices(self) -> list[str]:
+        """Return the kinds of devices that computed blocks."""
+        contents = map(self.folder.get, sorted(self.folder.sizes(DEVICES)))
+        return sorted(content.decode(errors="replace") for content in contents if content)
+
+    def failures(self) -> list[Failure]:
+        """Return the blocks that were given up, ordered by chrom name and position.
+
+        Raises
+        ------
+        StoreError
+            If the record of one is damaged.
+        """
+        contents = {key: self.folder.get(key) for key in self.folder.sizes(FAILED)}
+        failures = [_failure(key, content) for key, content in contents.items() if content is not None]
+        return sorted(failures, key=lambda failure: (failure.chrom, failure.i_block))
+
+    def damaged_failures(self) -> list[str]:
+        """Return the keys of records of failed blocks that cannot be read."""
+        damaged = []
+        for key in self.folder.sizes(FAILED):
+            try:
+                _failure(key, self.folder.get(key) or b"")
+            except StoreError:
+                damaged.append(key)
+        return damaged
+
+
+def _failure(key: str, content: bytes) -> Failure:
+    """Return what the record of a failure holds."""
+    try:
+        described = json.loads(content)
+        return Failure(
+            str(described["chrom"]),
+            int(described["i_block"]),
+            str(described["error"]),
+            int(described["n_attempts"]),
+        )
+    except (KeyError, RecursionError, TypeError, ValueError):
+        raise StoreError(
+            f"{key} is damaged: it holds no failed block; remove this file, and its block is tried again"
+        ) from None
+
+
+def _marker_key(address: ShardAddress, checksum: Checksum) -> str:
+    return f"{DONE}/{'.'.join(map(str, address))}.{checksum.size}.{checksum.crc32:08x}"
+
+
+def _failure_key(i_chrom: int, i_block: int) -> str:
+    return f"{FAILED}/{i_chrom}.{i_block}.json"

@@ -1,0 +1,371 @@
+"""Scores on disk or in object storage: a Zarr v3 group with one array per chrom, written block by block.
+
+An array holds float32 ``(track, position)``, or ``(track, base, position)`` for all of TISM, NaN where there
+is no score. One shard is one block of a group of tracks; its inner chunks are one track (and base) wide, so
+that the export of one track reads its own bytes only. Any Zarr v3 reader opens it.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore, ObjectStore
+
+from tism_scan.errors import PlanError, StoreError
+from tism_scan.genome.spans import overlaps
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.tiling import Block
+from tism_scan.storage.folder import Folder, open_folder
+from tism_scan.storage.object_folder import ObjectFolder
+from tism_scan.storage.places import Place, Url
+from tism_scan.store.layout import encode_shard, is_equivalent, is_gathered, metadata_of, node_name
+from tism_scan.store.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress
+
+MAX_NODE_NAME = 200
+METADATA_THREADS = 16
+
+
+class ScoreStore:
+    """The scores of one scan, and the record of what is done.
+
+    Make one with `create`, or open one that exists with `open`.
+
+    Attributes
+    ----------
+    folder : Folder
+        Where its objects are.
+    plan : ScanPlan
+    ledger : Ledger
+    """
+
+    def __init__(self, path: str | Place, plan: ScanPlan) -> None:
+        self.plan = plan
+        self.folder = open_folder(path)
+        self.ledger = Ledger(self.folder)
+        self._chroms = tuple(plan.chroms)
+        self._i_chrom = {chrom: i for i, chrom in enumerate(self._chroms)}
+        self._nodes = tuple(map(node_name, self._chroms))
+        self._group: zarr.Group | None = None
+
+    @property
+    def path(self) -> Place:
+        """Where the store is, for every process: an absolute path, or a URL."""
+        return self.folder.place
+
+    @classmethod
+    def create(
+        cls, path: str | Place, plan: ScanPlan, provenance: Mapping[str, Any] | None = None
+    ) -> "ScoreStore":
+        """Return the store of a plan: a new one, or the one that is there if its plan is equal.
+
+        Call it in the driver, before any worker starts. It may be called again after an interruption at any
+        point.
+
+        Parameters
+        ----------
+        path : str, Path or Url
+            A folder that is absent, empty, or holds a store; ``s3://bucket/prefix`` or
+            ``gs://bucket/prefix`` for one in object storage.
+        plan : ScanPlan
+        provenance : Mapping, optional
+            Versions and names for the record.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written, holds something else, or a store that was made under another
+            plan; every field that differs is named, with both values.
+        StorageFullError
+            If there is no room left.
+        AccessError
+            If there is no such bucket, or it may not be used.
+        """
+        _check_node_names(plan)
+        store = cls(path, plan)
+        try:
+            _refuse_foreign(store.folder)
+            if not store.ledger.start(plan, provenance or {}):
+                store._refuse_other_plan()
+            store._write_metadata(consolidated=False)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to {store.path}: {error.strerror}; choose another --out"
+            ) from None
+        return store
+
+    @classmethod
+    def open(cls, path: str | Place) -> "ScoreStore":
+        """Return a store that exists.
+
+        Raises
+        ------
+        StoreError
+            If there is none at this path, or its record is damaged.
+        AccessError
+            If there is no such bucket, or it may not be used.
+        """
+        folder = open_folder(path)
+        where = folder.place
+        try:
+            if not folder.is_there():
+                raise StoreError(f"{where} is not there; expected a store that `tism-scan run` made")
+            plan = Ledger(folder).plan()
+        except OSError as error:
+            raise StoreError(f"cannot read {where}: {error.strerror}; check who may read it") from None
+        if plan is None:
+            raise StoreError(f"{where} is not a store of scores: {RUN_KEY} is missing in it; check the path")
+        return cls(where, plan)
+
+    def delete(self) -> None:
+        """Delete the store, its record last, so that a deletion that was cut short can be repeated.
+
+        Raises
+        ------
+        StoreError
+            If a file of it cannot be deleted.
+        """
+        try:
+            self.folder.clear(last=RUN_KEY)
+        except OSError as error:
+            raise StoreError(f"cannot delete {self.path}: {error.strerror}; delete it by hand") from None
+
+    def publish_block(self, block: Block, scores: NDArray[np.float32]) -> None:
+        """Write the scores of a block, durably, and mark it done.
+
+        Publishing a block again, by this or another process, is harmless.
+
+        Parameters
+        ----------
+        block : Block
+        scores : float32 (T, len(block)), or (T, 4, len(block)) for ``values="tism"``
+            NaN where there is no score.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit the block.
+        StorageFullError
+            If there is no room left; nothing is marked done then.
+        """
+        expected = (len(self.plan.scoring.tracks), *self._bases, len(block))
+        if scores.shape != expected:
+            raise ValueError(f"scores of {block} have shape {scores.shape}, expected {expected}")
+        for i_group in range(self.plan.n_shards_per_block):
+            first = i_group * self.plan.tracks_per_shard
+            shard = encode_shard(self.plan, block, scores[first : first + self.plan.tracks_per_shard])
+            address = ShardAddress(self._i_chrom[block.chrom], block.i_block, i_group)
+            self.folder.put(self.shard_key(address), shard)
+            self.ledger.mark_done(address, checksum_of(shard))
+
+    def done_blocks(self) -> set[tuple[str, int]]:
+        """Return the chrom and position of every finished block, from listings and no reads.
+
+        A block is finished if every shard of it has a marker, and an object of the marker's size.
+        """
+        marked = self._marked()
+        sizes = self.shard_sizes({address.i_chrom for address in marked})
+        n_done: dict[tuple[str, int], int] = {}
+        for address, checksums in marked.items():
+            size = sizes.get(self.shard_key(address))
+            if any(checksum.size == size for checksum in checksums):
+                block = (self._chroms[address.i_chrom], address.i_block)
+                n_done[block] = n_done.get(block, 0) + 1
+        return {block for block, n in n_done.items() if n == self.plan.n_shards_per_block}
+
+    def pending(self, *, retry_failed: bool = False) -> Iterator[Block]:
+        """Yield the blocks that are still to be computed, chrom by chrom.
+
+        Parameters
+        ----------
+        retry_failed : bool
+            Whether blocks that were given up count as pending, too.
+        """
+        passed_by = self.done_blocks()
+        if not retry_failed:
+            passed_by |= {(failure.chrom, failure.i_block) for failure in self.ledger.failures()}
+        for block in self.plan.all_blocks():
+            if (block.chrom, block.i_block) not in passed_by:
+                yield block
+
+    def mark_failed(self, block: Block, error: str, n_attempts: int) -> None:
+        """Record that a block was given up."""
+        failure = Failure(block.chrom, block.i_block, error, n_attempts)
+        self.ledger.mark_failed(self._i_chrom[block.chrom], failure)
+
+    def forget_failure(self, block: Block) -> None:
+        """Forget that a block was given up."""
+        self.ledger.forget_failure(self._i_chrom[block.chrom], block)
+
+    def block_at(self, address: ShardAddress) -> Block | None:
+        """Return the block that a shard belongs to, or None if the plan has no such shard."""
+        if address.i_chrom >= len(self._chroms) or address.i_group >= self.plan.n_shards_per_block:
+            return None
+        chrom = self._chroms[address.i_chrom]
+        if chrom not in self.plan.wanted:
+            return None
+        lattice, chrom_bp = self.plan.scoring.lattice, self.plan.chroms[chrom]
+        block_bp = self.plan.chrom_block_bp(chrom)
+        if address.i_block >= lattice.n_blocks(chrom_bp, block_bp):
+            return None
+        block = lattice.block(chrom, chrom_bp, block_bp, address.i_block)
+        return block if overlaps(self.plan.wanted[chrom], block.start, block.end) else None
+
+    def addresses(self, block: Block) -> list[ShardAddress]:
+        """Return where the shards of a block are."""
+        i_chrom = self._i_chrom[block.chrom]
+        return [ShardAddress(i_chrom, block.i_block, i) for i in range(self.plan.n_shards_per_block)]
+
+    def shard_key(self, address: ShardAddress) -> str:
+        """Return the key of a shard's object."""
+        bases = "0/" * len(self._bases)
+        return f"{self._nodes[address.i_chrom]}/c/{address.i_group}/{bases}{address.i_block}"
+
+    def shard_sizes(self, i_chroms: Iterable[int]) -> dict[str, int]:
+        """Return the size of every object of some chroms, by key, from listings."""
+        sizes: dict[str, int] = {}
+        for i_chrom in i_chroms:
+            sizes |= self.folder.sizes(f"{self._nodes[i_chrom]}/c")
+        return sizes
+
+    def unsound_metadata(self) -> dict[str, bytes]:
+        """Return what the plan asks for of each metadata object that is missing or says something else."""
+        plain = metadata_of(self.plan, consolidated=False)
+        gathered = metadata_of(self.plan, consolidated=True)
+        unsound = {}
+        for key, content in plain.items():
+            present = self.folder.get(key)
+            expected = gathered[key] if is_gathered(present) else content
+            if present != expected and not is_equivalent(present, expected):
+                unsound[key] = content
+        return unsound
+
+    def consolidate(self) -> None:
+        """Gather the metadata of all arrays in the group's own, once, which saves readers a listing."""
+        self._write_metadata(consolidated=True)
+
+    def read(self, chrom: str, start: int, end: int, i_track: int) -> NDArray[np.float32]:
+        """Return mean TISM of one track, float32 (end - start,), NaN where there is no score.
+
+        Raises
+        ------
+        StoreError
+            If an object of the store is damaged.
+        AccessError, StorageError
+            If object storage refuses, or does not answer.
+        """
+        if chrom not in self.plan.wanted:
+            return np.full(end - start, np.nan, dtype=np.float32)
+        scores = self._read(chrom, start, end, i_track)
+        return scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3)
+
+    def read_base(self, chrom: str, start: int, end: int, i_track: int, i_base: int) -> NDArray[np.float32]:
+        """Return TISM of one alternative base, float32 (end - start,), of a store with ``values="tism"``.
+
+        It is 0 where the base is the reference, NaN where there is no score; bases are in A, C, G, T order.
+
+        Raises
+        ------
+        StoreError
+            If an object of the store is damaged.
+        """
+        if chrom not in self.plan.wanted:
+            return np.full(end - start, np.nan, dtype=np.float32)
+        return self._read(chrom, start, end, (i_track, i_base))
+
+    def read_block(self, block: Block) -> NDArray[np.float32]:
+        """Return all that is stored of a block, as `publish_block` took it.
+
+        Raises
+        ------
+        StoreError
+            If an object of the store is damaged.
+        """
+        return self._read(block.chrom, block.start, block.end, slice(None))
+
+    def _read(
+        self, chrom: str, start: int, end: int, i_track: int | slice | tuple[int, int]
+    ) -> NDArray[np.float32]:
+        leading = i_track if isinstance(i_track, tuple) else (i_track,)
+        try:
+            with self.folder.explained(self._nodes[self._i_chrom[chrom]]):
+                return np.asarray(self._array(chrom)[*leading, ..., start:end], dtype=np.float32)
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            raise StoreError(
+                f"{self.path} is damaged at {chrom}:{start + 1:,}-{end:,} ({error}); run `tism-scan verify`, "
+                "then the same `tism-scan run` again"
+            ) from None
+
+    @property
+    def _bases(self) -> tuple[int, ...]:
+        """Return the lengths of the axes between track and position."""
+        return (4,) if self.plan.scoring.values == "tism" else ()
+
+    def _marked(self) -> dict[ShardAddress, list[Checksum]]:
+        """Return what the ledger records as done, of the chroms of the plan."""
+        done = self.ledger.done()
+        return {address: sums for address, sums in done.items() if address.i_chrom < len(self._chroms)}
+
+    def _refuse_other_plan(self) -> None:
+        """Raise if the recorded plan is not ours."""
+        recorded = self.ledger.plan()
+        if recorded is not None and recorded.digest() != self.plan.digest():
+            raise StoreError(
+                f"{self.path} was made under another plan: {'; '.join(recorded.differences(self.plan))}; use "
+                "the same settings, another --out, or --overwrite"
+            )
+
+    def _array(self, chrom: str) -> "zarr.Array[Any]":
+        if self._group is None:
+            self._group = zarr.open_group(_reading(self.folder), mode="r")
+        array = self._group[self._nodes[self._i_chrom[chrom]]]
+        if not isinstance(array, zarr.Array):
+            raise StoreError(f"{self.path} is damaged: {chrom} is no array in it; restore its zarr.json")
+        return array
+
+    def _write_metadata(self, *, consolidated: bool) -> None:
+        """Publish what is missing of the group's and the arrays' metadata."""
+        metadata = metadata_of(self.plan, consolidated=consolidated)
+
+        def publish(key: str) -> None:
+            content, present = metadata[key], self.folder.get(key)
+            # What is there stays: a user may have added attributes.
+            if present is None or (is_gathered(content) and not is_gathered(present)):
+                self.folder.put(key, content)
+
+        with ThreadPoolExecutor(METADATA_THREADS) as threads:  # a genome may have hundreds of chroms
+            for _ in threads.map(publish, metadata):
+                pass
+
+
+def _check_node_names(plan: ScanPlan) -> None:
+    too_long = [chrom for chrom in plan.wanted if len(node_name(chrom)) > MAX_NODE_NAME]
+    if too_long:
+        raise PlanError(
+            f"the name of chrom {too_long[0][:40]!r}... is too long to be a file's; shorten it in the FASTA"
+        )
+
+
+def _refuse_foreign(folder: Folder) -> None:
+    """Raise if a folder holds anything that is not a store of ours."""
+    if not folder.is_there() and isinstance(folder.place, Url):
+        return
+    found = folder.stranger(own=ROOT)
+    if found is not None and folder.get(RUN_KEY) is None:
+        raise StoreError(f"{folder.place} holds other files ({found}, ...); choose another --out or empty it")
+
+
+def _reading(folder: Folder) -> "LocalStore | ObjectStore[Any]":  # not generic before zarr 3.1.4
+    """Return a folder as Zarr reads it."""
+    if isinstance(folder, ObjectFolder):
+        return ObjectStore(folder.client, read_only=True)
+    return LocalStore(Path(str(folder.place)), read_only=True)
+
+
+def checksum_of(content: bytes) -> Checksum:
+    """Return the size and CRC-32 of an object."""
+    return Checksum(len(content), zlib.crc32(content))
