@@ -15,7 +15,7 @@ ROOT = Path(tism_scan.__file__).parent
 
 # From the ground up. A package imports from packages of lower rows only, and freely within itself.
 ROWS = [
-    ["errors", "version"],
+    ["errors", "progress", "version"],
     ["storage"],
     ["bigwig", "genome"],
     ["models", "plan", "plot"],
