@@ -8,6 +8,7 @@ import pytest
 import torch
 from scan_models import ScanModel, smooth_model
 from sequences import random_sequence
+from serial_scans import scan_with
 from stand_in_weights import load_narrow_beluga
 from torch import nn
 
@@ -19,7 +20,6 @@ from tism_scan.models.beluga import load_beluga, weights_digest
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import select_tracks
-from tism_scan.scan.blocks import scan_serially
 from tism_scan.store.score_store import ScoreStore
 
 # For every Ray that a test starts, in this process or a child: no calls home, no tokens on loopback.
@@ -126,7 +126,7 @@ def demo_store(demo_fasta, demo_region, tmp_path_factory):
         wanted = {chrom: ((0, length),)}
         plan = ScanPlan(scoring, genome.digest(), weights_digest(weights), genome.chroms, wanted, 1 << 15)
         store = ScoreStore.create(tmp_path_factory.mktemp("demo_store") / "s.zarr", plan)
-        scan_serially(genome, make_engine(model, scoring, device="cpu"), store)
+        scan_with(genome, make_engine(model, scoring, device="cpu"), store)
     return store
 
 

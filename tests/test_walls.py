@@ -15,13 +15,14 @@ ROOT = Path(tism_scan.__file__).parent
 
 # From the ground up. A package imports from packages of lower rows only, and freely within itself.
 ROWS = [
-    ["errors", "progress", "version"],
+    ["callable_package", "errors", "progress", "version"],
     ["storage"],
     ["bigwig", "genome"],
     ["models", "plan", "plot"],
     ["browser", "engine", "store"],
     ["attribution", "demo", "export", "scan"],
     ["locus", "ray_scan"],
+    ["api"],
     ["cli"],
     # The package itself offers names from everywhere, and loads none of them by itself.
     ["__init__", "__main__"],
@@ -40,7 +41,7 @@ DOORS = {
     "ray": {"ray_scan"},
     "rich": {"cli"},
     "tangermeme": {"attribution"},
-    "torch": {"attribution", "demo.train", "engine", "locus", "models", "ray_scan.worker"},
+    "torch": {"attribution", "demo.train", "engine", "locus", "models", "scan.worker"},
     "zarr": {"store"},
 }
 # Side doors: open only while a function runs.

@@ -1,7 +1,8 @@
 """Score every base of a genome with a sequence-to-function model, by Taylor-approximated ISM.
 
-The names below are the whole path from FASTA to bigWig. Each is loaded when it is first used: importing this
-package loads neither torch nor Ray.
+Four calls go all the way: `plan_scan`, `scan`, `attribute`, `plot`. The other names below are what they are
+made of, for those who want a part. Each is loaded when it is first used: importing this package loads neither
+torch nor Ray.
 """
 
 from importlib import import_module
@@ -10,33 +11,51 @@ from typing import TYPE_CHECKING, Any
 from tism_scan.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from tism_scan import attribution, errors
+    from tism_scan.api import attribute, plot, scan
     from tism_scan.bigwig import write_bigwig
     from tism_scan.engine import WindowEngine, make_engine
     from tism_scan.errors import TismScanError
     from tism_scan.export import export_bigwigs
     from tism_scan.genome import Genome, Interval, parse_region, wanted_spans
-    from tism_scan.models import Beluga, load_beluga, weights_digest
+    from tism_scan.locus import LocusScores
+    from tism_scan.models import Beluga, Model, ModelSource, load_beluga, weights_digest
     from tism_scan.plan import ScanPlan, Scoring, Track, read_track_names, select_tracks
+    from tism_scan.progress import Progress
     from tism_scan.ray_scan import RayOptions, scan_on_ray
-    from tism_scan.scan import scan_serially
+    from tism_scan.scan import Execution, PlannedScan, ScanResult, plan_scan, scan_serially
     from tism_scan.store import ScoreStore
 
-_MODULE_OF = {
+# Where each name comes from; "" for a module of this package itself.
+_HOMES = {
     "Beluga": "models",
+    "Execution": "scan",
     "Genome": "genome",
     "Interval": "genome",
+    "LocusScores": "locus",
+    "Model": "models",
+    "ModelSource": "models",
+    "PlannedScan": "scan",
+    "Progress": "progress",
     "RayOptions": "ray_scan",
     "ScanPlan": "plan",
+    "ScanResult": "scan",
     "ScoreStore": "store",
     "Scoring": "plan",
     "TismScanError": "errors",
     "Track": "plan",
     "WindowEngine": "engine",
+    "attribute": "api",
+    "attribution": "",
+    "errors": "",
     "export_bigwigs": "export",
     "load_beluga": "models",
     "make_engine": "engine",
     "parse_region": "genome",
+    "plan_scan": "scan",
+    "plot": "",  # a package that can be called: see `tism_scan.callable_package`
     "read_track_names": "plan",
+    "scan": "",  # likewise
     "scan_on_ray": "ray_scan",
     "scan_serially": "scan",
     "select_tracks": "plan",
@@ -47,20 +66,33 @@ _MODULE_OF = {
 
 __all__ = [
     "Beluga",
+    "Execution",
     "Genome",
     "Interval",
+    "LocusScores",
+    "Model",
+    "ModelSource",
+    "PlannedScan",
+    "Progress",
     "RayOptions",
     "ScanPlan",
+    "ScanResult",
     "ScoreStore",
     "Scoring",
     "TismScanError",
     "Track",
     "WindowEngine",
+    "attribute",
+    "attribution",
+    "errors",
     "export_bigwigs",
     "load_beluga",
     "make_engine",
     "parse_region",
+    "plan_scan",
+    "plot",
     "read_track_names",
+    "scan",
     "scan_on_ray",
     "scan_serially",
     "select_tracks",
@@ -71,9 +103,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    home = _HOMES[name]
+    return getattr(import_module(f"{__name__}.{home}"), name) if home else import_module(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:

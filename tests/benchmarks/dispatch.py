@@ -22,7 +22,7 @@ import psutil  # noqa: E402  # the paths above are for the actors, too
 from fault_workers import IdleWorker  # noqa: E402
 from small_plans import small_plan  # noqa: E402
 
-from tism_scan.ray_scan.driver import RayOptions, scan_on_ray  # noqa: E402
+from tism_scan.ray_scan import RayOptions, scan_on_ray  # noqa: E402
 from tism_scan.store.score_store import ScoreStore  # noqa: E402
 
 BLOCK_BP = 64

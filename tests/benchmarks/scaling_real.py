@@ -74,7 +74,7 @@ def compute_bare(genome_path: Path, weights: Path, plan, blocks: list[Block], to
         engine = make_engine(load_beluga(weights), plan.scoring)
         together.wait()
         for block in blocks:
-            score_block(engine, plan, fetch_block(genome, plan, block))
+            score_block(engine, fetch_block(genome, plan, block))
         together.wait()
 
 
@@ -101,7 +101,7 @@ def bare_rate(genome_path: Path, weights: Path, plan, n_processes: int) -> float
 
 def scan_rate(genome_path: Path, weights: Path, plan, n_actors: int) -> float:
     """Return bases each second of a scan on Ray, from when all actors are ready to the last block."""
-    from tism_scan.ray_scan.driver import RayOptions, scan_on_ray
+    from tism_scan.ray_scan import RayOptions, scan_on_ray
     from tism_scan.store.score_store import ScoreStore
 
     watch = Watch(n_actors)

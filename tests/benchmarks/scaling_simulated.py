@@ -125,8 +125,11 @@ def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
     import ray
 
     from tism_scan.ray_scan.cluster import RayOptions
-    from tism_scan.ray_scan.feed import Feed, Progress
+    from tism_scan.ray_scan.feed import Feed
     from tism_scan.ray_scan.pool import ActorPool
+    from tism_scan.scan.claim import Claim
+    from tism_scan.scan.result import ScanResult
+    from tism_scan.store.lease import Lease
 
     options = RayOptions(n_actors=n_actors)
     here = str(Path(__file__).parent)
@@ -146,9 +149,8 @@ def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
         pool.grow(n_actors)
         while len(pool.ready) < n_actors:
             pool.wait(1.0)
-        progress = Progress(n_blocks_total=sum(1 for _ in store.pending()))
-        never = threading.Event()
-        loop = Feed(pool, store.pending(), store, progress, lambda _: None, stop=never, disowned=never)
+        progress = ScanResult(n_blocks_total=sum(1 for _ in store.pending()))
+        loop = Feed(pool, store.pending(), Claim(store, Lease(store.folder)), progress, lambda _: None)
         began, cpu_began, machine_began = time.perf_counter(), time.process_time(), busy_s()
         loop.run()
         seconds, driver_cpu_s = time.perf_counter() - began, time.process_time() - cpu_began

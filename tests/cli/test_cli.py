@@ -13,7 +13,7 @@ from command_line import WEIGHTS, tism_scan
 
 import tism_scan as ts
 from tism_scan.cli.console import base_count
-from tism_scan.cli.run import provenance
+from tism_scan.cli.run import typed_command
 from tism_scan.genome.alphabet import is_acgt
 
 NAMES = ("CTCF", "GATA1", "AP-1", "NRF1", "ETS", "REST", "accessible")
@@ -60,7 +60,7 @@ def test_run_scores_every_wanted_base_and_only_these(scanned, inputs):
         for chrom in ("chr1", "chr2"):
             n_bp = genome.chroms[chrom]
             expected = is_acgt(genome.fetch(chrom, 0, n_bp))
-            assert np.array_equal(np.isfinite(store.read(chrom, 0, n_bp, 0)), expected)
+            assert np.array_equal(np.isfinite(store.read_track(chrom, 0, n_bp, 0)), expected)
     assert "chr_alt" not in store.plan.wanted
 
 
@@ -77,7 +77,7 @@ def test_run_prints_nothing_but_its_own_lines(scanned):
 
 def test_group_is_the_mean_of_its_outputs(scanned):
     store = ts.ScoreStore.open(scanned[0])
-    ctcf, gata1, both = (store.read("chr1", 0, 9_000, i) for i in range(3))
+    ctcf, gata1, both = (store.read_track("chr1", 0, 9_000, i) for i in range(3))
     np.testing.assert_allclose(both, (ctcf + gata1) / 2, atol=1e-5 * np.abs(ctcf).max())
 
 
@@ -114,7 +114,7 @@ def test_exported_bigwig_equals_the_store_in_an_independent_reader(scanned, tmp_
     with pybigtools.open(str(tmp_path / "bw" / "0001_GATA1.bw")) as bigwig:
         values = bigwig.values("chr1", 0, 12_010, fillna=np.nan)
         assert list(bigwig.chroms()) == ["chr1", "chr2", "chr_alt"]
-    assert np.array_equal(values.astype(np.float32), store.read("chr1", 0, 12_010, 1), equal_nan=True)
+    assert np.array_equal(values.astype(np.float32), store.read_track("chr1", 0, 12_010, 1), equal_nan=True)
 
 
 def test_export_of_an_unfinished_store_is_refused(scanned, tmp_path):
@@ -149,7 +149,7 @@ def test_overwrite_starts_anew_on_a_region_only(scan_arguments, tmp_path):
     assert first.returncode == 0, first.stderr
     again = tism_scan(*scan_arguments, "--out", out, "--region", "chr1:5,001-5,100", "--overwrite", "--yes")
     assert again.returncode == 0, again.stderr
-    scores = ts.ScoreStore.open(out).read("chr1", 0, 9_000, 0)
+    scores = ts.ScoreStore.open(out).read_track("chr1", 0, 9_000, 0)
     assert np.array_equal(np.flatnonzero(np.isfinite(scores)), np.arange(5_000, 5_100))
 
 
@@ -240,4 +240,4 @@ def test_bases_are_counted_in_few_characters(n_bp, text):
 )
 def test_secrets_in_urls_are_not_recorded(monkeypatch, word, kept):
     monkeypatch.setattr("sys.argv", ["tism-scan", "run", "--weights", word, "--yes"])
-    assert shlex.split(provenance()["command"]) == ["tism-scan", "run", "--weights", kept]
+    assert shlex.split(typed_command()["command"]) == ["tism-scan", "run", "--weights", kept]

@@ -12,6 +12,7 @@ import click
 import numpy as np
 import pytest
 from sequences import random_sequence
+from serial_scans import scan_with
 
 from tism_scan.cli.attribute import command
 from tism_scan.demo.genome import make_genome, write_fasta
@@ -24,7 +25,6 @@ from tism_scan.models.beluga import load_beluga
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import select_tracks
-from tism_scan.scan.blocks import scan_serially
 from tism_scan.store.score_store import ScoreStore
 
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
@@ -99,9 +99,9 @@ def test_a_region_equals_the_store_of_a_scan(folder, beluga, tmp_path):
         wanted = {"chr1": ((18_000, 23_000),)}
         plan = ScanPlan(scoring, "g", "w", dict(genome.chroms), wanted, block_bp=4096)
         store = ScoreStore.create(tmp_path / "s.zarr", plan)
-        scan_serially(genome, WindowEngine(load_beluga(WEIGHTS), scoring), store)
+        scan_with(genome, WindowEngine(load_beluga(WEIGHTS), scoring), store)
         for i in range(2):
-            stored = store.read("chr1", 18_000, 23_000, i)
+            stored = store.read_track("chr1", 18_000, 23_000, i)
             np.testing.assert_allclose(file["scores"][i], stored, atol=1e-6)
 
 
@@ -216,7 +216,7 @@ def test_contributions_that_do_not_add_up_are_told_once_each_on_a_line(folder, t
         ("--sequence A --out s.csv", r"has the suffix '\.csv'; expected \.npz, \.tsv"),
         ("--sequence A --plot s.npz", r"expected \.png, \.svg, \.pdf"),
         ("--sequence A --out gone/s.npz", "expected a folder that is there"),
-        ("--sequence A --out s.npz", "no track was chosen; give --tracks"),
+        ("--sequence A --out s.npz", "no track was chosen of the model's 7 outputs; expected a selection"),
         ("--sequence A --tracks 0 --out s.npz", "the model 'beluga' was given no weights"),
         ("--sequence AXQ --model my_model:load --tracks 0 --out s.npz", "sequence 'AXQ' holds 'Q', 'X'"),
         ("--sequence A --model my_model:load --tracks 9 --out s.npz", "'9' is out of range; expected an"),

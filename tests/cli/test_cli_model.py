@@ -40,4 +40,4 @@ def test_run_scans_with_a_model_of_ones_own(tmp_path):
     store = ts.ScoreStore.open(tmp_path / "s.zarr")
     assert store.plan.scoring.tracks == (Track("two", (1,), (1.0,)),)
     assert store.plan.model == "my_model:Tiny"
-    assert np.isfinite(store.read("chr1", 0, 1_000, 0)).all()
+    assert np.isfinite(store.read_track("chr1", 0, 1_000, 0)).all()

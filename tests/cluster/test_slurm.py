@@ -13,13 +13,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from serial_scans import scan_with
 
 from tism_scan.demo.genome import make_genome, write_fasta
 from tism_scan.demo.synthesis import OUTPUT_NAMES
 from tism_scan.engine.trunk_engine import make_engine
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import load_beluga
-from tism_scan.scan.blocks import scan_serially
 from tism_scan.store.score_store import ScoreStore
 
 SCRIPT = Path(__file__).parents[2] / "cluster" / "slurm.sbatch"
@@ -265,6 +265,6 @@ def test_job_that_meets_its_time_limit_goes_on_in_the_next_to_the_same_bits(job)
     alone = ScoreStore.create(folder / "alone.zarr", made.plan)
     torch.set_num_threads(1)
     with Genome(folder / "genome.fa") as genome:
-        scan_serially(genome, make_engine(load_beluga(weights), made.plan.scoring), alone)
-    scores, expected = (each.read("chr1", 0, 262_144, 0) for each in (made, alone))
+        scan_with(genome, make_engine(load_beluga(weights), made.plan.scoring), alone)
+    scores, expected = (each.read_track("chr1", 0, 262_144, 0) for each in (made, alone))
     np.testing.assert_array_equal(scores.view(np.uint32), expected.view(np.uint32))

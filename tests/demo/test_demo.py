@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from serial_scans import scan_with
 
 from tism_scan.demo.auroc import auroc, motif_auroc
 from tism_scan.demo.genome import N_RUNS, make_genome, write_fasta, write_sites
@@ -17,7 +18,6 @@ from tism_scan.models.beluga import load_beluga, weights_digest
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import select_tracks
-from tism_scan.scan.blocks import scan_serially
 from tism_scan.store.score_store import ScoreStore
 
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
@@ -102,6 +102,6 @@ def test_model_finds_every_factors_motifs(genome, fasta, tmp_path):
         wanted = {"chr3": ((0, opened.chroms["chr3"]),)}
         plan = ScanPlan(scoring, opened.digest(), weights_digest(WEIGHTS), opened.chroms, wanted)
         store = ScoreStore.create(tmp_path / "s.zarr", plan)
-        scan_serially(opened, WindowEngine(model, scoring, device="cpu"), store)
+        scan_with(opened, WindowEngine(model, scoring, device="cpu"), store)
     found = motif_auroc(store, {"chr3": genome["chr3"]})
     assert {name: area for name, (_, area) in found.items() if area < 0.95} == {}

@@ -237,7 +237,7 @@ def test_keep_bits_rounds_as_the_store_does(tmp_path, store, scores, out):
     export_bigwigs(store, out, tracks="1", keep_bits=10)
     rounded = ScoreStore.create(tmp_path / "rounded.zarr", small_plan(3, keep_bits=10))
     publish(rounded, scores)
-    expected = {chrom: rounded.read(chrom, 0, store.plan.chroms[chrom], 1) for chrom in scores}
+    expected = {chrom: rounded.read_track(chrom, 0, store.plan.chroms[chrom], 1) for chrom in scores}
     assert_holds(out / FILES[1], expected)
 
 

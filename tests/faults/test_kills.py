@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster
 from stored import whole_objects
 from waiting import lines_of_log, repeated_without_reason, wait_until
 
-from tism_scan.scan.blocks import finish
+from tism_scan.scan.claim import finish
 from tism_scan.scan.verify import verify_store
 from tism_scan.store.score_store import ScoreStore
 

@@ -18,7 +18,7 @@ import sys, time
 from ray_workers import CodesEngine
 from tism_scan.errors import LeaseError
 from tism_scan.genome.fasta import Genome
-from tism_scan.scan.blocks import scan_serially
+from serial_scans import scan_with
 from tism_scan.store.score_store import ScoreStore
 
 class Engine(CodesEngine):
@@ -31,7 +31,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 try:
     with Genome(sys.argv[2]) as genome:
-        scan_serially(genome, Engine(2), store)
+        scan_with(genome, Engine(2), store)
     print("won")
 except LeaseError as error:
     print("lost", error)

@@ -11,8 +11,8 @@ import ray
 from ray_workers import CodesEngine
 
 from tism_scan.genome.fasta import Genome
-from tism_scan.ray_scan.worker import BlockWorker
 from tism_scan.scan.blocks import BlockReport
+from tism_scan.scan.worker import BlockWorker
 
 
 class LoggingWorker(BlockWorker):
@@ -67,4 +67,4 @@ def assert_scores_are_codes(store, scan):
     with Genome(scan.genome) as genome:
         for chrom, length in store.plan.chroms.items():
             expected = genome.fetch(chrom, 0, length).astype(np.float32)
-            np.testing.assert_array_equal(store.read(chrom, 0, length, 1), expected)
+            np.testing.assert_array_equal(store.read_track(chrom, 0, length, 1), expected)

@@ -1,10 +1,11 @@
 """Scans of a FASTA file with a file of Beluga's weights."""
 
+from serial_scans import scan_with
+
 from tism_scan.engine.trunk_engine import make_engine
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import load_beluga, weights_digest
 from tism_scan.plan.scan_plan import ScanPlan
-from tism_scan.scan.blocks import scan_serially
 
 
 def plan_of_files(fasta, weights, scoring, block_bp):
@@ -18,4 +19,4 @@ def plan_of_files(fasta, weights, scoring, block_bp):
 def scan_alone(store, fasta, weights):
     """Fill a store in this process."""
     with Genome(fasta) as genome:
-        scan_serially(genome, make_engine(load_beluga(weights), store.plan.scoring), store)
+        scan_with(genome, make_engine(load_beluga(weights), store.plan.scoring), store)

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from tism_scan.ray_scan.driver import RayOptions, scan_on_ray
+from tism_scan.ray_scan import RayOptions, scan_on_ray
 from tism_scan.store.score_store import ScoreStore
 
 
@@ -19,7 +19,7 @@ def main(store, genome, weights, worker_class, n_actors, address="local"):
 
     def show(progress):
         nonlocal shown
-        now = {"n_blocks": progress.n_blocks, "n_actors": progress.n_actors}
+        now = {"n_blocks": progress.n_blocks, "n_actors": progress.n_workers}
         if now != shown:
             shown = now
             print(json.dumps(shown), flush=True)  # noqa: T201  # the test reads it

@@ -12,7 +12,7 @@ import torch
 
 from tism_scan.errors import StorageFullError
 from tism_scan.genome.alphabet import is_acgt
-from tism_scan.ray_scan.worker import BlockWorker
+from tism_scan.scan.worker import BlockWorker
 
 ODD_BLOCK = 2
 FOR_EVER_S = 3600  # a test that waits for it runs into its own limit

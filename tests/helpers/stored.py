@@ -34,7 +34,9 @@ def whole_objects(path):
 def scores_in(store):
     """Return the scores of a store of mean TISM, float32 (T, L), by chrom."""
     return {
-        chrom: np.stack([store.read(chrom, 0, length, i) for i in range(len(store.plan.scoring.tracks))])
+        chrom: np.stack(
+            [store.read_track(chrom, 0, length, i) for i in range(len(store.plan.scoring.tracks))]
+        )
         for chrom, length in store.plan.chroms.items()
     }
 

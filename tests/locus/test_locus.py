@@ -6,6 +6,7 @@ import torch
 import zarr
 from scan_models import INPUT_BP, TRACKS, ScanModel
 from sequences import random_sequence
+from serial_scans import scan_with
 from torch import nn
 from toy_models import relu_model
 
@@ -16,12 +17,12 @@ from tism_scan.genome.alphabet import encode, is_acgt, one_hot, reverse_compleme
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import Interval, parse_region
 from tism_scan.locus.output import MOST_PANELS, check_panels, column_names, draw_locus, write_scores
-from tism_scan.locus.scores import Window, Work, score_region, score_sequence
+from tism_scan.locus.scores import Window, score_region, score_sequence
 from tism_scan.plan.methods import METHODS, ONE_VALUE_METHODS, MethodSettings
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
-from tism_scan.scan.blocks import scan_serially
+from tism_scan.progress import Progress
 from tism_scan.store.score_store import ScoreStore
 
 STRIDE = 8
@@ -51,7 +52,7 @@ def test_a_region_has_the_numbers_of_a_scan(
     wanted = {name: ((0, length),) for name, length in chroms.items()}
     plan = ScanPlan(scoring, "g", "w", chroms, wanted, block_bp=64)
     store = ScoreStore.create(tmp_path / "s.zarr", plan)
-    scan_serially(genome, WindowEngine(tiny_model, scoring), store)
+    scan_with(genome, WindowEngine(tiny_model, scoring), store)
     settings = _settings(method, tracks, stitch=stitch, strands=strands, output_space=output_space)
     for text in ("chr1:1-379", "chr1:14-131", "chr2:50-51", "short:2-7"):
         region = parse_region(text, genome.chroms)
@@ -148,9 +149,7 @@ def test_n_windows_and_t_tracks_together_are_n_times_t_single_ones(genome, tiny_
         for i_core in range(8):
             part = Interval("chr1", i_core * STRIDE, (i_core + 1) * STRIDE)
             for i_track, track in enumerate(TRACKS):
-                alone = score_region(
-                    tiny_model, genome, part, _settings(method, (track,)), work=Work(batch_size=1)
-                )
+                alone = score_region(tiny_model, genome, part, _settings(method, (track,)), batch_size=1)
                 np.testing.assert_allclose(
                     together[method][i_track][:, part.start : part.end], alone.values[0], atol=1e-6
                 )
@@ -182,18 +181,16 @@ def test_a_long_sequence_is_tiled_as_a_chrom(genome, tiny_model):
 
 def test_progress_counts_every_base_once(genome, tiny_model):
     seen = []
-    work = Work(on_progress=lambda done, total: seen.append((done, total)))
     for method in ("tism", "ism"):
-        score_region(tiny_model, genome, Interval("chr1", 5, 130), _settings(method), work=work)
-    assert seen.count((125, 125)) == 2
-    assert max(done for done, _ in seen) == 125
+        region = Interval("chr1", 5, 130)
+        score_region(tiny_model, genome, region, _settings(method), on_progress=seen.append)
+    assert seen.count(Progress(125, 125, "bases")) == 2
+    assert max(progress.n_done for progress in seen) == 125
 
 
 def test_deeplift_does_not_depend_on_the_batch(genome, tiny_model):
     region, settings = Interval("chr1", 0, 24), _settings("deepliftshap")
-    each = [
-        score_region(tiny_model, genome, region, settings, work=Work(batch_size=n)).values for n in (1, 64)
-    ]
+    each = [score_region(tiny_model, genome, region, settings, batch_size=n).values for n in (1, 64)]
     np.testing.assert_allclose(*each, atol=1e-5)
 
 

@@ -26,7 +26,7 @@ import tism_scan
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
-from tism_scan.ray_scan.driver import RayOptions, scan_on_ray
+from tism_scan.ray_scan import RayOptions, scan_on_ray
 from tism_scan.store.score_store import ScoreStore
 
 pytestmark = pytest.mark.cluster
@@ -119,7 +119,7 @@ def test_nodes_together_give_the_scores_of_one_process_to_the_bit(
         store,
         genome,
         narrow_beluga_weights,
-        stage_folder=tmp_path / "node" if stages else None,
+        options=RayOptions(stage_folder=tmp_path / "node" if stages else None),
         worker_class=ray_workers.PlacedBelugaWorker,
     )
     assert progress.n_blocks == 27
@@ -133,7 +133,7 @@ def test_actors_share_gpus_as_they_are_told(nodes, quick):
     (quick.folder / "n_fellows").write_text("4")
     most = []
     progress = quick(
-        options=RayOptions(gpus_per_actor=0.5), on_progress=lambda progress: most.append(progress.n_actors)
+        options=RayOptions(gpus_per_actor=0.5), on_progress=lambda progress: most.append(progress.n_workers)
     )
     assert progress.n_blocks == 10
     assert max(most) == 4
@@ -209,7 +209,7 @@ import json, sys, time
 from pathlib import Path
 import ray, ray_workers
 from tism_scan.errors import ClusterError
-from tism_scan.ray_scan.driver import RayOptions, scan_on_ray
+from tism_scan.ray_scan import RayOptions, scan_on_ray
 from tism_scan.store.score_store import ScoreStore
 
 address, folder = sys.argv[1], Path(sys.argv[2])
@@ -221,7 +221,7 @@ def scan():
         ScoreStore.open(folder / "quick.zarr"), folder / "quick.fa", folder / "no weights",
         options=RayOptions(address, gpus_per_actor=1, max_actors=2),
         worker_class=ray_workers.PlacedWorker,
-        on_progress=lambda progress: seen.append((n_nodes(), progress.n_actors)),
+        on_progress=lambda progress: seen.append((n_nodes(), progress.n_workers)),
     )
 
 for _ in range(60):
@@ -254,7 +254,7 @@ import sys, time
 from pathlib import Path
 import ray_workers
 from tism_scan.errors import ClusterError
-from tism_scan.ray_scan.driver import RayOptions, scan_on_ray
+from tism_scan.ray_scan import RayOptions, scan_on_ray
 from tism_scan.store.score_store import ScoreStore
 
 address, folder = sys.argv[1], Path(sys.argv[2])

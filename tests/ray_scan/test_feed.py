@@ -13,10 +13,12 @@ from tism_scan.errors import ScanError
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 from tism_scan.ray_scan import feed as feeding
-from tism_scan.ray_scan.feed import Feed, Progress
+from tism_scan.ray_scan.feed import Feed
 from tism_scan.ray_scan.pool import Actor, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.blocks import BlockReport
+from tism_scan.scan.claim import Claim
+from tism_scan.scan.result import ScanResult
 from tism_scan.store.score_store import ScoreStore
 
 N_BLOCKS = 10
@@ -68,11 +70,11 @@ def feed(tmp_path):
         tmp_path / "fed.zarr", plan_of(scoring, {"c": np.zeros(60, np.uint8)}, block_bp=6)
     )
 
-    def run(pool, *, stop=None, disowned=None, on_progress=lambda _: None):
-        progress = Progress(n_blocks_total=N_BLOCKS)
-        stop, disowned = stop or threading.Event(), disowned or threading.Event()
-        Feed(pool, store.pending(), store, progress, on_progress, stop=stop, disowned=disowned).run()
-        return progress
+    def run(pool, *, stop=None, disowned=None, on_change=lambda _: None):
+        result = ScanResult(n_blocks_total=N_BLOCKS)
+        claim = Claim(store, None, stop or threading.Event(), disowned or threading.Event())
+        Feed(pool, store.pending(), claim, result, on_change).run()
+        return result
 
     return run
 
@@ -262,7 +264,7 @@ def test_scan_whose_store_another_took_over_publishes_nothing_more(feed):
             stop.set()
 
     pool = FakePool(lambda actor, together: finished(together[0]))
-    progress = feed(pool, stop=stop, disowned=disowned, on_progress=lose_the_store)
+    progress = feed(pool, stop=stop, disowned=disowned, on_change=lose_the_store)
     assert progress.n_blocks == 3
     assert progress.was_stopped
     in_flight = [block.i_block for block in pool.ready[0].in_flight.values()]

@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ray_workers import CodesEngine
+from serial_scans import scan_with
 from small_plans import tracks_of
 from stored import whole_objects
 
@@ -21,9 +22,8 @@ from tism_scan.genome.fasta import Genome
 from tism_scan.plan import scan_plan as plan_module
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
-from tism_scan.scan.blocks import scan_serially
+from tism_scan.scan.execution import Execution
 from tism_scan.scan.verify import verify_store
-from tism_scan.store.lease import Lease
 from tism_scan.store.score_store import ScoreStore
 
 CHROMS = {"chr1": "GATTACANNNacgt" * 9, "../up": "ACGTN" * 7, "s": "A"}
@@ -67,15 +67,14 @@ class Interruptions(RuleBasedStateMachine):
         self.plan = ScanPlan(scoring, "genome", "weights", dict(self.genome.chroms), wanted, 6 * block_cores)
         self.engine = NoisyEngine(n_tracks)
         whole = ScoreStore.create(self.root / "whole.zarr", self.plan)
-        scan_serially(self.genome, self.engine, whole)
+        scan_with(self.genome, self.engine, whole)
         self.whole = whole_objects(whole.path)
         self.path = self.root / "scores.zarr"
 
     def scan(self):
-        with pytest.MonkeyPatch.context() as patch:
-            # What is killed here is this very process, which would seem to hold the lease still.
-            patch.setattr(Lease, "acquire", functools.partialmethod(Lease.acquire, break_lock=True))
-            scan_serially(self.genome, self.engine, ScoreStore.create(self.path, self.plan))
+        # What is killed here is this very process, which would seem to hold the lease still.
+        execution = Execution(break_lock=True)
+        scan_with(self.genome, self.engine, ScoreStore.create(self.path, self.plan), execution=execution)
 
     @rule(call=st.sampled_from(SYSTEM_CALLS), n_calls=st.integers(0, 60), after=st.booleans())
     def kill_it_at_a_system_call(self, call, n_calls, after):

@@ -1,8 +1,8 @@
 import pytest
 
 from tism_scan.ray_scan import metrics
-from tism_scan.ray_scan.driver import Progress
 from tism_scan.ray_scan.metrics import ScanMetrics
+from tism_scan.scan.result import ScanResult
 
 
 class Recorder:
@@ -32,9 +32,9 @@ def values(monkeypatch):
 
 def test_metrics_follow_a_scan(values):
     shown = ScanMetrics()
-    shown.show(Progress(10, 1000), at_once=True)
+    shown.show(ScanResult(10, 1000), at_once=True)
     shown.show(
-        Progress(10, 1000, 3, 300, 290, 2, {"a/1": 5.0, "a/2": 6.0}, {"c:1-100": "no luck"}), at_once=True
+        ScanResult(10, 1000, 3, 300, 290, 2, {"a/1": 5.0, "a/2": 6.0}, {"c:1-100": "no luck"}), at_once=True
     )
     assert values == {
         "tism_scan_bases": 300,
@@ -49,21 +49,21 @@ def test_metrics_follow_a_scan(values):
 
 def test_actor_that_is_gone_computes_nothing(values):
     shown = ScanMetrics()
-    shown.show(Progress(bp_per_s={"a/1": 5.0}), at_once=True)
-    shown.show(Progress(bp_per_s={}), at_once=True)
+    shown.show(ScanResult(bp_per_s={"a/1": 5.0}), at_once=True)
+    shown.show(ScanResult(bp_per_s={}), at_once=True)
     assert values["tism_scan_actor_bases_per_second", "a/1"] == 0.0
 
 
 def test_metrics_are_told_once_a_second_and_at_the_end(values):
     shown = ScanMetrics()
     for n_blocks in range(1, 4):
-        shown.show(Progress(10, 1000, n_blocks))
+        shown.show(ScanResult(10, 1000, n_blocks))
     assert values["tism_scan_blocks"] == 1
-    shown.show(Progress(10, 1000, 4), at_once=True)
+    shown.show(ScanResult(10, 1000, 4), at_once=True)
     assert values["tism_scan_blocks"] == 4
 
 
 def test_driver_outside_the_cluster_tells_nothing(values, monkeypatch):
     monkeypatch.setattr(metrics.ray.util.client.ray, "is_connected", lambda: True)
-    ScanMetrics().show(Progress(10, 1000, 3, 300), at_once=True)
+    ScanMetrics().show(ScanResult(10, 1000, 3, 300), at_once=True)
     assert values == {}

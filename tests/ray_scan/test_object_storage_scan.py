@@ -20,14 +20,14 @@ from object_server import BUCKET
 from racers import acquire_often, race
 from scan_models import TRACKS, plan_of
 from sequences import random_sequence
+from serial_scans import scan_with
 
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import LeaseError, TismScanError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.source import ModelSource
 from tism_scan.plan.scoring import Scoring
-from tism_scan.ray_scan.worker import BlockWorker, WorkerSetup
-from tism_scan.scan.blocks import scan_serially
+from tism_scan.scan.worker import BlockWorker, WorkerSetup
 from tism_scan.storage.places import file_place
 from tism_scan.store.lease import Lease
 from tism_scan.store.ledger import DONE, RUN_KEY
@@ -191,7 +191,7 @@ def test_flipped_bit_is_found_by_verify_and_mended_by_the_next_scan(
 ):
     engine = WindowEngine(tiny_model, remote.plan.scoring)
     with Genome(tiny_genome) as genome:
-        scan_serially(genome, engine, remote)
+        scan_with(genome, engine, remote)
         whole = without_lease(server.objects(prefix))
         block = next(remote.plan.all_blocks())
         key = remote.shard_key(remote.addresses(block)[0])
@@ -203,7 +203,7 @@ def test_flipped_bit_is_found_by_verify_and_mended_by_the_next_scan(
         assert "1 block is damaged, and pending again" in told
         assert list(remote.pending()) == [block]
 
-        scan_serially(genome, engine, remote)
+        scan_with(genome, engine, remote)
     assert "no damage" in finish("verify", remote.path, "--full")
     assert without_lease(server.objects(prefix)) == whole
 
@@ -214,9 +214,9 @@ def test_serial_scan_equals_the_local_store_to_the_bit_while_the_service_fails(
     engine = WindowEngine(tiny_model, remote.plan.scoring)
     local = ScoreStore.create(tmp_path / "s.zarr", remote.plan)
     with Genome(tiny_genome) as genome:
-        scan_serially(genome, engine, local)
+        scan_with(genome, engine, local)
         with server.failing(shares=FAULTS, slow_s=0.05) as faults:
-            scan_serially(genome, engine, remote)
+            scan_with(genome, engine, remote)
     assert faults.counts.total() > 3
     assert without_lease(server.objects(prefix)) == local_objects(local.path)
 
@@ -235,7 +235,7 @@ def test_second_driver_does_not_enter_a_store_that_is_being_written(tiny_genome,
         Genome(tiny_genome) as genome,
         pytest.raises(LeaseError, match="is being written by process"),
     ):
-        scan_serially(genome, engine, ScoreStore.open(remote.path))
+        scan_with(genome, engine, ScoreStore.open(remote.path))
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def setup(inputs, server, prefix, monkeypatch, tmp_path):
 
 def test_worker_reads_its_weights_from_the_bucket_and_publishes_there(setup):
     worker = BlockWorker(setup)
-    worker.start()
+    worker.start_on_node()
     block = next(worker.store.pending())
     worker.process(block)
     assert (block.chrom, block.i_block) in ScoreStore.open(setup.store).done_blocks()
@@ -263,7 +263,7 @@ def test_worker_reads_its_weights_from_the_bucket_and_publishes_there(setup):
 
 def test_weights_are_read_once_per_node(setup, server):
     for _ in range(2):
-        BlockWorker(setup).start()
+        BlockWorker(setup).start_on_node()
     asked_for = [path for _, path, _ in server.requests if path.endswith("demo_beluga.pth")]
     assert len(asked_for) == 1  # by what made the plan, on this very node
 
@@ -274,10 +274,10 @@ def test_worker_without_the_bucket_or_its_keys_names_its_node(setup, monkeypatch
         server.failing(wrong_credentials=True),
         pytest.raises(TismScanError, match=rf"^on node {node}: s3://.* with these credentials"),
     ):
-        BlockWorker(setup).start()
+        BlockWorker(setup).start_on_node()
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(TismScanError, match=rf"^on node {node}: there are no credentials for s3://"):
-        BlockWorker(setup).start()
+        BlockWorker(setup).start_on_node()
 
 
 def test_worker_refuses_other_weights_at_the_same_url(setup, server, monkeypatch, tmp_path):
@@ -288,6 +288,6 @@ def test_worker_refuses_other_weights_at_the_same_url(setup, server, monkeypatch
         with pytest.raises(
             TismScanError, match=r"^on node .* s3://.*pth holds another file than when the scan"
         ):
-            BlockWorker(setup).start()
+            BlockWorker(setup).start_on_node()
     finally:
         server.boto().put_object(Bucket=BUCKET, Key=key, Body=WEIGHTS.read_bytes())

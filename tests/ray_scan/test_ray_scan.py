@@ -22,9 +22,10 @@ from tism_scan.errors import LeaseError, ScanError, StorageFullError
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
-from tism_scan.ray_scan import driver as ray_scan
+from tism_scan.ray_scan import RayOptions, driver, scan_on_ray
 from tism_scan.ray_scan import feed as feeding
-from tism_scan.ray_scan.driver import RayOptions, scan_on_ray
+from tism_scan.scan import claim
+from tism_scan.scan.execution import Execution
 from tism_scan.store.lease import Lease, current_owner
 from tism_scan.store.score_store import ScoreStore
 
@@ -156,7 +157,7 @@ def test_ray_gives_the_scores_of_one_process_to_the_bit(beluga_scan, beluga_stor
 
 
 def test_number_of_actors_and_batch_size_do_not_change_the_scores(beluga_scan, beluga_store, serial_scores):
-    beluga_scan(options=RayOptions(n_actors=1), batch_size=3)
+    beluga_scan(options=RayOptions(n_actors=1), execution=Execution(batch_size=3))
     for chrom, scores in scores_in(beluga_store).items():
         largest = np.nanmax(np.abs(serial_scores[chrom]))
         np.testing.assert_allclose(scores, serial_scores[chrom], rtol=0, atol=1e-6 * largest)
@@ -184,7 +185,7 @@ def test_actor_computes_with_as_many_threads_as_it_has_cpus(quick, n_actors, n_t
 
 def test_progress_is_shown_after_each_block(quick):
     shown = []
-    quick(on_progress=lambda progress: shown.append((progress.n_blocks, progress.n_bp, progress.n_actors)))
+    quick(on_progress=lambda progress: shown.append((progress.n_blocks, progress.n_done, progress.n_workers)))
     assert set(range(N_BLOCKS + 1)) == {n_blocks for n_blocks, _, _ in shown}
     assert shown[-1] == (N_BLOCKS, 60, 1)
 
@@ -209,9 +210,9 @@ def test_block_that_was_given_up_is_left_alone_until_asked_for(quick):
     quick.store.mark_failed(block, "no such luck", 3)
     assert quick().n_blocks == N_BLOCKS - 1
     assert ray_workers.ODD_BLOCK not in dict(attempts(quick))
-    assert quick(retry_failed=True).n_blocks == 1
+    assert quick(execution=Execution(retry_failed=True)).n_blocks == 1
     assert quick.store.ledger.failures() == []
-    scores = quick.store.read("c", 0, 60, 0)
+    scores = quick.store.read_track("c", 0, 60, 0)
     np.testing.assert_array_equal(scores, np.where(quick.codes < 4, quick.codes, np.float32(np.nan)))
 
 
@@ -253,7 +254,7 @@ def test_slow_actor_does_not_hold_up_the_end_of_the_scan(quick):
     progress = quick(ray_workers.SnailWorker, n_actors=2)
     assert progress.n_blocks == N_BLOCKS
     assert list(quick.store.pending()) == []
-    scores = quick.store.read("c", 0, 60, 0)
+    scores = quick.store.read_track("c", 0, 60, 0)
     np.testing.assert_array_equal(scores, np.where(quick.codes < 4, quick.codes, np.float32(np.nan)))
 
 
@@ -277,7 +278,7 @@ def test_actor_that_cannot_start_says_why_and_on_which_node(beluga_scan, beluga_
 
 def test_store_with_nothing_to_do_starts_no_ray(quick, monkeypatch):
     quick()
-    monkeypatch.setattr(ray_scan, "connected", None)
+    monkeypatch.setattr(driver, "connected", None)
     assert quick().n_blocks_total == 0
 
 
@@ -290,7 +291,7 @@ def test_store_that_another_process_writes_is_refused(quick):
 
 
 def test_scan_stops_when_another_process_takes_the_store_over(quick, monkeypatch):
-    monkeypatch.setattr(ray_scan, "Lease", functools.partial(Lease, heartbeat_s=0.05))
+    monkeypatch.setattr(claim, "Lease", functools.partial(Lease, heartbeat_s=0.05))
     with contextlib.ExitStack() as stack:
 
         def take_over():

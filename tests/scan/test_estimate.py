@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 from scan_models import INPUT_BP, TRACKS, plan_of
+from serial_scans import scan_with
 
 from tism_scan.bigwig import write_bigwig
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.genome.alphabet import is_acgt
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.scoring import Scoring
-from tism_scan.scan.blocks import scan_serially
 from tism_scan.scan.estimate import count_work, estimate_scan
 from tism_scan.store.score_store import ScoreStore
 
@@ -42,7 +42,7 @@ def test_windows_and_bases_are_counted_as_a_scan_computes_them(genome, tiny_mode
     plan = plan_for(genome, stitch=stitch, wanted=wanted)
     work = count_work(genome, plan)
     store = ScoreStore.create(tmp_path / "scores.zarr", plan)
-    n_scored = scan_serially(genome, WindowEngine(tiny_model, plan.scoring), store)
+    n_scored = scan_with(genome, WindowEngine(tiny_model, plan.scoring), store).n_scored
     assert work.n_windows == tiny_model.n_windows_seen
     assert work.n_bases == n_scored
     assert work.n_blocks == len(store.done_blocks())
@@ -51,7 +51,9 @@ def test_windows_and_bases_are_counted_as_a_scan_computes_them(genome, tiny_mode
 def test_progress_of_counting_adds_up_to_the_blocks(genome):
     plan, seen = plan_for(genome), []
     count_work(genome, plan, on_progress=seen.append)
-    assert sum(seen) == sum(len(block) for block in plan.all_blocks())
+    n_bp = sum(len(block) for block in plan.all_blocks())
+    assert [progress.n_total for progress in seen] == [n_bp] * len(list(plan.all_blocks()))
+    assert sorted({progress.n_done for progress in seen})[-1] == n_bp
 
 
 def test_sample_holds_as_many_bases_to_score_as_its_block_has_in_a_row(genome):
@@ -66,14 +68,14 @@ def test_sizes_come_true_within_a_fifth(genome, tiny_model, tmp_path, values):
     engine = WindowEngine(tiny_model, plan.scoring)
     result = estimate_scan(genome, plan, count_work(genome, plan), engine, seconds=0.01)
     store = ScoreStore.create(tmp_path / "scores.zarr", plan)
-    scan_serially(genome, engine, store)
+    scan_with(genome, engine, store)
     shards = [path for path in store.path.rglob("c/*/**/*") if path.is_file()]
     assert result.zarr_objects == len(shards)
     assert result.zarr_bytes == pytest.approx(sum(path.stat().st_size for path in shards), rel=0.2)
     bigwigs = []
     for i_track in range(len(TRACKS)):
         path = tmp_path / f"{i_track}.bw"
-        write_bigwig(path, plan.chroms, lambda *place, i=i_track: store.read(*place, i))
+        write_bigwig(path, plan.chroms, lambda *place, i=i_track: store.read_track(*place, i))
         bigwigs.append(path.stat().st_size)
     assert result.bigwig_bytes == pytest.approx(sum(bigwigs), rel=0.3)
 

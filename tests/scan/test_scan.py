@@ -5,13 +5,16 @@ import pytest
 import torch
 import zarr
 from scan_models import INPUT_BP, TRACKS, ScanModel, mean_of, naive_scores, plan_of
+from serial_scans import scan_with
 
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import LeaseError, ScanError, StorageFullError
 from tism_scan.genome.alphabet import is_acgt
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.scoring import Scoring
-from tism_scan.scan.blocks import BlockReport, check_genome, fetch_block, finish, scan_serially, score_block
+from tism_scan.scan.blocks import check_genome, fetch_block, score_block
+from tism_scan.scan.claim import finish
+from tism_scan.scan.execution import Execution
 from tism_scan.store.lease import Lease
 from tism_scan.store.score_store import ScoreStore
 
@@ -37,7 +40,7 @@ def store(tmp_path, chroms):
 
 def read(store, chrom):
     tracks = range(len(store.plan.scoring.tracks))
-    return np.stack([store.read(chrom, 0, store.plan.chroms[chrom], i_track) for i_track in tracks])
+    return np.stack([store.read_track(chrom, 0, store.plan.chroms[chrom], i_track) for i_track in tracks])
 
 
 def assert_close(scores, expected, tolerance=1e-5):
@@ -57,7 +60,7 @@ class NanAfter(torch.nn.Module):
 
 
 def test_scan_scores_every_base_as_a_loop_over_all_windows_does(genome, chroms, store, tiny_model):
-    scan_serially(genome, WindowEngine(tiny_model, SCORING), store)
+    scan_with(genome, WindowEngine(tiny_model, SCORING), store)
     for chrom in ("chr1", "chr2", "short"):
         assert_close(read(store, chrom), mean_of(naive_scores(tiny_model, SCORING, chroms[chrom])))
 
@@ -67,7 +70,7 @@ def test_scores_are_missing_exactly_where_a_base_is_not_acgt_or_not_wanted(
 ):
     wanted = {"chr1": ((10, 20), (140, 300)), "short": ((0, 7),)}
     store = ScoreStore.create(tmp_path / "s.zarr", plan_of(SCORING, chroms, wanted=wanted, block_bp=60))
-    scan_serially(genome, WindowEngine(tiny_model, SCORING), store)
+    scan_with(genome, WindowEngine(tiny_model, SCORING), store)
     for chrom, codes in chroms.items():
         is_wanted = np.zeros(len(codes), bool)
         for start, end in wanted.get(chrom, ()):
@@ -78,88 +81,91 @@ def test_scores_are_missing_exactly_where_a_base_is_not_acgt_or_not_wanted(
 
 def test_block_size_does_not_change_the_scores(tmp_path, genome, chroms, store, tiny_model):
     engine = WindowEngine(tiny_model, SCORING)
-    scan_serially(genome, engine, store)
+    scan_with(genome, engine, store)
     for block_bp in (6, 1000):
         other = ScoreStore.create(tmp_path / f"{block_bp}.zarr", plan_of(SCORING, chroms, block_bp=block_bp))
-        scan_serially(genome, engine, other)
+        scan_with(genome, engine, other)
         for chrom in ("chr1", "chr2", "short"):
             assert_close(read(other, chrom), read(store, chrom), tolerance=1e-6)
 
 
 def test_order_of_the_blocks_does_not_change_the_scores(genome, store, tiny_model):
     plan, engine = store.plan, WindowEngine(tiny_model, SCORING)
-    forwards = {
-        block: score_block(engine, plan, fetch_block(genome, plan, block))[0] for block in store.pending()
-    }
+    forwards = {block: score_block(engine, fetch_block(genome, plan, block))[0] for block in store.pending()}
     for block in reversed(forwards):
-        scores, _ = score_block(engine, plan, fetch_block(genome, plan, block))
+        scores, _ = score_block(engine, fetch_block(genome, plan, block))
         np.testing.assert_array_equal(scores, forwards[block])
 
 
 def test_all_of_tism_is_stored_in_acgt_order(tmp_path, genome, chroms, tiny_model):
     scoring = Scoring(TRACKS, INPUT_BP, 6, values="tism")
     store = ScoreStore.create(tmp_path / "tism.zarr", plan_of(scoring, chroms))
-    scan_serially(genome, WindowEngine(tiny_model, scoring), store)
+    scan_with(genome, WindowEngine(tiny_model, scoring), store)
     expected = naive_scores(tiny_model, scoring, chroms["chr2"])
     assert_close(np.asarray(store._array("chr2")[:]), expected)
     assert_close(read(store, "chr2"), mean_of(expected))
 
 
 def test_scan_counts_the_bases_that_got_a_score(genome, chroms, store, tiny_model):
-    n_scored = scan_serially(genome, WindowEngine(tiny_model, SCORING), store)
+    n_scored = scan_with(genome, WindowEngine(tiny_model, SCORING), store).n_scored
     assert n_scored == sum(is_acgt(codes).sum() for codes in chroms.values())
 
 
 def test_each_block_is_reported_and_logged_with_its_interval(genome, store, tiny_model, caplog):
-    reports: list[BlockReport] = []
-    with caplog.at_level(logging.INFO, logger="tism_scan.scan.blocks"):
-        scan_serially(genome, WindowEngine(tiny_model, SCORING), store, on_block=reports.append)
-    assert [report.block for report in reports] == list(store.plan.all_blocks())
-    assert reports[0].n_scored == 60
-    assert reports[0].seconds > 0
-    assert caplog.messages[0].startswith("chr1:1-60: 60 bases in ")
-    assert len(caplog.messages) == len(reports)
+    seen = []
+    with caplog.at_level(logging.INFO, logger="tism_scan.scan.serial"):
+        scan_with(genome, WindowEngine(tiny_model, SCORING), store, on_progress=seen.append)
+    blocks = list(store.plan.all_blocks())
+    assert [progress.n_blocks for progress in seen] == list(range(len(blocks) + 1))
+    assert [progress.n_total for progress in seen] == [sum(map(len, blocks))] * len(seen)
+    assert seen[-1].fraction == 1
+    assert sorted(line.partition(": ")[0] for line in caplog.messages) == sorted(map(str, blocks))
+    assert any(line.startswith("chr1:1-60: 60 bases in ") for line in caplog.messages)
 
 
 def test_finished_blocks_are_not_computed_again(genome, store, tiny_model):
     engine = WindowEngine(tiny_model, SCORING)
-    reports: list[BlockReport] = []
 
-    def stop_after_three(report):
-        reports.append(report)
-        if len(reports) == 3:
+    def stop_after_three(progress):
+        if progress.n_blocks == 3:
             raise KeyboardInterrupt("enough")
 
     with pytest.raises(KeyboardInterrupt, match="enough"):
-        scan_serially(genome, engine, store, on_block=stop_after_three)
-    scan_serially(genome, engine, ScoreStore.open(store.path), on_block=reports.append)
-    assert [report.block for report in reports] == list(store.plan.all_blocks())
+        scan_with(genome, engine, store, on_progress=stop_after_three)
+    assert len(store.done_blocks()) == 3
+    rest = scan_with(genome, engine, ScoreStore.open(store.path))
+    assert rest.n_blocks == rest.n_blocks_total == len(list(store.plan.all_blocks())) - 3
 
 
 def test_finished_store_is_consolidated_and_an_unfinished_one_is_not(genome, store, tiny_model):
     assert not finish(store)
     assert zarr.open_group(store.path, mode="r").metadata.consolidated_metadata is None
-    scan_serially(genome, WindowEngine(tiny_model, SCORING), store)
+    scan_with(genome, WindowEngine(tiny_model, SCORING), store)
     gathered = zarr.open_group(store.path, mode="r").metadata.consolidated_metadata
     assert set(gathered.metadata) == set(store.plan.wanted)
 
 
-def test_block_that_was_given_up_is_tried_again_and_its_failure_forgotten(genome, store, tiny_model):
-    store.mark_failed(next(store.pending()), "it was dark", 3)
-    scan_serially(genome, WindowEngine(tiny_model, SCORING), store)
+def test_block_that_failed_is_tried_again_if_asked_and_its_failure_forgotten(genome, store, tiny_model):
+    first = next(store.pending())
+    store.mark_failed(first, "it was dark", 3)
+    engine = WindowEngine(tiny_model, SCORING)
+    scan_with(genome, engine, store)
+    assert list(store.pending(retry_failed=True)) == [first]
+    scan_with(genome, engine, store, execution=Execution(retry_failed=True))
     assert store.ledger.failures() == []
     assert list(store.pending()) == []
 
 
-@pytest.mark.parametrize(("n_good", "position"), [(0, "chr1:1"), (10, "chr1:61")])
-def test_nan_from_the_model_names_the_position_and_keeps_what_is_finished(
-    genome, store, tiny_model, n_good, position
-):
-    broken = ScanModel(NanAfter(tiny_model.body, n_good))
-    engine = WindowEngine(broken, SCORING, batch_size=1)
-    with pytest.raises(ScanError, match=f"the model gives NaN or infinity at {position}; check the weights"):
-        scan_serially(genome, engine, store)
-    assert len(store.done_blocks()) == n_good // 10
+def test_nan_from_the_model_names_the_position_and_the_scan_goes_on(genome, store, tiny_model):
+    engine = WindowEngine(ScanModel(NanAfter(tiny_model.body, 10)), SCORING, batch_size=1)
+    result = scan_with(genome, engine, store)
+    assert store.done_blocks() == {("chr1", 0), ("chr1", 3)}  # the first, and the one of N alone
+    assert result.n_blocks == 2
+    assert len(result.failed) == result.n_blocks_total - 2
+    assert result.failed["chr1:61-120"].startswith(
+        "the model gives NaN or infinity at chr1:61; check the weights"
+    )
+    assert {failure.n_attempts for failure in store.ledger.failures()} == {3}
 
 
 def test_nan_is_no_error_where_no_score_is_due(genome, store, tiny_model):
@@ -169,7 +175,7 @@ def test_nan_is_no_error_where_no_score_is_due(genome, store, tiny_model):
             return np.where(is_acgt(own), np.float32(1), np.float32(np.nan))[None]
 
     (block,) = [block for block in store.plan.blocks("chr1") if block.start == 120]
-    _, report = score_block(OfNAlone(), store.plan, fetch_block(genome, store.plan, block))
+    _, report = score_block(OfNAlone(), fetch_block(genome, store.plan, block))
     assert report.n_scored == 30
 
 
@@ -183,7 +189,7 @@ def test_full_disk_stops_the_scan_and_keeps_what_is_finished(genome, store, tiny
 
     monkeypatch.setattr(store, "publish_block", publish_until_full)
     with pytest.raises(StorageFullError, match="no room left"):
-        scan_serially(genome, WindowEngine(tiny_model, SCORING), store)
+        scan_with(genome, WindowEngine(tiny_model, SCORING), store)
     assert store.done_blocks() == {("chr1", 0), ("chr1", 1)}
 
 
@@ -210,4 +216,4 @@ def test_block_is_fetched_with_the_sequence_under_its_windows(genome, store):
 
 def test_serial_scan_does_not_enter_a_store_that_another_process_writes(genome, store, tiny_model):
     with Lease(store.folder).acquire(), pytest.raises(LeaseError, match="is being written by process"):
-        scan_serially(genome, WindowEngine(tiny_model, SCORING), store)
+        scan_with(genome, WindowEngine(tiny_model, SCORING), store)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import zarr
 from scan_models import INPUT_BP, TRACKS, plan_of, smooth_model
+from serial_scans import scan_with
 from small_plans import publish, random_scores
 from stored import finished_store, marker_of, objects, shard_of
 
@@ -17,7 +18,6 @@ from tism_scan.genome.fasta import Genome
 from tism_scan.models.source import ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
-from tism_scan.scan.blocks import scan_serially
 from tism_scan.scan.recompute import recompute_block
 from tism_scan.scan.verify import Sample, verify_store
 from tism_scan.storage.folder import LocalFolder
@@ -158,13 +158,13 @@ def test_damaged_metadata_is_written_again(store, key, content):
 def test_every_flipped_bit_of_the_metadata_is_mended_or_harmless(store):
     path, rng = store.path / "chr1/zarr.json", np.random.default_rng(0)
     sound, n_mended = path.read_bytes(), 0
-    expected = store.read("chr1", 0, 1300, 0)
+    expected = store.read_track("chr1", 0, 1300, 0)
     for i_bit in rng.choice(8 * len(sound), 60, replace=False):
         path.write_bytes(sound)
         flip(path, i_bit)
         n_mended += bool(store.unsound_metadata())
         verify_store(store.path)
-        found = ScoreStore.open(store.path).read("chr1", 0, 1300, 0)
+        found = ScoreStore.open(store.path).read_track("chr1", 0, 1300, 0)
         assert np.array_equal(found, expected, equal_nan=True)
     assert n_mended > 50
 
@@ -245,7 +245,7 @@ def scanned(tmp_path, tiny_genome, monkeypatch):
         chroms = {chrom: ((0, length),) for chrom, length in genome.chroms.items() if length}
         plan = ScanPlan(scoring, genome.digest(), "weights", dict(genome.chroms), chroms, 60, model="smooth")
         store = ScoreStore.create(tmp_path / "scanned.zarr", plan)
-        scan_serially(genome, WindowEngine(smooth_model(), scoring), store)
+        scan_with(genome, WindowEngine(smooth_model(), scoring), store)
     return store, Sample(99, tiny_genome, ModelSource("smooth"))
 
 
@@ -316,7 +316,7 @@ def test_bits_that_were_dropped_are_no_damage(tmp_path, tiny_genome, tiny_model)
         plan = ScanPlan.from_json(plan.to_json() | {"keep_bits": 7})
         store = ScoreStore.create(tmp_path / "s.zarr", plan)
         engine = WindowEngine(tiny_model, scoring)
-        scan_serially(genome, engine, store)
+        scan_with(genome, engine, store)
         for block in store.plan.all_blocks():
             assert recompute_block(genome, engine, store, block).is_equal
 

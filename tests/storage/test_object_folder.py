@@ -130,7 +130,7 @@ def test_store_holds_the_same_objects_as_a_folder_does(folder, server, prefix, t
     assert server.objects(prefix) == files_below(tmp_path / "s.zarr")
     again = ScoreStore.open(folder.place)
     assert list(again.pending()) == []
-    assert np.array_equal(again.read("c", 0, 512, 1), random_scores(plan)["c"][1], equal_nan=True)
+    assert np.array_equal(again.read_track("c", 0, 512, 1), random_scores(plan)["c"][1], equal_nan=True)
 
 
 def test_store_prints_as_the_place_it_was_given(store, prefix):
@@ -155,7 +155,7 @@ def test_fsspec_reads_the_store_by_its_url(store):
 
 def test_scores_of_one_track_are_read_back(store):
     expected = random_scores(store.plan)["chr1"][1, 400:1200]
-    assert np.array_equal(store.read("chr1", 400, 1200, 1), expected, equal_nan=True)
+    assert np.array_equal(store.read_track("chr1", 400, 1200, 1), expected, equal_nan=True)
 
 
 def test_vanished_object_makes_its_block_pending(store):
@@ -355,14 +355,14 @@ def test_reading_from_a_server_that_stopped_to_answer_is_no_damage(store, server
         server.failing(shares={"errors": 1.0}),
         pytest.raises(StorageError, match=r"chr1 cannot be read \(503 SlowDown\)"),
     ):
-        reader.read("chr1", 0, 512, 0)
+        reader.read_track("chr1", 0, 512, 0)
 
 
 def test_damaged_object_is_found(store):
     content = store.folder.get("chr1/c/0/0")
     store.folder.put("chr1/c/0/0", content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(StoreError, match=r"s3://.* is damaged at chr1:1-512"):
-        store.read("chr1", 0, 512, 0)
+        store.read_track("chr1", 0, 512, 0)
     assert verify_store(store.path).damaged == []  # sizes alone do not tell
     (damage,) = verify_store(store.path, full=True).damaged
     assert damage.what == "chr1:1-512"

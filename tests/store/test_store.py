@@ -67,7 +67,7 @@ def test_shard_of_one_value_is_stored_none_the_less(store, scores):
     block = next(store.plan.all_blocks())
     store.publish_block(block, np.full((3, len(block)), scores))
     assert (block.chrom, block.i_block) in store.done_blocks()
-    found = store.read("chr1", 0, 512, 2)
+    found = store.read_track("chr1", 0, 512, 2)
     assert np.array_equal(found.view(np.uint32), np.full(512, scores).view(np.uint32))
 
 
@@ -119,13 +119,13 @@ def test_attributes_tell_other_readers_what_the_numbers_are(store):
 
 def test_chrom_without_wanted_bases_has_no_array_and_reads_as_nan(store):
     assert not (store.path / "unwanted").exists()
-    assert np.isnan(store.read("unwanted", 10, 20, 0)).all()
-    assert len(store.read("unwanted", 10, 20, 0)) == 10
+    assert np.isnan(store.read_track("unwanted", 10, 20, 0)).all()
+    assert len(store.read_track("unwanted", 10, 20, 0)) == 10
 
 
 def test_scores_of_one_track_are_read_back(store):
     expected = random_scores(store.plan)["chr1"][1, 400:1200]
-    assert np.array_equal(store.read("chr1", 400, 1200, 1), expected, equal_nan=True)
+    assert np.array_equal(store.read_track("chr1", 400, 1200, 1), expected, equal_nan=True)
 
 
 def test_mean_is_made_of_all_four_bases(tmp_path):
@@ -133,7 +133,7 @@ def test_mean_is_made_of_all_four_bases(tmp_path):
     scores = random_scores(store.plan)
     publish(store, scores)
     expected = -scores["c"][1].sum(0) / 3
-    np.testing.assert_allclose(store.read("c", 0, 512, 1), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(store.read_track("c", 0, 512, 1), expected, rtol=1e-5, atol=1e-9)
 
 
 def test_scores_of_another_shape_are_refused(store):
@@ -275,7 +275,7 @@ def test_weird_names_stay_inside_the_store_and_apart(tmp_path):
     publish(store, scores)
     assert list(store.pending()) == []
     for chrom, expected in scores.items():
-        assert np.array_equal(store.read(chrom, 0, chroms[chrom], 0), expected[0], equal_nan=True)
+        assert np.array_equal(store.read_track(chrom, 0, chroms[chrom], 0), expected[0], equal_nan=True)
     outside = [path for path in tmp_path.rglob("*") if path.is_file() and store.path not in path.parents]
     assert outside == []
     with xarray.open_zarr(consolidated(store).path) as dataset:
@@ -311,7 +311,7 @@ def test_reading_a_damaged_store_is_one_clear_error(store, key, content):
     if content is not None:
         (store.path / key).write_bytes(content)
     with pytest.raises(StoreError, match=r"scores.zarr is damaged at chr1:1-512 .*; run `tism-scan verify`"):
-        store.read("chr1", 0, 512, 0)
+        store.read_track("chr1", 0, 512, 0)
 
 
 def test_fewer_bits_make_smaller_objects(tmp_path):

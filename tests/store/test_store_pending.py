@@ -69,7 +69,7 @@ def test_block_that_two_workers_scored_a_little_differently_is_done(store):
     publish(store, scores, [block])
     assert list(store.pending()) == []
     assert verify_store(store.path, full=True).is_sound
-    assert np.array_equal(store.read("chr1", 0, 512, 0), scores["chr1"][0, :512], equal_nan=True)
+    assert np.array_equal(store.read_track("chr1", 0, 512, 0), scores["chr1"][0, :512], equal_nan=True)
 
 
 @pytest.mark.parametrize("address", [ShardAddress(99, 0, 0), ShardAddress(0, 99, 0), ShardAddress(0, 0, 99)])

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import Update, count_of, duration, progress_bar, say, say_warning
-from tism_scan.cli.options.common import PATH
-from tism_scan.cli.options.model import ModelRequest, model_options
-from tism_scan.cli.options.scoring import ScoringRequest, scoring_options
+from tism_scan.cli.options.common import PATH, taken
+from tism_scan.cli.options.model import model_and_tracks, model_options
+from tism_scan.cli.options.scoring import scoring_options, scoring_settings
 from tism_scan.errors import RegionError
 from tism_scan.plan.methods import METHODS, Method, MethodSettings
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from tism_scan.locus.scores import LocusScores, Work
+    from tism_scan.locus.scores import LocusScores
+    from tism_scan.models.contract import Model
     from tism_scan.plan.tracks import Track
+    from tism_scan.progress import Progress
 
 _WARNING_LENGTH = 200
 _IUPAC = frozenset("ACGTURYSWKMBDHVN")
@@ -68,7 +68,7 @@ def command(**options: Any) -> int:
     """  # noqa: D301  # click's \b keeps the table's lines apart
     request = _Request.take(options)
     request.check()  # before anything large is imported
-    model, tracks = request.model.load()
+    model, tracks = model_and_tracks(options)
     began = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -89,8 +89,7 @@ def command(**options: Any) -> int:
 class _Request:
     """What was asked for on the command line; see the options' help."""
 
-    model: ModelRequest
-    scoring: ScoringRequest
+    options: dict[str, Any]
     genome: Path | None
     region: str | None
     sequence: str | None
@@ -107,7 +106,7 @@ class _Request:
     def take(cls, options: dict[str, Any]) -> "_Request":
         own = {name: options[name] for name in cls.__dataclass_fields__ if name in options}
         own["methods"] = tuple(dict.fromkeys(options["methods"])) or ("mean-tism",)
-        return cls(ModelRequest.take(options), ScoringRequest.take(options), **own)
+        return cls(options, **own)
 
     def check(self) -> None:
         """Raise for what can be told before the model is loaded."""
@@ -141,22 +140,14 @@ class _Request:
 
     def settings(self, tracks: tuple["Track", ...]) -> list[MethodSettings]:
         """Return which numbers are asked for, one for each method."""
+        settings = scoring_settings(self.options, self.options["device"])
+        background = _background(self.background)
         return [
-            MethodSettings(
-                tracks,
-                method,
-                self.scoring.stride,
-                self.scoring.stitch,
-                self.scoring.strands,
-                self.scoring.output_space,
-                _background(self.background),
-                self.seed,
-                self.scoring.precision_on(self.model.device),
-            )
+            MethodSettings(tracks, method, background=background, seed=self.seed, **settings)
             for method in self.methods
         ]
 
-    def loci(self, model: "nn.Module", tracks: tuple["Track", ...]) -> Iterator[list["LocusScores"]]:
+    def loci(self, model: "Model", tracks: tuple["Track", ...]) -> Iterator[list["LocusScores"]]:
         """Yield the scores of the region, or of each sequence, by each method."""
         from tism_scan.genome.alphabet import encode
         from tism_scan.genome.fasta import Genome
@@ -170,36 +161,37 @@ class _Request:
         if self.sequence is not None:
             codes = encode(_checked_letters(self.sequence))
             yield [
-                score_sequence(model, "sequence", codes, each, work=work)
-                for each, work in self.works("sequence", settings)
+                score_sequence(model, "sequence", codes, each, **how)
+                for each, how in self.shown("sequence", settings)
             ]
         elif self.fasta is not None:
             with Genome(self.fasta) as records:
                 for name, length in records.chroms.items():
                     codes = records.fetch(name, 0, length)
                     yield [
-                        score_sequence(model, name, codes, each, work=work)
-                        for each, work in self.works(name, settings)
+                        score_sequence(model, name, codes, each, **how)
+                        for each, how in self.shown(name, settings)
                     ]
         elif self.region is not None and self.genome is not None:
             with Genome(self.genome) as genome:
                 region = parse_region(self.region, genome.chroms)
                 yield [
-                    score_region(model, genome, region, each, center=self.center, work=work)
-                    for each, work in self.works(str(region), settings)
+                    score_region(model, genome, region, each, center=self.center, **how)
+                    for each, how in self.shown(str(region), settings)
                 ]
 
-    def works(self, label: str, settings: list[MethodSettings]) -> Iterator[tuple[MethodSettings, "Work"]]:
-        """Yield each method's settings, and where and how to compute, with a bar of how far it is."""
-        from tism_scan.locus.scores import Work
-
+    def shown(
+        self, label: str, settings: list[MethodSettings]
+    ) -> Iterator[tuple[MethodSettings, dict[str, Any]]]:
+        """Yield each method's settings, and how to compute it, with a bar of how far it is."""
+        how = taken(self.options, "batch_size", "device")
         for each in settings:
             with progress_bar(f"{each.method}, {label}", 1.0) as update:
 
-                def show(n_done: int, n_all: int, update: Update = update) -> None:
-                    update(n_done / n_all, f"{n_done:,} of {n_all:,} bases")
+                def show(progress: "Progress", update: Update = update) -> None:
+                    update(progress.fraction, f"{progress.n_done:,} of {progress.n_total:,} bases")
 
-                yield each, Work(self.model.batch_size, self.model.device, show)
+                yield each, how | {"on_progress": show}
 
     def write(self, loci: list[list["LocusScores"]]) -> None:
         """Write what was asked for; each locus has a picture of its own."""

@@ -8,7 +8,7 @@ import click
 
 from tism_scan.cli.console import count_of, duration, err, say, say_table
 from tism_scan.cli.options.common import PATH
-from tism_scan.cli.options.model import ModelRequest, model_options
+from tism_scan.cli.options.model import model_and_tracks, model_options
 
 if TYPE_CHECKING:
     from tism_scan.locus.agreement import Audit
@@ -50,10 +50,9 @@ def command(
         check_target(out, (".json",))
     if plot is not None:
         check_target(plot, PICTURE_SUFFIXES)
-    request = ModelRequest.take(options)
     with Genome(genome) as opened:
         spans = wanted_spans(opened.chroms, beds=bed, include=chroms) if bed or chroms else None
-        model, tracks = request.load()
+        model, tracks = model_and_tracks(options)
         if plot is not None:
             check_panels(len(tracks))
         result = audit(
@@ -64,8 +63,8 @@ def command(
             core_bp=core_bp,
             seed=seed,
             spans=spans,
-            batch_size=request.batch_size,
-            device=request.device,
+            batch_size=options["batch_size"],
+            device=options["device"],
             progress=None if err.is_terminal else False,
         )
     _report(result)

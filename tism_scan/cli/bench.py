@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import base_count, count_of, say
-from tism_scan.cli.options.model import ModelRequest, memory_option, timed_model_options
-from tism_scan.cli.options.scoring import ScoringRequest, scoring_options
+from tism_scan.cli.options.model import memory_option, model_source, timed_model_options
+from tism_scan.cli.options.scoring import scoring_options, scoring_settings
 from tism_scan.errors import TrackError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from tism_scan.engine.bench import Bench
+    from tism_scan.models.contract import Model
     from tism_scan.plan.tracks import Track
 
 
@@ -31,21 +30,21 @@ def command(*, tracks: int, seconds: float, memory_gb: float | None, as_json: bo
     """
     from tism_scan.engine.bench import bench
     from tism_scan.engine.devices import check_device
-    from tism_scan.models.contract import window_bp
+    from tism_scan.plan.scoring import Scoring
 
-    request = ModelRequest.take(options)
-    check_device(request.device)
-    model = _model(request)
+    check_device(options["device"])
+    model = _model(options)
+    scoring = Scoring(
+        _first_tracks(tracks, model.n_outputs),
+        model.input_bp,
+        **scoring_settings(options, options["device"]),
+    )
     result = bench(
         model,
-        ScoringRequest.take(options).scoring(
-            _first_tracks(tracks, int(model.n_outputs)),  # type: ignore[arg-type]
-            window_bp(model),
-            device=request.device,
-        ),
+        scoring,
         seconds=seconds,
-        batch_size=request.batch_size,
-        device=request.device,
+        batch_size=options["batch_size"],
+        device=options["device"],
         memory_gb=memory_gb,
     )
     if as_json:
@@ -55,12 +54,12 @@ def command(*, tracks: int, seconds: float, memory_gb: float | None, as_json: bo
     return 0
 
 
-def _model(request: ModelRequest) -> "nn.Module":
+def _model(options: dict[str, Any]) -> "Model":
     from tism_scan.models.beluga import random_beluga
     from tism_scan.models.source import BELUGA
 
-    is_weightless = request.spec == BELUGA and request.weights is None
-    return random_beluga() if is_weightless else request.source().load()
+    is_weightless = options["spec"] == BELUGA and options["weights"] is None
+    return random_beluga() if is_weightless else model_source(options).load()
 
 
 def _first_tracks(n: int, n_outputs: int) -> tuple["Track", ...]:

@@ -11,8 +11,6 @@ import click
 
 from tism_scan.cli.console import duration, progress_bar, say, say_table
 from tism_scan.cli.options.common import PATH
-from tism_scan.cli.options.model import ModelRequest
-from tism_scan.cli.options.scan import ScanRequest
 
 if TYPE_CHECKING:
     from tism_scan.genome.intervals import Interval
@@ -35,12 +33,16 @@ def command(out: Path) -> int:
 
     Needs no network and no GPU.
     """
-    from tism_scan.cli.run import Request, scan_and_report
+    from tism_scan.cli.run import scan_and_report
     from tism_scan.demo.auroc import best_site, motif_auroc
     from tism_scan.demo.genome import make_genome, write_fasta, write_sites
     from tism_scan.errors import ExportError
     from tism_scan.export import export_bigwigs
     from tism_scan.export.browsers import describe_export
+    from tism_scan.ray_scan.cluster import RayOptions
+    from tism_scan.scan.execution import Execution
+    from tism_scan.scan.planning import plan_scan
+    from tism_scan.store.score_store import ScoreStore
 
     began = time.monotonic()
     genome = make_genome()
@@ -56,15 +58,12 @@ def command(out: Path) -> int:
         raise ExportError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
     say(f"genome  {fasta}, {sum(len(made.codes) for made in genome.values()):,} bp in {len(genome)} chroms")
     say(f"motifs  {out / 'motifs.bed'}, {sum(len(made.sites) for made in genome.values()):,} planted sites")
-    request = Request(
-        ScanRequest(fasta, ModelRequest("beluga", weights, None, None, "all", names, ()), block_bp=BLOCK_BP),
-        out / "scores.zarr",
-        actors=min(MOST_ACTORS, os.cpu_count() or 1),
-    )
-    store = request.create_store(request.plan())
-    code = scan_and_report(store, request, is_last=False)
+    planned = plan_scan(fasta, weights, tracks="all", track_names=names, block_bp=BLOCK_BP)
+    actors = RayOptions(n_actors=min(MOST_ACTORS, os.cpu_count() or 1))
+    code = scan_and_report(planned, out / "scores.zarr", Execution(), actors, is_last=False)
     if code:
         return code
+    store = ScoreStore.open(out / "scores.zarr")
     with progress_bar("export", 1.0) as update:
         summaries = export_bigwigs(
             store,

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import base_count, count_of, duration, progress_bar, say
-from tism_scan.cli.options.scan import ScanRequest, scan_options
+from tism_scan.cli.options.scan import execution, planned_scan, scan_options
 from tism_scan.cli.run import command as run
 
 if TYPE_CHECKING:
     from tism_scan.engine.block_engine import BlockEngine
     from tism_scan.genome.fasta import Genome
     from tism_scan.plan.scan_plan import ScanPlan
-    from tism_scan.scan.estimate import Estimate, Work
+    from tism_scan.progress import Progress
+    from tism_scan.scan.estimate import Estimate, Workload
 
 
 @click.command(name="plan")
@@ -38,19 +39,19 @@ if TYPE_CHECKING:
 def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bool, **options: Any) -> int:
     """Tell what `run` with the same options will take: windows, arithmetic, hours, and bytes on disk.
 
-    Counts the windows in the genome, and scores a sample of it. The command line of `run` can be pasted: its
-    other options are taken, and change nothing here.
+    Counts the windows in the genome, and scores a sample of it. Accepts every option of `run`, so
+    its command line can be pasted; options that do not affect the estimate are ignored.
     """
     from tism_scan.engine.devices import check_device
     from tism_scan.genome.fasta import Genome
     from tism_scan.scan.estimate import estimate_scan
 
-    request = ScanRequest.take(options)
     check_device(options["device"])
-    with Genome(request.genome) as genome:
-        plan = request.plan(genome)
+    planned = planned_scan(options)
+    plan = planned.plan
+    with Genome(planned.genome) as genome:
         work = _count(genome, plan)
-        engine = _engine(request, plan)
+        engine = execution(options).engine(planned.loaded, plan.scoring)
         result = estimate_scan(genome, plan, work, engine, seconds=seconds, bases_per_s=bases_per_s)
     if as_json:
         click.echo(json.dumps(result.to_json() | {"gpus": gpus, "seconds_on_all": result.seconds / gpus}))
@@ -72,30 +73,15 @@ def _idle_options() -> Iterator[click.Parameter]:
 command.params += list(_idle_options())
 
 
-def _count(genome: "Genome", plan: "ScanPlan") -> "Work":
+def _count(genome: "Genome", plan: "ScanPlan") -> "Workload":
     from tism_scan.scan.estimate import count_work
 
-    n_bp, n_bp_total = 0, sum(len(block) for block in plan.all_blocks())
     with progress_bar("count", 1.0) as update:
 
-        def show(n_more: int) -> None:
-            nonlocal n_bp
-            n_bp += n_more
-            update(n_bp / n_bp_total, f"{base_count(n_bp)} of {base_count(n_bp_total)}")
+        def show(progress: "Progress") -> None:
+            update(progress.fraction, f"{base_count(progress.n_done)} of {base_count(progress.n_total)}")
 
         return count_work(genome, plan, on_progress=show)
-
-
-def _engine(request: ScanRequest, plan: "ScanPlan") -> "BlockEngine":
-    from tism_scan.engine.trunk_engine import make_engine
-
-    return make_engine(
-        request.model.source().load(),
-        plan.scoring,
-        batch_size=request.model.batch_size,
-        device=request.model.device,
-        memory_gb=request.memory_gb,
-    )
 
 
 def _report(

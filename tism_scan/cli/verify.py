@@ -9,7 +9,7 @@ import click
 
 from tism_scan.cli.console import count_of, progress_bar, say, say_table
 from tism_scan.cli.options.common import PATH, STORE
-from tism_scan.cli.options.model import ModelRequest, source_options
+from tism_scan.cli.options.model import model_source, source_options
 from tism_scan.errors import InputError
 from tism_scan.storage.places import Place
 
@@ -52,7 +52,7 @@ def command(
     """
     from tism_scan.scan.verify import verify_store
 
-    sample = _sample(n_recompute, genome, seed, ModelRequest.take(model))
+    sample = _sample(n_recompute, genome, seed, model)
     with progress_bar("verify", 1.0) as update:
         report = verify_store(store, full=full, sample=sample, break_lock=break_lock, on_progress=update)
     if as_json:
@@ -62,17 +62,17 @@ def command(
     return 0 if report.is_sound else 1
 
 
-def _sample(n_blocks: int | None, genome: Path | None, seed: int, model: ModelRequest) -> "Sample | None":
+def _sample(n_blocks: int | None, genome: Path | None, seed: int, model: dict[str, Any]) -> "Sample | None":
     """Return what is to be computed again, if anything is."""
     from tism_scan.scan.verify import Sample
 
     if n_blocks is None:
-        if genome is not None or model.weights is not None:
+        if genome is not None or model["weights"] is not None:
             raise InputError("--genome and --weights are for --recompute N; add it, or leave them out")
         return None
     if genome is None:
         raise InputError("--recompute needs the genome; add --genome and the model, as for `run`")
-    return Sample(n_blocks, genome, model.source(), seed, model.batch_size)
+    return Sample(n_blocks, genome, model_source(model), seed, model["batch_size"])
 
 
 def _plain(report: "VerifyReport") -> dict[str, Any]:

@@ -39,7 +39,7 @@ def motif_auroc(store: ScoreStore, genome: Mapping[str, DemoChrom]) -> dict[str,
                 if track.name in (site.factor, ACCESSIBLE):
                     is_motif[site.start : site.end] = True
                     n_sites += 1
-            scores = np.abs(store.read(chrom, 0, len(made.codes), i_track))
+            scores = np.abs(store.read_track(chrom, 0, len(made.codes), i_track))
             values.append(scores[np.isfinite(scores)])
             labels.append(is_motif[np.isfinite(scores)])
         score, label = np.concatenate(values), np.concatenate(labels)
@@ -60,5 +60,7 @@ def best_site(store: ScoreStore, genome: Mapping[str, DemoChrom], flank_bp: int 
         for site in made.sites
         if site.factor == factor
     ]
-    best = max(sites, key=lambda site: np.quantile(store.read(site.chrom, site.start, site.end, 0), 0.25))
+    best = max(
+        sites, key=lambda site: np.quantile(store.read_track(site.chrom, site.start, site.end, 0), 0.25)
+    )
     return Interval(best.chrom, max(0, best.start - flank_bp), best.end + flank_bp)

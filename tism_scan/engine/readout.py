@@ -2,16 +2,64 @@
 
 import operator
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tism_scan.errors import TrackError
+from tism_scan.models.contract import Model
 from tism_scan.models.frozen import flat_outputs
-from tism_scan.plan.tracks import Track
+from tism_scan.plan.tracks import Track, read_track_names, select_tracks
+from tism_scan.storage.copies import local_copy
+from tism_scan.storage.places import Url, file_place
 
 Tracks = int | Track | Sequence[int | Track] | None
+
+
+# Which tracks a user means: "267,*CTCF*", an index, several of these, or none named.
+TrackChoice = str | int | Sequence[str | int] | None
+
+
+def chosen_tracks(
+    model: Model,
+    tracks: TrackChoice = None,
+    groups: Sequence[str] = (),
+    names: str | Path | Url | Sequence[str] | None = None,
+) -> tuple[Track, ...]:
+    """Return the tracks of a model that a user chooses.
+
+    Parameters
+    ----------
+    model : Model
+    tracks : str, int, or sequence of these, optional
+        See `tism_scan.select_tracks`. The only output, if there is only one, and nothing is chosen.
+    groups : sequence of str
+        ``"NAME=SPEC"``: one more track each, the mean of these outputs.
+    names : str, Path, Url or sequence of str, optional
+        A file with the name of each output, or the names; the model's own by default.
+
+    Raises
+    ------
+    TrackError
+        If nothing is chosen, or a selection fits nothing.
+    """
+    if tracks is None and not groups:
+        if model.n_outputs > 1:
+            raise TrackError(
+                f"no track was chosen of the model's {model.n_outputs:,} outputs; expected a selection such "
+                "as 267, '*CTCF*' or 'all'; give --tracks, or --group NAME=SPEC"
+            )
+        tracks = 0
+    if isinstance(names, str | Path | Url):
+        names = read_track_names(local_copy(file_place(names)))
+    spec = tracks if isinstance(tracks, str | None) else _joined(tracks)
+    return select_tracks(spec, model.n_outputs, names or model.output_names, groups)
+
+
+def _joined(tracks: int | Sequence[str | int]) -> str:
+    return ",".join(map(str, [tracks] if isinstance(tracks, int) else tracks))
 
 
 def track_outputs(model: nn.Module, X: Tensor, tracks: Tracks = None) -> Tensor:

@@ -243,7 +243,7 @@ def _call_chrom(calls: _Calls, chrom: str) -> int:
 def _pieces(store: ScoreStore, i_track: int, chrom: str) -> Iterator[tuple[int, Scores]]:
     """Yield the blocks of a chrom that hold scores: where each starts, and its scores."""
     for block in store.plan.blocks(chrom):
-        yield block.start, store.read(chrom, block.start, block.end, i_track)
+        yield block.start, store.read_track(chrom, block.start, block.end, i_track)
 
 
 def _part(folder: Path, store: ScoreStore, i_track: int, chrom: str) -> Path:

@@ -61,7 +61,7 @@ class TrackFile:
         def read(name: str, start: int, end: int) -> NDArray[np.float32]:
             chrom = chrom_of[name]
             if self.i_base is None:
-                scores = store.read(chrom, start, end, self.i_track)
+                scores = store.read_track(chrom, start, end, self.i_track)
             else:
                 scores = store.read_base(chrom, start, end, self.i_track, self.i_base)
             return scores if self.keep_bits is None else rounded(scores, self.keep_bits)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tism_scan.attribution import mean_tism, tism
 from tism_scan.attribution.concordance import Agreement, agreement, pearson
@@ -24,7 +24,7 @@ from tism_scan.errors import InputError, RegionError
 from tism_scan.genome.alphabet import Codes, is_acgt, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.spans import Spans
-from tism_scan.models.contract import check_differentiable, window_bp
+from tism_scan.models.contract import Model, check_differentiable
 from tism_scan.plan.tiling import Lattice
 from tism_scan.plan.tracks import Track
 
@@ -112,7 +112,7 @@ class Audit:
 
 
 def audit(
-    model: nn.Module,
+    model: Model,
     genome: Genome,
     tracks: Sequence[Track],
     *,
@@ -152,11 +152,11 @@ def audit(
     """
     batch_size, device = batch_size or _BATCH_SIZE, device or default_device()
     check_differentiable(model)
-    input_bp, chosen = window_bp(model), list(tracks)
+    input_bp, chosen = model.input_bp, list(tracks)
     lattice = Lattice(input_bp, core_bp)
     windows = sample_windows(genome, lattice, n_windows, seed=seed, spans=spans)
     codes = np.stack([genome.fetch(chrom, start, start + input_bp) for chrom, start in windows])
-    X = torch.from_numpy(one_hot(codes, str(model.alphabet))).to(device)
+    X = torch.from_numpy(one_hot(codes, model.alphabet)).to(device)
     model = model.to(torch.device(device)).requires_grad_(False).eval()
     core = slice(lattice.flank, lattice.flank + core_bp)
     approximate = tism(model, X, chosen, batch_size=batch_size)[..., core]
@@ -245,13 +245,13 @@ def _runs_of_cores(
                 yield chrom, cores
 
 
-def _tism_seconds(model: nn.Module, X: Tensor, tracks: list[Track], batch_size: int) -> float:
+def _tism_seconds(model: Model, X: Tensor, tracks: list[Track], batch_size: int) -> float:
     """Return the time that mean TISM of all windows takes."""
     return _best_seconds(lambda: mean_tism(model, X, tracks, batch_size=batch_size), X.device)
 
 
 def _timed_ism(
-    model: nn.Module, X: Tensor, tracks: list[Track], core: slice, batch_size: int, progress: bool | None
+    model: Model, X: Tensor, tracks: list[Track], core: slice, batch_size: int, progress: bool | None
 ) -> tuple[Tensor, float]:
     """Return the effects (N, T, 4, P) of exact ISM on the cores, and the time that they took."""
     positions = torch.arange(core.start, core.stop, device=X.device)
@@ -263,7 +263,7 @@ def _timed_ism(
 
 
 def _seconds_per_whole_pass(
-    model: nn.Module, X: Tensor, tracks: list[Track], core: slice, batch_size: int
+    model: Model, X: Tensor, tracks: list[Track], core: slice, batch_size: int
 ) -> float:
     """Return the time of one of exact ISM's forward passes, the best of three samples of them."""
     positions = torch.arange(core.start, min(core.stop, core.start + _SAMPLE_BP), device=X.device)

@@ -5,13 +5,12 @@ TISM go through the window engine itself; for every other method a base's value 
 core holds it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.devices import default_device
@@ -21,10 +20,11 @@ from tism_scan.genome.alphabet import N_CODE, Codes, is_acgt, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import Interval
 from tism_scan.locus.values import attribute_windows
-from tism_scan.models.contract import check_differentiable, window_bp
+from tism_scan.models.contract import Model, check_differentiable
 from tism_scan.plan.methods import ISM_METHODS, TISM_METHODS, MethodSettings
 from tism_scan.plan.tiling import Block, Lattice
 from tism_scan.plan.tracks import Track
+from tism_scan.progress import OnProgress, Progress
 
 # What is computed between two reports of progress.
 _CORES_AT_ONCE = 64
@@ -87,33 +87,16 @@ class LocusScores:
         return Interval(self.chrom, self.start, self.start + len(self.codes))
 
 
-@dataclass(frozen=True)
-class Work:
-    """How a locus is computed; it changes the time, not the scores.
-
-    Attributes
-    ----------
-    batch_size : int, optional
-        Model inputs in one pass.
-    device : str, optional
-        By default a GPU if there is one.
-    on_progress : callable, optional
-        Called with the bases done and all bases.
-    """
-
-    batch_size: int | None = None
-    device: str | None = None
-    on_progress: Callable[[int, int], None] | None = None
-
-
 def score_region(
-    model: nn.Module,
+    model: Model,
     genome: Genome,
     region: Interval,
     settings: MethodSettings,
     *,
     center: bool = False,
-    work: Work | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    on_progress: OnProgress | None = None,
 ) -> LocusScores:
     """Return the scores of a region of a genome.
 
@@ -126,7 +109,12 @@ def score_region(
     settings : MethodSettings
     center : bool
         Put the region in the middle of one window, instead of on the scan's lattice.
-    work : Work, optional
+    batch_size : int, optional
+        Model inputs in one pass. It changes the time, not the scores.
+    device : str, optional
+        Where to compute; a GPU if there is one.
+    on_progress : callable, optional
+        Called now and then with the bases done.
 
     Raises
     ------
@@ -139,7 +127,7 @@ def score_region(
     ScanError
         If the model gives NaN or infinity.
     """
-    input_bp = window_bp(model)
+    input_bp = model.input_bp
     if center and len(region) > input_bp:
         raise RegionError(
             f"{region} has {len(region):,} bp; expected at most the window's {input_bp:,} to put it in the "
@@ -150,11 +138,19 @@ def score_region(
     first, end = region.start - 2 * input_bp, region.end + 2 * input_bp
     codes = genome.fetch(region.chrom, first, end)
     source = _Source(region, genome.chroms[region.chrom], first, codes)
-    return _score(model, source, lattice, settings, work or Work())
+    windows, parts = _parts(model, source, lattice, settings, batch_size, device)
+    return _scored(source, settings, windows, parts, on_progress)
 
 
 def score_sequence(
-    model: nn.Module, name: str, codes: Codes, settings: MethodSettings, *, work: Work | None = None
+    model: Model,
+    name: str,
+    codes: Codes,
+    settings: MethodSettings,
+    *,
+    batch_size: int | None = None,
+    device: str | None = None,
+    on_progress: OnProgress | None = None,
 ) -> LocusScores:
     """Return the scores of a sequence, padded with N to a window and in its middle.
 
@@ -162,17 +158,18 @@ def score_sequence(
 
     Parameters
     ----------
-    model, settings, work
+    model, settings, batch_size, device, on_progress
         As for `score_region`, whose errors this function shares.
     name : str
     codes : uint8 (L,)
     """
-    input_bp = window_bp(model)
+    input_bp = model.input_bp
     lattice = Lattice(input_bp, settings.stride) if len(codes) > input_bp else None
     margin = np.full(2 * input_bp, N_CODE, dtype=np.uint8)
     padded = np.concatenate((margin, codes, margin))
     source = _Source(Interval(name, 0, len(codes)), len(codes), -len(margin), padded)
-    return _score(model, source, lattice, settings, work or Work())
+    windows, parts = _parts(model, source, lattice, settings, batch_size, device)
+    return _scored(source, settings, windows, parts, on_progress)
 
 
 @dataclass(frozen=True)
@@ -188,32 +185,48 @@ class _Source:
         return self.codes[start - self.start : end - self.start]
 
 
-def _score(
-    model: nn.Module, source: _Source, lattice: Lattice | None, settings: MethodSettings, work: Work
-) -> LocusScores:
-    """Return the scores of a locus; without a lattice, one window stands around it."""
+def _parts(
+    model: Model,
+    source: _Source,
+    lattice: Lattice | None,
+    settings: MethodSettings,
+    batch_size: int | None,
+    device: str | None,
+) -> tuple[tuple[Window, ...], Iterator[tuple[int, Values]]]:
+    """Return the windows of a locus, and where each part of it starts with its values.
+
+    Without a lattice, one window stands around the locus.
+    """
     region = source.region
     if len(region) < 1:
         raise RegionError(f"{region.chrom!r} is empty there; expected at least one base; leave it out")
     if settings.method not in ISM_METHODS:
         check_differentiable(model)
-    model = model.to(torch.device(work.device or default_device())).requires_grad_(False).eval()
-    windows = _windows(region, window_bp(model), lattice)
+    model = model.to(torch.device(device or default_device())).requires_grad_(False).eval()
+    windows = _windows(region, model.input_bp, lattice)
     if lattice is not None and settings.method in TISM_METHODS:
-        engine: BlockEngine = make_engine(
-            model, settings.scoring(lattice.input_bp), batch_size=work.batch_size, device=work.device
-        )
-        parts = _engine_parts(engine, source)
-    else:
-        parts = _attributed_parts(model, source, windows, settings, work.batch_size or _BATCH_SIZE)
+        engine = make_engine(model, settings.scoring(lattice.input_bp), batch_size=batch_size, device=device)
+        return windows, _engine_parts(engine, source)
+    return windows, _attributed_parts(model, source, windows, settings, batch_size or _BATCH_SIZE)
+
+
+def _scored(
+    source: _Source,
+    settings: MethodSettings,
+    windows: tuple[Window, ...],
+    parts: Iterator[tuple[int, Values]],
+    on_progress: OnProgress | None,
+) -> LocusScores:
+    """Return the scores of a locus, put together from its parts."""
+    region = source.region
     n_done = 0
     shape = (len(settings.tracks), *((4,) if settings.has_bases else ()), len(region))
     values = np.full(shape, np.nan, dtype=np.float32)
     for first, part in parts:
         values[..., first - region.start : first - region.start + part.shape[-1]] = part
         n_done += part.shape[-1]
-        if work.on_progress is not None:
-            work.on_progress(n_done, len(region))
+        if on_progress is not None:
+            on_progress(Progress(n_done, len(region), "bases"))
     codes = source.fetch(region.start, region.end)
     values[..., ~is_acgt(codes)] = np.nan
     _check_finite(values, codes, region)
@@ -247,10 +260,10 @@ def _engine_parts(engine: BlockEngine, source: _Source) -> Iterator[tuple[int, V
 
 
 def _attributed_parts(
-    model: nn.Module, source: _Source, windows: tuple[Window, ...], settings: MethodSettings, batch_size: int
+    model: Model, source: _Source, windows: tuple[Window, ...], settings: MethodSettings, batch_size: int
 ) -> Iterator[tuple[int, Values]]:
     """Yield where each part of a region starts, and its values, from the window that answers for it."""
-    alphabet, input_bp = str(model.alphabet), window_bp(model)
+    alphabet, input_bp = model.alphabet, model.input_bp
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     step = _ISM_BP_AT_ONCE if settings.method in ISM_METHODS else input_bp
     shares = []

@@ -4,7 +4,7 @@ How a model's outputs become scores is the business of `tism_scan.engine`.
 """
 
 from tism_scan.models.beluga import Beluga, load_beluga, weights_digest
-from tism_scan.models.frozen import frozen
-from tism_scan.models.source import ModelSource
+from tism_scan.models.contract import Model
+from tism_scan.models.source import ModelSource, model_source
 
-__all__ = ["Beluga", "ModelSource", "frozen", "load_beluga", "weights_digest"]
+__all__ = ["Beluga", "Model", "ModelSource", "load_beluga", "model_source", "weights_digest"]

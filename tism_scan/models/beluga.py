@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tism_scan.errors import WeightsError
+from tism_scan.models.contract import Model
 
 INPUT_BP = 2000
 TRUNK_POSITIONS = 106
@@ -28,7 +29,7 @@ CONV_KEYS = tuple(f"model.0.{layer}" for layer in (0, 2, 6, 8, 12, 14))
 LINEAR_KEYS = ("model.1.2.1", "model.1.4.1")
 
 
-class Beluga(nn.Module):
+class Beluga(Model):
     """Beluga's network, of any width, without the sigmoid that the published one ends in.
 
     Six unpadded convolutions in pairs, max-pooling by 4 after the first and the second pair (the trunk: one

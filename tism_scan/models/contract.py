@@ -11,7 +11,32 @@ from tism_scan.genome.alphabet import BASES
 from tism_scan.models.frozen import flat_outputs
 
 
-class LoadedModel(nn.Module):
+class Model(nn.Module):
+    """What an engine asks of a model.
+
+    A `torch.nn.Module` from one-hot windows, float (N, 4, input_bp), to logits, (N, n_outputs), with these
+    attributes; it need not derive from this class, which states the contract for type checkers and readers.
+    Engines share what windows have in common if it also has a `trunk` and a `head`; see
+    `tism_scan.engine.trunk`.
+
+    Attributes
+    ----------
+    input_bp : int
+        Length of a window.
+    alphabet : str
+        Order of the input channels, a permutation of ``ACGT``.
+    n_outputs : int
+    output_names : tuple of str or None
+        Names of the outputs, if it has any.
+    """
+
+    input_bp: int
+    alphabet: str
+    n_outputs: int
+    output_names: tuple[str, ...] | None = None
+
+
+class LoadedModel(Model):
     """A user's model in evaluation mode, in float32 and frozen, with what an engine asks of it."""
 
     def __init__(self, body: nn.Module, input_bp: int, alphabet: str) -> None:
@@ -20,7 +45,6 @@ class LoadedModel(nn.Module):
         self.input_bp = input_bp
         self.alphabet = alphabet
         self.n_outputs = 0
-        self.output_names: tuple[str, ...] | None = None
         self.eval()
 
     @property
@@ -38,7 +62,39 @@ class LoadedModel(nn.Module):
         return flat_outputs(self.body(X))
 
 
-def check_differentiable(model: nn.Module) -> None:
+def loaded_model(
+    body: nn.Module, name: str, input_bp: int | None = None, alphabet: str | None = None
+) -> LoadedModel:
+    """Return a user's module as a model that every engine can use.
+
+    Parameters
+    ----------
+    body : torch.nn.Module
+        It is converted to float32, frozen, and put in evaluation mode.
+    name : str
+        What messages call it.
+    input_bp, alphabet : int, str, optional
+        For a module without attributes of these names.
+
+    Raises
+    ------
+    ModelError
+        If it does not say its `input_bp` or `alphabet`, cannot read a window of that length, or says another
+        number of outputs, or of their names, than it returns.
+    """
+    model = LoadedModel(body, *check_description(body, name, input_bp, alphabet))
+    model.n_outputs = _outputs_of_a_window(model, name).shape[1]
+    claimed = getattr(body, "n_outputs", None)
+    if claimed is not None and claimed != model.n_outputs:
+        raise ModelError(
+            f"model {name!r} has the attribute n_outputs {claimed}, but returns {model.n_outputs:,} "
+            "outputs for one window; expected equal numbers; correct the attribute, or remove it"
+        )
+    model.output_names = _names_of(body, name, model.n_outputs)
+    return model
+
+
+def check_differentiable(model: Model) -> None:
     """Raise unless a loaded model's outputs can be differentiated with respect to its input.
 
     Raises
@@ -53,13 +109,10 @@ def check_differentiable(model: nn.Module) -> None:
             )
 
 
-def window_bp(model: nn.Module) -> int:
-    """Return the length of a model's window."""
-    return int(model.input_bp)  # type: ignore[arg-type]
-
-
-def described(body: nn.Module, spec: str, input_bp: int | None, alphabet: str | None) -> tuple[int, str]:
-    """Return a model's window and alphabet, from its attributes or the flags; all faults are named."""
+def check_description(
+    body: nn.Module, spec: str, input_bp: int | None, alphabet: str | None
+) -> tuple[int, str]:
+    """Return a model's window and alphabet, from its attributes or the flags; ModelError names all faults."""
     faults = []
     found: dict[str, Any] = {}
     for name, flag, given in (("input_bp", "--input-bp", input_bp), ("alphabet", "--alphabet", alphabet)):
@@ -81,12 +134,12 @@ def described(body: nn.Module, spec: str, input_bp: int | None, alphabet: str | 
     return found["input_bp"], found["alphabet"]
 
 
-def _zero_window(model: nn.Module) -> Tensor:
+def _zero_window(model: Model) -> Tensor:
     home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    return torch.zeros((1, 4, window_bp(model)), device=home)
+    return torch.zeros((1, 4, model.input_bp), device=home)
 
 
-def outputs_of_a_window(model: LoadedModel, spec: str) -> Tensor:
+def _outputs_of_a_window(model: LoadedModel, spec: str) -> Tensor:
     """Return the outputs (1, n) of a window of N, or raise ModelError if the model cannot read one."""
     remedy = "expected logits (N, n_outputs), or a list of them; look at its forward, or at --input-bp"
     try:
@@ -105,7 +158,7 @@ def outputs_of_a_window(model: LoadedModel, spec: str) -> Tensor:
     return outputs  # type: ignore[no-any-return]
 
 
-def names_of(body: nn.Module, spec: str, n_outputs: int) -> tuple[str, ...] | None:
+def _names_of(body: nn.Module, spec: str, n_outputs: int) -> tuple[str, ...] | None:
     """Return a model's own names of its outputs, or None."""
     names = getattr(body, "output_names", None)
     if names is None:

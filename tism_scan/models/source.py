@@ -5,12 +5,15 @@ outputs with more axes, which are flattened. It says two things about itself, by
 `input_bp`, the length of its windows, and `alphabet`, the order of its channels; `output_names` is optional.
 """
 
+import copy
 import hashlib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,12 @@ from torch import nn
 
 from tism_scan.errors import ModelError, TismScanError, WeightsError
 from tism_scan.models.beluga import load_beluga, weights_digest
-from tism_scan.models.contract import LoadedModel, described, names_of, one_line, outputs_of_a_window
+from tism_scan.models.contract import Model, check_description, loaded_model, one_line
 from tism_scan.storage.copies import local_copy
-from tism_scan.storage.places import Place
+from tism_scan.storage.places import Place, Url, file_place
 
 BELUGA = "beluga"
+_SPEC = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,12 @@ class ModelSource:
         """
         return replace(self, weights=self._weights_file(digest))
 
-    def load(self) -> nn.Module:
+    def load(self) -> Model:
         """Return the model in evaluation mode, on the CPU, in float32, as every engine can use it.
 
         Returns
         -------
-        torch.nn.Module
-            With `input_bp`, `alphabet`, `n_outputs` and, but for Beluga, `output_names` (None if it gives
-            none).
+        Model
 
         Raises
         ------
@@ -93,20 +95,15 @@ class ModelSource:
         if weights is not None and not weights.is_file():
             raise WeightsError(f"there are no weights {str(weights)!r}; expected a file; check --weights")
         body = _made_by(_factory(spec, self.folder or Path.cwd()), spec, weights)
-        model = LoadedModel(body, *described(body, spec, self.input_bp, self.alphabet))
-        outputs = outputs_of_a_window(model, spec)
-        model.n_outputs = outputs.shape[1]
-        claimed = getattr(body, "n_outputs", None)
-        if claimed is not None and claimed != model.n_outputs:
-            raise ModelError(
-                f"model {spec!r} has the attribute n_outputs {claimed}, but returns {model.n_outputs:,} "
-                "outputs for one window; expected equal numbers; correct the attribute, or remove it"
-            )
-        model.output_names = names_of(body, spec, model.n_outputs)
-        return model
+        return loaded_model(body, spec, self.input_bp, self.alphabet)
 
-    def identity(self) -> tuple[str, str]:
+    def identity(self, loaded: Model | None = None) -> tuple[str, str]:
         """Return the model's name and the digest of its weights, for the plan of a scan.
+
+        Parameters
+        ----------
+        loaded : Model, optional
+            What `load` returned, if it was called; without, and without weights, it is called here.
 
         Returns
         -------
@@ -118,16 +115,91 @@ class ModelSource:
         Raises
         ------
         ModelError, WeightsError
-            As `load`, which is called only if there is no weights file.
+            As `load`.
         """
         with_alphabet = self.alphabet is not None and self.spec != BELUGA
         name = f"{self.spec} ({self.alphabet})" if with_alphabet else self.spec
         weights = self._weights_file()
-        return name, parameters_digest(self.load()) if weights is None else weights_digest(weights)
+        return name, parameters_digest(loaded or self.load()) if weights is None else weights_digest(weights)
 
     def _weights_file(self, digest: str | None = None) -> Path | None:
         """Return a file of this machine that holds the weights, or None if there are none."""
         return None if self.weights is None else local_copy(self.weights, digest)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenModel:
+    """A module that the caller made, such as one in a notebook; it offers what a `ModelSource` does.
+
+    Attributes
+    ----------
+    module : torch.nn.Module
+        With `input_bp` and `alphabet`. It stays as it is: a copy is loaded.
+    """
+
+    module: nn.Module
+
+    def __str__(self) -> str:
+        return f"{type(self.module).__module__}:{type(self.module).__qualname__}"
+
+    def absolute(self) -> ModelSource:
+        """Raise, since a module in memory does not travel.
+
+        Raises
+        ------
+        ModelError
+        """
+        raise ModelError(
+            f"model {str(self)!r} is in the memory of this process; Ray's actors cannot load it; expected "
+            "package.module:factory or a weights file; give one, or scan without Ray"
+        )
+
+    def at_hand(self, digest: str | None = None) -> "GivenModel":
+        """Return the model itself: it is on this machine."""
+        return self
+
+    def load(self) -> Model:
+        """Return a copy of the model in evaluation mode, on the CPU, in float32.
+
+        Raises
+        ------
+        ModelError
+            As `ModelSource.load`.
+        """
+        return self._loaded
+
+    def identity(self, loaded: Model | None = None) -> tuple[str, str]:
+        """Return the name of the module's class, and the digest of its parameters and buffers."""
+        return str(self), parameters_digest(self._loaded)
+
+    @cached_property
+    def _loaded(self) -> Model:
+        return loaded_model(copy.deepcopy(self.module).cpu(), str(self))
+
+
+AnyModel = str | Path | Url | nn.Module | ModelSource | GivenModel
+
+
+def model_source(model: AnyModel) -> ModelSource | GivenModel:
+    """Return where a model comes from, however it is given.
+
+    Parameters
+    ----------
+    model : str, Path, Url, torch.nn.Module or ModelSource
+        ``"package.module:factory"``; the path or URL of Beluga's weights; a module; or the source itself.
+
+    Raises
+    ------
+    InputError
+        If it is a URL of a kind that cannot be read.
+    """
+    if isinstance(model, ModelSource | GivenModel):
+        return model
+    if isinstance(model, nn.Module):
+        return GivenModel(model)
+    if isinstance(model, str) and _SPEC.fullmatch(model):
+        return ModelSource(model)
+    return ModelSource(weights=file_place(model))
 
 
 def parameters_digest(model: nn.Module) -> str:
@@ -140,14 +212,14 @@ def parameters_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load_beluga(weights: Path | None, input_bp: int | None, alphabet: str | None) -> nn.Module:
+def _load_beluga(weights: Path | None, input_bp: int | None, alphabet: str | None) -> Model:
     if weights is None:
         raise WeightsError(
             "the model 'beluga' was given no weights; expected a file such as deepsea.beluga.pth; add "
             "--weights, or name another model with --model package.module:factory"
         )
     model = load_beluga(weights)
-    described(model, BELUGA, input_bp, alphabet)  # flags that contradict it are faults
+    check_description(model, BELUGA, input_bp, alphabet)  # flags that contradict it are faults
     return model
 
 

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from tism_scan.errors import PlanError
 from tism_scan.plan.scoring import OutputSpace, Precision, Scoring, Strands
-from tism_scan.plan.tiling import Stitch
+from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
 from tism_scan.plan.tracks import Track
 
 Method = Literal[
@@ -62,7 +62,7 @@ class MethodSettings:
 
     tracks: tuple[Track, ...]
     method: Method = "mean-tism"
-    stride: int = 256
+    stride: int = DEFAULT_STRIDE
     stitch: Stitch = "center"
     strands: Strands = "forward"
     output_space: OutputSpace = "logit"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tism_scan.errors import PlanError
-from tism_scan.plan.tiling import Lattice, Stitch
+from tism_scan.plan.tiling import DEFAULT_STRIDE, Lattice, Stitch
 from tism_scan.plan.tracks import Track
 
 Strands = Literal["forward", "both"]
@@ -52,7 +52,7 @@ class Scoring:
 
     tracks: tuple[Track, ...]
     input_bp: int
-    stride: int = 256
+    stride: int = DEFAULT_STRIDE
     stitch: Stitch = "center"
     strands: Strands = "forward"
     output_space: OutputSpace = "logit"

@@ -12,6 +12,7 @@ from typing import Literal
 from tism_scan.errors import PlanError
 
 Stitch = Literal["center", "mean"]
+DEFAULT_STRIDE = 256
 
 
 @dataclass(frozen=True)

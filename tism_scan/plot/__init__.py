@@ -1,6 +1,12 @@
-"""Pictures of attributions and of audits; the only door to matplotlib and logomaker."""
+"""Pictures of attributions and of audits; the only door to matplotlib and logomaker.
 
+Called as a function, this package is `tism_scan.api.plot`, the picture of a locus.
+"""
+
+from tism_scan.callable_package import make_callable
 from tism_scan.plot.attribution import Span, plot_attribution
 from tism_scan.plot.concordance import plot_concordance
+
+make_callable(__name__)
 
 __all__ = ["Span", "plot_attribution", "plot_concordance"]

@@ -5,6 +5,5 @@ The only door to ray. What a block is, and how it is scored, is in `tism_scan.sc
 
 from tism_scan.ray_scan.cluster import RayOptions
 from tism_scan.ray_scan.driver import scan_on_ray
-from tism_scan.ray_scan.feed import Progress
 
-__all__ = ["Progress", "RayOptions", "scan_on_ray"]
+__all__ = ["RayOptions", "scan_on_ray"]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -44,6 +45,8 @@ class RayOptions:
         What a local Ray may use; everything, if None.
     ships_package : bool
         Bring this package to nodes of a cluster that lack it, or have another release of it.
+    stage_folder : Path or None
+        Where, on each node's own disk, a copy of the genome is made and kept; see `tism_scan.storage.copies`.
     """
 
     address: str = "local"
@@ -53,6 +56,7 @@ class RayOptions:
     n_cpus: int | None = None
     n_gpus: int | None = None
     ships_package: bool = False
+    stage_folder: Path | None = None
 
 
 @contextlib.contextmanager

@@ -10,56 +10,21 @@ result counts; the other actor is kept from publishing its own.
 
 import collections
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from tism_scan.errors import StorageFullError
 from tism_scan.plan.tiling import Block
 from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, ActorPool, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
-from tism_scan.store.score_store import ScoreStore
+from tism_scan.scan.claim import Claim
+from tism_scan.scan.result import MAX_ATTEMPTS, ScanResult
 
-MAX_ATTEMPTS = 3
 MAX_LOSSES = 20
 DRAIN_S = 25.0  # which leaves five of the thirty promised for Ray to end
 POLL_S = 0.5
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Progress:
-    """How far a scan is; one object, updated as it goes on.
-
-    Attributes
-    ----------
-    n_blocks_total, n_bp_total : int
-        Blocks that were pending when this run began, and their length.
-    n_blocks, n_bp : int
-        Blocks that this run finished, and their length.
-    n_scored : int
-        Bases of theirs that got a score.
-    n_actors : int
-        Actors that are ready.
-    bp_per_s : dict of str to float
-        How fast each of them computed its last block, by its name.
-    failed : dict of str to str
-        The error of each block that was given up, by the block's interval.
-    was_stopped : bool
-        The run ended before everything was tried.
-    """
-
-    n_blocks_total: int = 0
-    n_bp_total: int = 0
-    n_blocks: int = 0
-    n_bp: int = 0
-    n_scored: int = 0
-    n_actors: int = 0
-    bp_per_s: dict[str, float] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    was_stopped: bool = False
 
 
 class Feed:
@@ -70,32 +35,25 @@ class Feed:
     pool : ActorPool
     blocks : iterator of Block
         Those to be computed, best first.
-    store : ScoreStore
-        Where blocks that are given up are recorded.
-    progress : Progress
+    claim : Claim
+        The store, and whether the scan is to stop.
+    result : ScanResult
         Kept up to date.
-    on_progress : callable
-        Called twice a second, and after each block.
-    stop : threading.Event
-        Set by anybody to end the scan; blocks in flight may finish.
-    disowned : threading.Event
-        Set, before `stop`, if the store has become another scan's: nothing is published any more.
+    on_change : callable
+        Called with the result twice a second, and after each block.
     """
 
     def __init__(
         self,
         pool: ActorPool,
         blocks: Iterator[Block],
-        store: ScoreStore,
-        progress: Progress,
-        on_progress: Callable[[Progress], None],
-        *,
-        stop: threading.Event,
-        disowned: threading.Event,
+        claim: Claim,
+        result: ScanResult,
+        on_change: Callable[[ScanResult], None],
     ) -> None:
-        self.pool, self.blocks, self.store = pool, blocks, store
-        self.progress, self.on_progress = progress, on_progress
-        self.stop, self.disowned = stop, disowned
+        self.pool, self.blocks, self.store = pool, blocks, claim.store
+        self.result, self.on_change = result, on_change
+        self.stop, self.disowned = claim.stop, claim.disowned
         self.again: list[tuple[Block, Actor | None]] = []
         self.suspects: collections.deque[Block] = collections.deque()
         self.alone: set[Block] = set()
@@ -131,7 +89,7 @@ class Feed:
                     self._mourn(lost)
             self._report()
         is_cut_short = self.stop.is_set() or self.disowned.is_set()
-        self.progress.was_stopped = is_cut_short and self._n_left() > 0
+        self.result.was_stopped = is_cut_short and self.result.n_blocks_left > 0
         self._report()
 
     def _begin_to_stop(self) -> float:
@@ -161,13 +119,10 @@ class Feed:
     def _n_awaited(self) -> int:
         return self.pool.n_in_flight - len(self.stragglers.losers)
 
-    def _n_left(self) -> int:
-        return self.progress.n_blocks_total - self.progress.n_blocks - len(self.progress.failed)
-
     def _feed(self) -> None:
         """Give each actor what it can take."""
         if self._has_blocks():
-            self.pool.grow(n_useful=self._n_left())
+            self.pool.grow(n_useful=self.result.n_blocks_left)
         for depth in range(IN_FLIGHT_PER_ACTOR):
             for actor in self.pool.ready:
                 is_free = len(actor.in_flight) == depth and not actor.is_doubted
@@ -176,7 +131,7 @@ class Feed:
                     if block is not None:
                         self.stragglers.give(block)
                         self.pool.submit(actor, block)
-        self.pool.fit_cluster(n_useful=self._n_left())
+        self.pool.fit_cluster(n_useful=self.result.n_blocks_left)
 
     def _next_block(self, actor: Actor) -> Block | None:
         """Return the block to be computed next, a suspect only for an actor that has nothing else."""
@@ -223,11 +178,9 @@ class Feed:
                 self.stragglers.losers.add(block)
                 self.pool.abandon(actor, block)
         if finished.actor is not None:
-            self.progress.bp_per_s[finished.actor.name] = len(block) / max(report.seconds, 1e-9)
+            self.result.bp_per_s[finished.actor.name] = len(block) / max(report.seconds, 1e-9)
         self._forget(block)
-        self.progress.n_blocks += 1
-        self.progress.n_bp += len(block)
-        self.progress.n_scored += report.n_scored
+        self.result.count(block, report.n_scored)
         log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
 
     def _fail(self, block: Block, actor: Actor, reason: str) -> None:
@@ -274,8 +227,7 @@ class Feed:
 
     def _give_up(self, block: Block, reason: str, n_attempts: int) -> None:
         self._forget(block)
-        self.store.mark_failed(block, reason, n_attempts)
-        self.progress.failed[str(block)] = reason
+        self.result.give_up(self.store, block, reason, n_attempts)
 
     def _forget(self, block: Block) -> None:
         """Drop what is remembered of a block, so that memory does not grow with their number."""
@@ -285,7 +237,7 @@ class Feed:
 
     def _report(self) -> None:
         names = {actor.name for actor in self.pool.ready}
-        self.progress.n_actors = len(self.pool.ready)
-        for name in self.progress.bp_per_s.keys() - names:
-            del self.progress.bp_per_s[name]
-        self.on_progress(self.progress)
+        self.result.n_workers = len(self.pool.ready)
+        for name in self.result.bp_per_s.keys() - names:
+            del self.result.bp_per_s[name]
+        self.on_change(self.result)

@@ -1,23 +1,13 @@
 """A scan's progress for Prometheus, through Ray's own export: each name gets ``ray_`` in front."""
 
 import time
-from typing import Protocol
 
 import ray.util.client
 from ray.util.metrics import Counter, Gauge
 
+from tism_scan.scan.result import ScanResult
+
 EVERY_S = 1.0
-
-
-class Scanned(Protocol):
-    """What is told of a scan; see `tism_scan.ray_scan.feed.Progress`."""
-
-    n_blocks_total: int
-    n_blocks: int
-    n_bp: int
-    n_actors: int
-    failed: dict[str, str]
-    bp_per_s: dict[str, float]
 
 
 class ScanMetrics:
@@ -40,25 +30,25 @@ class ScanMetrics:
         self._n_bp = self._n_blocks = 0
         self._named: set[str] = set()
 
-    def show(self, progress: Scanned, *, at_once: bool = False) -> None:
+    def show(self, result: ScanResult, *, at_once: bool = False) -> None:
         """Tell how far a scan is, once a second at most unless told otherwise."""
         now = time.monotonic()
         if not self._is_inside or (now - self._shown_at < EVERY_S and not at_once):
             return
         self._shown_at = now
         # A counter refuses 0.
-        if progress.n_bp > self._n_bp:
-            self._bases.inc(progress.n_bp - self._n_bp)
-            self._n_bp = progress.n_bp
-        if progress.n_blocks > self._n_blocks:
-            self._blocks.inc(progress.n_blocks - self._n_blocks)
-            self._n_blocks = progress.n_blocks
-        n_failed = len(progress.failed)
-        self._pending.set(progress.n_blocks_total - progress.n_blocks - n_failed)
+        if result.n_bp > self._n_bp:
+            self._bases.inc(result.n_bp - self._n_bp)
+            self._n_bp = result.n_bp
+        if result.n_blocks > self._n_blocks:
+            self._blocks.inc(result.n_blocks - self._n_blocks)
+            self._n_blocks = result.n_blocks
+        n_failed = len(result.failed)
+        self._pending.set(result.n_blocks_left)
         self._failed.set(n_failed)
-        self._actors.set(progress.n_actors)
-        for actor in self._named - progress.bp_per_s.keys():
+        self._actors.set(result.n_workers)
+        for actor in self._named - result.bp_per_s.keys():
             self._speed.set(0.0, {"actor": actor})
-        for actor, bp_per_s in progress.bp_per_s.items():
+        for actor, bp_per_s in result.bp_per_s.items():
             self._speed.set(bp_per_s, {"actor": actor})
-        self._named = set(progress.bp_per_s)
+        self._named = set(result.bp_per_s)

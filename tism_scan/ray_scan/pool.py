@@ -18,8 +18,9 @@ from tism_scan.errors import ScanError, TismScanError
 from tism_scan.plan.tiling import Block
 from tism_scan.ray_scan.cluster import ClusterWatch, RayOptions
 from tism_scan.ray_scan.demand import Demand
-from tism_scan.ray_scan.worker import BlockWorker, WorkerSetup
 from tism_scan.scan.blocks import BlockReport
+from tism_scan.scan.result import reason_of
+from tism_scan.scan.worker import BlockWorker, WorkerSetup
 
 IN_FLIGHT_PER_ACTOR = 2
 CPUS_PER_ACTOR = 4  # at most, and fewer where that many would leave more idle than this:
@@ -149,7 +150,7 @@ class ActorPool:
             return
         for _ in range(n_actors, min(self._n_wanted(), n_useful)):
             handle = self._actor_class.remote(self._setup)
-            self._starting[handle.start.remote()] = Actor(handle)
+            self._starting[handle.start_on_node.remote()] = Actor(handle)
 
     def submit(self, actor: Actor, block: Block) -> None:
         """Give an actor a block."""
@@ -331,7 +332,7 @@ def _explained(error: RayError) -> TismScanError:
     cause = getattr(error, "cause", None) or error
     if isinstance(cause, TismScanError):
         return cause
-    lines = [line.strip() for line in _ANSI_COLOUR.sub("", str(cause)).splitlines() if line.strip()] or [""]
     if isinstance(cause, ActorDiedError) and cause.actor_init_failed:
-        return ScanError(lines[-1][:500])  # the end of a traceback, such as of a module missing on its node
-    return ScanError(f"{type(cause).__name__}: {lines[0][:500]}".rstrip(": "))
+        # the end of a traceback, such as of a module missing on its node
+        return ScanError(_ANSI_COLOUR.sub("", str(cause)).strip().splitlines()[-1].strip()[:500])
+    return ScanError(_ANSI_COLOUR.sub("", reason_of(cause)))

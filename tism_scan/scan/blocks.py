@@ -1,8 +1,7 @@
-"""From a block to its scores, and a scan in one process."""
+"""From a block to its scores."""
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +13,7 @@ from tism_scan.genome.alphabet import Codes, is_acgt
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.spans import span_mask
 from tism_scan.plan.scan_plan import ScanPlan
-from tism_scan.plan.tiling import Block
-from tism_scan.store.lease import Lease
-from tism_scan.store.score_store import ScoreStore
+from tism_scan.plan.tiling import Block, Stretch
 
 log = logging.getLogger(__name__)
 
@@ -45,34 +42,44 @@ class BlockInput:
 
     Attributes
     ----------
-    block : Block
+    stretch : Stretch
+        The windows that the block needs.
     codes : uint8 (L,)
-        The sequence under the block's windows, N past the chrom's ends.
+        The sequence under these windows, N past the chrom's ends.
     wanted : bool (len(block),)
     """
 
-    block: Block
+    stretch: Stretch
     codes: Codes
     wanted: NDArray[np.bool_]
+
+    @property
+    def block(self) -> Block:
+        """The block."""
+        return self.stretch.block
+
+    @property
+    def is_scored(self) -> NDArray[np.bool_]:
+        """Which of the block's bases get a score, bool (len(block),): wanted, and A, C, G or T."""
+        first = self.block.start - self.stretch.start
+        is_scored: NDArray[np.bool_] = self.wanted & is_acgt(self.codes[first : first + len(self.block)])
+        return is_scored
 
 
 def fetch_block(genome: Genome, plan: ScanPlan, block: Block) -> BlockInput:
     """Return a block's sequence, and which of its bases are wanted."""
     stretch = plan.stretch(block)
     codes = genome.fetch(block.chrom, stretch.start, stretch.end)
-    return BlockInput(block, codes, span_mask(plan.wanted[block.chrom], block.start, block.end))
+    return BlockInput(stretch, codes, span_mask(plan.wanted[block.chrom], block.start, block.end))
 
 
-def score_block(
-    engine: Engine, plan: ScanPlan, block_input: BlockInput
-) -> tuple[NDArray[np.float32], BlockReport]:
+def score_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.float32], BlockReport]:
     """Return the scores of a block, and what they took.
 
     Parameters
     ----------
     engine : Engine
         Made for the plan's scoring.
-    plan : ScanPlan
     block_input : BlockInput
         From `fetch_block`.
 
@@ -88,10 +95,8 @@ def score_block(
         If the model gives NaN or infinity to a base that must have a score.
     """
     block, began = block_input.block, time.monotonic()
-    stretch = plan.stretch(block)
-    scores = engine.score(block_input.codes, stretch, block_input.wanted)
-    own_codes = block_input.codes[block.start - stretch.start : block.end - stretch.start]
-    expected = block_input.wanted & is_acgt(own_codes)
+    scores = engine.score(block_input.codes, block_input.stretch, block_input.wanted)
+    expected = block_input.is_scored
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(scores).all(axis=tuple(range(scores.ndim - 1))))
     if not finite[expected].all():
         first = block.start + int(np.flatnonzero(expected & ~finite)[0]) + 1
@@ -100,57 +105,6 @@ def score_block(
             "region out with --exclude-bed"
         )
     return scores, BlockReport(block, int(expected.sum()), time.monotonic() - began)
-
-
-def scan_serially(
-    genome: Genome,
-    engine: Engine,
-    store: ScoreStore,
-    *,
-    on_block: Callable[[BlockReport], None] | None = None,
-) -> int:
-    """Compute every pending block of a store in this process, and return how many bases got a score.
-
-    Parameters
-    ----------
-    genome : Genome
-        The genome of the store's plan.
-    engine : Engine
-        Made for the plan's scoring.
-    store : ScoreStore
-    on_block : callable, optional
-        Called after each block.
-
-    Raises
-    ------
-    ScanError
-        If the genome's chroms are not the plan's, or the model gives NaN; finished blocks are kept.
-    LeaseError
-        If another process is scanning into the store.
-    StorageFullError
-        If there is no room left; finished blocks are kept.
-    """
-    check_genome(genome, store.plan)
-    n_scored = 0
-    with Lease(store.folder).acquire():
-        for block in store.pending(retry_failed=True):
-            scores, report = score_block(engine, store.plan, fetch_block(genome, store.plan, block))
-            store.publish_block(block, scores)
-            store.forget_failure(block)
-            n_scored += report.n_scored
-            log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
-            if on_block is not None:
-                on_block(report)
-        finish(store)
-    return n_scored
-
-
-def finish(store: ScoreStore) -> bool:
-    """Consolidate a store if nothing is pending in it, and return whether that is so."""
-    is_complete = next(store.pending(retry_failed=True), None) is None
-    if is_complete:
-        store.consolidate()
-    return is_complete
 
 
 def check_genome(genome: Genome, plan: ScanPlan) -> None:

@@ -1,7 +1,6 @@
 """What a scan will take, before it is begun: windows, arithmetic, time, and bytes on disk."""
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from numpy.typing import NDArray
 from tism_scan.bigwig import write_bigwig
 from tism_scan.engine.bench import time_windows
 from tism_scan.engine.block_engine import BlockEngine, needed_windows
-from tism_scan.genome.alphabet import Codes, is_acgt
+from tism_scan.genome.alphabet import Codes
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
+from tism_scan.progress import OnProgress, Progress
 from tism_scan.scan.blocks import fetch_block
 from tism_scan.store.layout import encode_shard, rounded
 
@@ -23,7 +23,7 @@ _SAMPLE_CORES = 128
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What there is to do, counted over the whole genome.
 
     Attributes
@@ -51,7 +51,7 @@ class Estimate:
     Attributes
     ----------
     n_blocks, n_bases, n_windows
-        As in `Work`.
+        As in `Workload`.
     n_tracks : int
     flop : float
         Arithmetic that the method needs; a multiply-add counts as two.
@@ -81,7 +81,7 @@ class Estimate:
         return asdict(self)
 
 
-def count_work(genome: Genome, plan: ScanPlan, *, on_progress: Callable[[int], None] | None = None) -> Work:
+def count_work(genome: Genome, plan: ScanPlan, *, on_progress: OnProgress | None = None) -> Workload:
     """Return what a plan's scan has to do, from one pass through the sequence.
 
     Parameters
@@ -89,22 +89,24 @@ def count_work(genome: Genome, plan: ScanPlan, *, on_progress: Callable[[int], N
     genome : Genome
     plan : ScanPlan
     on_progress : callable, optional
-        Called with the bases just looked at, block by block.
+        Called after each block, with the bases counted.
     """
-    n_blocks = n_bases = n_windows = n_most = 0
+    n_blocks = n_bases = n_windows = n_most = n_done = 0
+    n_bp = sum(len(block) for block in plan.all_blocks()) if on_progress is not None else 0
     sample = None
     for block in plan.all_blocks():
-        found, stretch = fetch_block(genome, plan, block), plan.stretch(block)
-        own = slice(block.start - stretch.start, block.end - stretch.start)
+        found = fetch_block(genome, plan, block)
+        stretch, is_scored = found.stretch, found.is_scored
         target = np.zeros(len(found.codes), dtype=np.bool_)
-        target[own] = found.wanted & is_acgt(found.codes[own])
+        target[block.start - stretch.start : block.end - stretch.start] = is_scored
         windows = needed_windows(target, plan.scoring.reach, plan.scoring.stride, stretch.n_windows)
-        n_blocks, n_bases, n_windows = n_blocks + 1, n_bases + int(target.sum()), n_windows + len(windows)
+        n_blocks, n_bases, n_windows = n_blocks + 1, n_bases + int(is_scored.sum()), n_windows + len(windows)
         if len(windows) > n_most:
-            n_most, sample = len(windows), _densest(block, target[own], plan.scoring.stride)
+            n_most, sample = len(windows), _densest(block, is_scored, plan.scoring.stride)
         if on_progress is not None:
-            on_progress(len(block))
-    return Work(n_blocks, n_bases, n_windows, sample)
+            n_done += len(block)
+            on_progress(Progress(n_done, n_bp, "bases"))
+    return Workload(n_blocks, n_bases, n_windows, sample)
 
 
 def _densest(block: Block, target: NDArray[np.bool_], stride: int) -> Block:
@@ -119,7 +121,7 @@ def _densest(block: Block, target: NDArray[np.bool_], stride: int) -> Block:
 def estimate_scan(
     genome: Genome,
     plan: ScanPlan,
-    work: Work,
+    work: Workload,
     engine: BlockEngine,
     *,
     seconds: float = 5.0,
@@ -131,7 +133,7 @@ def estimate_scan(
     ----------
     genome : Genome
     plan : ScanPlan
-    work : Work
+    work : Workload
         From `count_work`.
     engine : BlockEngine
         Made for the plan's scoring.

@@ -14,7 +14,8 @@ from tism_scan.engine.trunk_engine import make_engine
 from tism_scan.errors import GenomeError, StoreError, WeightsError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.source import ModelSource
-from tism_scan.scan.blocks import check_genome, finish
+from tism_scan.scan.blocks import check_genome
+from tism_scan.scan.claim import finish
 from tism_scan.scan.recompute import Recomputed, recompute_block
 from tism_scan.storage.places import Place
 from tism_scan.store.lease import STALE_S, Lease

@@ -179,7 +179,9 @@ class LocalFolder:
 
     def _now(self) -> float:
         """Return the file system's time; a file server's clock may differ from ours."""
-        partial = self._write_partial(self.root / "clock", b"")
+        path = self.root / "clock"
+        with full_disk_explained(path):
+            partial = self._write_partial(path, b"")
         try:
             return partial.stat().st_mtime
         finally:

@@ -8,29 +8,26 @@ that the export of one track reads its own bytes only. Any Zarr v3 reader opens 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore, ObjectStore
 
 from tism_scan.errors import PlanError, StoreError
 from tism_scan.genome.spans import overlaps
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder, open_folder
-from tism_scan.storage.object_folder import ObjectFolder
 from tism_scan.storage.places import Place, Url
 from tism_scan.store.layout import encode_shard, is_equivalent, is_gathered, metadata_of, node_name
 from tism_scan.store.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress
+from tism_scan.store.reading import StoredScores
 
 MAX_NODE_NAME = 200
 METADATA_THREADS = 16
 
 
-class ScoreStore:
+class ScoreStore(StoredScores):
     """The scores of one scan, and the record of what is done.
 
     Make one with `create`, or open one that exists with `open`.
@@ -44,18 +41,8 @@ class ScoreStore:
     """
 
     def __init__(self, path: str | Place, plan: ScanPlan) -> None:
-        self.plan = plan
-        self.folder = open_folder(path)
+        super().__init__(open_folder(path), plan)
         self.ledger = Ledger(self.folder)
-        self._chroms = tuple(plan.chroms)
-        self._i_chrom = {chrom: i for i, chrom in enumerate(self._chroms)}
-        self._nodes = tuple(map(node_name, self._chroms))
-        self._group: zarr.Group | None = None
-
-    @property
-    def path(self) -> Place:
-        """Where the store is, for every process: an absolute path, or a URL."""
-        return self.folder.place
 
     @classmethod
     def create(
@@ -248,63 +235,6 @@ class ScoreStore:
         """Gather the metadata of all arrays in the group's own, once, which saves readers a listing."""
         self._write_metadata(consolidated=True)
 
-    def read(self, chrom: str, start: int, end: int, i_track: int) -> NDArray[np.float32]:
-        """Return mean TISM of one track, float32 (end - start,), NaN where there is no score.
-
-        Raises
-        ------
-        StoreError
-            If an object of the store is damaged.
-        AccessError, StorageError
-            If object storage refuses, or does not answer.
-        """
-        if chrom not in self.plan.wanted:
-            return np.full(end - start, np.nan, dtype=np.float32)
-        scores = self._read(chrom, start, end, i_track)
-        return scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3)
-
-    def read_base(self, chrom: str, start: int, end: int, i_track: int, i_base: int) -> NDArray[np.float32]:
-        """Return TISM of one alternative base, float32 (end - start,), of a store with ``values="tism"``.
-
-        It is 0 where the base is the reference, NaN where there is no score; bases are in A, C, G, T order.
-
-        Raises
-        ------
-        StoreError
-            If an object of the store is damaged.
-        """
-        if chrom not in self.plan.wanted:
-            return np.full(end - start, np.nan, dtype=np.float32)
-        return self._read(chrom, start, end, (i_track, i_base))
-
-    def read_block(self, block: Block) -> NDArray[np.float32]:
-        """Return all that is stored of a block, as `publish_block` took it.
-
-        Raises
-        ------
-        StoreError
-            If an object of the store is damaged.
-        """
-        return self._read(block.chrom, block.start, block.end, slice(None))
-
-    def _read(
-        self, chrom: str, start: int, end: int, i_track: int | slice | tuple[int, int]
-    ) -> NDArray[np.float32]:
-        leading = i_track if isinstance(i_track, tuple) else (i_track,)
-        try:
-            with self.folder.explained(self._nodes[self._i_chrom[chrom]]):
-                return np.asarray(self._array(chrom)[*leading, ..., start:end], dtype=np.float32)
-        except (KeyError, OSError, RuntimeError, ValueError) as error:
-            raise StoreError(
-                f"{self.path} is damaged at {chrom}:{start + 1:,}-{end:,} ({error}); run `tism-scan verify`, "
-                "then the same `tism-scan run` again"
-            ) from None
-
-    @property
-    def _bases(self) -> tuple[int, ...]:
-        """Return the lengths of the axes between track and position."""
-        return (4,) if self.plan.scoring.values == "tism" else ()
-
     def _marked(self) -> dict[ShardAddress, list[Checksum]]:
         """Return what the ledger records as done, of the chroms of the plan."""
         done = self.ledger.done()
@@ -318,14 +248,6 @@ class ScoreStore:
                 f"{self.path} was made under another plan: {'; '.join(recorded.differences(self.plan))}; use "
                 "the same settings, another --out, or --overwrite"
             )
-
-    def _array(self, chrom: str) -> "zarr.Array[Any]":
-        if self._group is None:
-            self._group = zarr.open_group(_reading(self.folder), mode="r")
-        array = self._group[self._nodes[self._i_chrom[chrom]]]
-        if not isinstance(array, zarr.Array):
-            raise StoreError(f"{self.path} is damaged: {chrom} is no array in it; restore its zarr.json")
-        return array
 
     def _write_metadata(self, *, consolidated: bool) -> None:
         """Publish what is missing of the group's and the arrays' metadata."""
@@ -357,13 +279,6 @@ def _refuse_foreign(folder: Folder) -> None:
     found = folder.stranger(own=ROOT)
     if found is not None and folder.get(RUN_KEY) is None:
         raise StoreError(f"{folder.place} holds other files ({found}, ...); choose another --out or empty it")
-
-
-def _reading(folder: Folder) -> "LocalStore | ObjectStore[Any]":  # not generic before zarr 3.1.4
-    """Return a folder as Zarr reads it."""
-    if isinstance(folder, ObjectFolder):
-        return ObjectStore(folder.client, read_only=True)
-    return LocalStore(Path(str(folder.place)), read_only=True)
 
 
 def checksum_of(content: bytes) -> Checksum:

@@ -36,7 +36,7 @@ def site(demo_store, demo_sites, demo_region):
     """Return the planted motif that the model sees best: start and end."""
     chrom, _ = demo_region
     sites = [(start, end) for factor, start, end in demo_sites if factor == FACTOR]
-    return max(sites, key=lambda span: demo_store.read(chrom, *span, 0).sum())
+    return max(sites, key=lambda span: demo_store.read_track(chrom, *span, 0).sum())
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def at_the_motif(page, folder, demo_fasta, igv_js, site):
 
 def test_letters_of_the_sequence_stand_on_the_planted_motif(at_the_motif, demo_genome, demo_store, site):
     page, drawn = at_the_motif, at_the_motif.track(FACTOR, "letters")
-    scores = demo_store.read("chr3", *site, 0)
+    scores = demo_store.read_track("chr3", *site, 0)
     pixels = page.pixels()
     rows = slice(int(drawn["top"]) + 1, int(drawn["top"] + drawn["height"]) - 1)
     n_seen = 0
@@ -105,7 +105,7 @@ def test_overview_shows_the_peaks_of_the_chrom(page, demo_store):
     assert page.track(FACTOR, "letters") is None
     rows = slice(int(drawn["top"]) + 1, int(drawn["top"] + drawn["height"]) - 1)
     area = pixels[rows, int(drawn["left"]) + 90 : int(drawn["left"] + drawn["width"])]
-    scores = np.nan_to_num(demo_store.read("chr3", 0, 100_000, 0))
+    scores = np.nan_to_num(demo_store.read_track("chr3", 0, 100_000, 0))
     seen_from = int(drawn["start"] + 90 * drawn["bpPerPixel"])
     for color, place in ((BLUE, scores[seen_from:].argmax()), (VERMILION, scores[seen_from:].argmin())):
         heights = colored(area, [color])[0].sum(axis=0)

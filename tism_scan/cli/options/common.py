@@ -1,6 +1,6 @@
 """Groups of options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +9,11 @@ import click
 from tism_scan.storage.places import Place, file_place, store_place
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def taken(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return some of a command's options by name."""
+    return {name: options[name] for name in names}
 
 
 def with_options(command: Command, *options: Callable[[Command], Command]) -> Command:

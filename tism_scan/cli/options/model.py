@@ -1,18 +1,14 @@
 """Options that say which model is used, of which tracks, and where; for every command that needs one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tism_scan.cli.options.common import FILE, Command, with_options
-from tism_scan.errors import TrackError
-from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from tism_scan.models.contract import Model
     from tism_scan.models.source import ModelSource
     from tism_scan.plan.tracks import Track
 
@@ -26,13 +22,15 @@ _SOURCE_OPTIONS = (
         help="beluga, or package.module:factory, a function that returns a torch module.",
     ),
     click.option(
-        "--weights", type=FILE, help="Beluga's state dict, a file or URL; a factory is called with its path."
+        "--weights",
+        type=FILE,
+        help="Weights file or URL: Beluga's state dict, or what the factory is called with.",
     ),
     click.option(
-        "--input-bp", type=click.IntRange(1), help="Length of a window, if the model does not say it."
+        "--input-bp", type=click.IntRange(1), help="Length of a window, if the model has no such attribute."
     ),
     click.option(
-        "--alphabet", metavar="ACGT", help="Order of the input channels, if the model does not say it."
+        "--alphabet", metavar="ACGT", help="Order of the input channels, if the model has no such attribute."
     ),
 )
 _TRACK_OPTIONS = (
@@ -40,14 +38,18 @@ _TRACK_OPTIONS = (
         "--tracks", metavar="SPEC", help="Indices, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'."
     ),
     click.option(
-        "--track-names", type=FILE, help="Names of the outputs, one a line. [default: the model's own]"
+        "--track-names", type=FILE, help="File with one output name a line. [default: the model's own names]"
     ),
     click.option(
-        "--group", multiple=True, metavar="NAME=SPEC", help="Add a track: the mean of these outputs."
+        "--group",
+        "groups",
+        multiple=True,
+        metavar="NAME=SPEC",
+        help="Add a track that is the mean of these outputs.",
     ),
 )
 _BATCH_SIZE = click.option(
-    "--batch-size", type=click.IntRange(1), help="Windows computed together. [default: auto]"
+    "--batch-size", type=click.IntRange(1), help="Windows computed together. [default: chosen by the device]"
 )
 _DEVICE = click.option(
     "--device", metavar="cpu|cuda", help="Where to compute. [default: a GPU if there is one]"
@@ -55,58 +57,31 @@ _DEVICE = click.option(
 memory_option = click.option(
     "--memory-gb",
     type=click.FloatRange(0, min_open=True),
-    help="Memory, in GiB, for what is computed at once. [default: a share of the device's]",
+    help="Memory budget of the device, in GB. [default: half of what is free]",
 )
 
 
-@dataclass(frozen=True)
-class ModelRequest:
-    """What was asked for with these options; see their help."""
+def model_source(options: Mapping[str, Any]) -> "ModelSource":
+    """Return where the model of a command's options comes from."""
+    from tism_scan.models.source import ModelSource
 
-    spec: str
-    weights: Place | None
-    input_bp: int | None
-    alphabet: str | None
-    tracks: str | None = None
-    track_names: Place | None = None
-    group: tuple[str, ...] = ()
-    batch_size: int | None = None
-    device: str | None = None
+    return ModelSource(options["spec"], options["weights"], options["input_bp"], options["alphabet"])
 
-    @classmethod
-    def take(cls, options: Mapping[str, Any]) -> "ModelRequest":
-        """Return the request among a command's options."""
-        return cls(**{name: options[name] for name in cls.__dataclass_fields__ if name in options})
 
-    def source(self) -> "ModelSource":
-        """Return where the model comes from."""
-        from tism_scan.models.source import ModelSource
+def model_and_tracks(options: Mapping[str, Any]) -> tuple["Model", tuple["Track", ...]]:
+    """Return the model of a command's options, and its chosen tracks.
 
-        return ModelSource(self.spec, self.weights, self.input_bp, self.alphabet)
+    Raises
+    ------
+    ModelError, WeightsError, TrackError, InputError
+        If the model cannot be loaded, a selection fits nothing, or the device is not there.
+    """
+    from tism_scan.engine.devices import check_device
+    from tism_scan.engine.readout import chosen_tracks
 
-    def load(self) -> tuple["nn.Module", tuple["Track", ...]]:
-        """Return the model and its chosen tracks.
-
-        Raises
-        ------
-        ModelError, WeightsError, TrackError, InputError
-            If the model cannot be loaded, a selection fits nothing, or the device is not there.
-        """
-        from tism_scan.engine.devices import check_device
-        from tism_scan.plan.tracks import read_track_names, select_tracks
-        from tism_scan.storage.copies import local_copy
-
-        if self.tracks is None and not self.group:
-            raise TrackError(
-                "no track was chosen; give --tracks (such as 267, or 'all') or --group NAME=SPEC"
-            )
-        check_device(self.device)
-        model = self.source().load()
-        names = getattr(model, "output_names", None)
-        if self.track_names:
-            names = read_track_names(local_copy(self.track_names))
-        n_outputs = int(model.n_outputs)  # type: ignore[arg-type]
-        return model, select_tracks(self.tracks, n_outputs, names, self.group)
+    check_device(options["device"])
+    model = model_source(options).load()
+    return model, chosen_tracks(model, options["tracks"], options["groups"], options["track_names"])
 
 
 def source_options(command: Command) -> Command:
@@ -115,7 +90,7 @@ def source_options(command: Command) -> Command:
 
 
 def timed_model_options(command: Command) -> Command:
-    """Return a command with the options of a model that is merely timed, whichever its tracks."""
+    """Return a command with the options of a model and its device, but not of its tracks, for `bench`."""
     return source_options(_DEVICE(command))
 
 

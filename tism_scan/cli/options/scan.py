@@ -1,35 +1,41 @@
 """Options that say what is scanned, with what; for every command that makes a plan."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.options.common import PATH, Command, with_options
-from tism_scan.cli.options.model import ModelRequest, memory_option, model_options_without_device
-from tism_scan.cli.options.scoring import ScoringRequest, scoring_options
-from tism_scan.plan.scoring import Values
+from tism_scan.cli.options.common import PATH, Command, taken, with_options
+from tism_scan.cli.options.model import memory_option, model_options_without_device, model_source
+from tism_scan.cli.options.scoring import scoring_options, scoring_settings
 
 if TYPE_CHECKING:
-    from tism_scan.genome.fasta import Genome
-    from tism_scan.plan.scan_plan import ScanPlan
-    from tism_scan.plan.scoring import Precision
+    from tism_scan.scan.execution import Execution
+    from tism_scan.scan.planning import PlannedScan
 
 _GENOME = click.option(
     "--genome", required=True, type=PATH, help="FASTA, plain or bgzip; its index is made if missing."
 )
 _BASES = (
     click.option(
-        "--region", multiple=True, metavar="chr1:1,000-2,000", help="Only these bases; 1-based, inclusive."
+        "--region",
+        "regions",
+        multiple=True,
+        metavar="chr1:1,000-2,000",
+        help="Only these bases; 1-based, inclusive.",
     ),
-    click.option("--bed", multiple=True, type=PATH, help="Only the bases of this BED file."),
+    click.option("--bed", "beds", multiple=True, type=PATH, help="Only the bases of this BED file."),
     click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'."),
     click.option(
         "--exclude-chroms", multiple=True, metavar="GLOBS", help="Not these, such as '*_alt,chrUn_*'."
     ),
-    click.option("--exclude-bed", multiple=True, type=PATH, help="Not the bases of this BED file."),
+    click.option(
+        "--exclude-bed", "exclude_beds", multiple=True, type=PATH, help="Not the bases of this BED file."
+    ),
+)
+_PLANNED = (
+    *("tracks", "groups", "track_names", "regions", "beds", "chroms", "exclude_chroms", "exclude_beds"),
+    *("values", "block_bp", "keep_bits"),
 )
 _STORED = (
     click.option(
@@ -49,69 +55,25 @@ _STORED = (
 )
 
 
-@dataclass(frozen=True)
-class ScanRequest:
-    """What was asked for with these options; see their help."""
+def planned_scan(options: Mapping[str, Any]) -> "PlannedScan":
+    """Return the plan that a command's options ask for.
 
-    genome: Path
-    model: ModelRequest
-    scoring: ScoringRequest = field(default_factory=ScoringRequest)
-    region: tuple[str, ...] = ()
-    bed: tuple[Path, ...] = ()
-    chroms: tuple[str, ...] = ()
-    exclude_chroms: tuple[str, ...] = ()
-    exclude_bed: tuple[Path, ...] = ()
-    values: Values = "mean"
-    block_bp: int = 0
-    keep_bits: int | None = None
-    memory_gb: float | None = None
+    Raises
+    ------
+    TismScanError
+        If the input cannot be used.
+    """
+    from tism_scan.scan.planning import plan_scan
 
-    @classmethod
-    def take(cls, options: Mapping[str, Any]) -> "ScanRequest":
-        """Return the request among a command's options."""
-        own = {name: options[name] for name in cls.__dataclass_fields__ if name in options}
-        return cls(model=ModelRequest.take(options), scoring=ScoringRequest.take(options), **own)
+    settings = scoring_settings(options, options.get("device")) | taken(options, *_PLANNED)
+    return plan_scan(options["genome"], model_source(options), **settings)
 
-    def in_precision(self, precision: "Precision") -> "ScanRequest":
-        """Return the same request in another precision."""
-        return replace(self, scoring=replace(self.scoring, precision=precision))
 
-    def plan(self, genome: "Genome") -> "ScanPlan":
-        """Return the plan for a genome.
+def execution(options: Mapping[str, Any]) -> "Execution":
+    """Return how a command's options ask to carry a scan out."""
+    from tism_scan.scan.execution import Execution
 
-        Raises
-        ------
-        TismScanError
-            If the input cannot be used.
-        """
-        from tism_scan.engine.trunk_engine import warn_if_not_shared
-        from tism_scan.genome.wanted import wanted_spans
-        from tism_scan.models.contract import window_bp
-        from tism_scan.plan.scan_plan import ScanPlan
-
-        chroms = {chrom: length for chrom, length in genome.chroms.items() if length}
-        wanted = wanted_spans(
-            chroms,
-            regions=self.region,
-            beds=self.bed,
-            include=self.chroms,
-            exclude=self.exclude_chroms,
-            exclude_beds=self.exclude_bed,
-        )
-        model, tracks = self.model.load()
-        scoring = self.scoring.scoring(tracks, window_bp(model), values=self.values, device=self.model.device)
-        warn_if_not_shared(model, scoring)  # here, since nobody sees what actors log
-        name, weights_digest = self.model.source().identity()
-        return ScanPlan(
-            scoring,
-            genome.digest(),
-            weights_digest,
-            chroms,
-            wanted,
-            self.block_bp,
-            model=name,
-            keep_bits=self.keep_bits,
-        )
+    return Execution(**{name: options[name] for name in Execution.__dataclass_fields__ if name in options})
 
 
 def scan_options(command: Command) -> Command:

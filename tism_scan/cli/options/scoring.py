@@ -1,20 +1,16 @@
 """Options that say which number is computed for each base; for every command that scores."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, get_args
 
 import click
 
-from tism_scan.cli.options.common import Command, with_options
-from tism_scan.plan.scoring import OutputSpace, Precision, Scoring, Strands, Values
-from tism_scan.plan.tiling import Stitch
-
-if TYPE_CHECKING:
-    from tism_scan.plan.tracks import Track
+from tism_scan.cli.options.common import Command, taken, with_options
+from tism_scan.plan.scoring import OutputSpace, Precision, Strands
+from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
 
 _OPTIONS = (
-    click.option("--stride", default=256, show_default=True, help="Bases between windows."),
+    click.option("--stride", default=DEFAULT_STRIDE, show_default=True, help="Bases between windows."),
     click.option(
         "--stitch",
         type=click.Choice(get_args(Stitch)),
@@ -46,40 +42,17 @@ _OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class ScoringRequest:
-    """What was asked for with these options; see their help."""
+def scoring_settings(options: Mapping[str, Any], device: str | None) -> dict[str, Any]:
+    """Return the settings of a command's options, by the names that `Scoring` and `MethodSettings` give them.
 
-    stride: int = 256
-    stitch: Stitch = "center"
-    strands: Strands = "forward"
-    output_space: OutputSpace = "logit"
-    precision: Precision | Literal["auto"] = "auto"
+    Precision "auto" becomes that of a device, or of the best one here if that is None.
+    """
+    from tism_scan.engine.devices import default_precision
 
-    @classmethod
-    def take(cls, options: Mapping[str, Any]) -> "ScoringRequest":
-        """Return the request among a command's options."""
-        return cls(**{name: options[name] for name in cls.__dataclass_fields__})
-
-    def scoring(
-        self,
-        tracks: tuple["Track", ...],
-        input_bp: int,
-        *,
-        values: Values = "mean",
-        device: str | None = None,
-    ) -> Scoring:
-        """Return the settings of a scan, of tracks and windows of a length."""
-        precision = self.precision_on(device)
-        return Scoring(
-            tracks, input_bp, self.stride, self.stitch, self.strands, self.output_space, values, precision
-        )
-
-    def precision_on(self, device: str | None) -> Precision:
-        """Return the precision for a device, or for the best one here if that is None."""
-        from tism_scan.engine.devices import default_precision
-
-        return default_precision(device) if self.precision == "auto" else self.precision
+    settings = taken(options, "stride", "stitch", "strands", "output_space", "precision")
+    if settings["precision"] == "auto":
+        settings["precision"] = default_precision(device)
+    return settings
 
 
 def scoring_options(command: Command) -> Command:

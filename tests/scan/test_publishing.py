@@ -1,7 +1,7 @@
 import contextlib
 import threading
 
-from tism_scan.ray_scan.worker import Publishing
+from tism_scan.scan.worker import Publishing
 
 
 def test_block_is_published_unless_it_was_abandoned():

@@ -5,20 +5,20 @@ import os
 import threading
 from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.devices import name_of_device
-from tism_scan.engine.trunk_engine import make_engine
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.genome.fasta import Genome, stamp_of
-from tism_scan.models.source import ModelSource
+from tism_scan.models.source import GivenModel, ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.scan.blocks import BlockReport, check_genome, fetch_block, score_block
+from tism_scan.scan.execution import Execution
 from tism_scan.storage.copies import staged
 from tism_scan.storage.places import Place
 from tism_scan.store.score_store import ScoreStore
@@ -27,35 +27,33 @@ from tism_scan.version import __version__
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What a worker needs to start: paths are absolute, and the same on every node.
+    """What a worker needs to start; a driver on another machine sends it.
 
     Attributes
     ----------
     store : Path or Url
     genome : Path
-    model : ModelSource
+    model : ModelSource or GivenModel
     plan_digest : str
-        What the store must have been made under.
-    batch_size : int or None
-    memory_gb : float or None
-    n_threads : int
-        CPU threads for the model; Ray itself would leave an actor one.
+        Of the plan that the store must have been made under.
+    execution : Execution
+    n_threads : int or None
+        CPU threads for the model; as many as torch takes by itself, if None. Ray would leave an actor one.
     stage_folder : Path or None
         Where on the node's own disk a copy of the genome is kept; None reads it where it is.
     genome_stamp : tuple of int or None
-        Of the driver's file, from `tism_scan.genome.fasta.stamp_of`: a genome with another one here is read,
-        and its digest compared.
+        Of the driver's file, from `tism_scan.genome.fasta.stamp_of`: a genome with another one here, or with
+        None, is read, and its digest compared.
     version : str
         The driver's release of this package.
     """
 
     store: Place
     genome: Path
-    model: ModelSource
+    model: ModelSource | GivenModel
     plan_digest: str
-    batch_size: int | None = None
-    memory_gb: float | None = None
-    n_threads: int = 1
+    execution: Execution = field(default_factory=Execution)
+    n_threads: int | None = None
     stage_folder: Path | None = None
     genome_stamp: tuple[int, int] | None = None
     version: str = __version__
@@ -67,41 +65,68 @@ class BlockWorker:
     Two threads may call `process` at once, so that one block's sequence is fetched and another's scores are
     written while the model works on a third thread of its own; one more may call `abandon`. A subclass may
     compute with another engine.
+
+    Attributes
+    ----------
+    disowned : threading.Event
+        Once it is set, nothing more is published: the store is another scan's.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self.setup = setup
+        self.disowned = threading.Event()
         self._publishing = Publishing()
         self._model_thread = ThreadPoolExecutor(
-            1, thread_name_prefix="model", initializer=torch.set_num_threads, initargs=(setup.n_threads,)
+            1, thread_name_prefix="model", initializer=_take_threads, initargs=(setup.n_threads,)
         )
 
-    def start(self) -> str:
-        """Load everything that a block needs, and return this node's name.
+    def start(self, store: ScoreStore | None = None) -> None:
+        """Load everything that a block needs.
+
+        Parameters
+        ----------
+        store : ScoreStore, optional
+            The store, if this process has opened it already.
 
         Raises
         ------
         TismScanError
-            If this node does not see the store, the genome or the weights, or has another release of this
-            package; the node is named.
+            If the store, the genome or the weights cannot be read here, or are others than the plan's, or if
+            the driver runs another release of this package.
+        """
+        if self.setup.version != __version__:
+            raise ScanError(
+                f"tism-scan {__version__} is installed here, and {self.setup.version} where the scan was "
+                "started; install the same"
+            )
+        self.store = store or ScoreStore.open(self.setup.store)
+        plan = self.store.plan
+        if plan.digest() != self.setup.plan_digest:
+            raise ScanError(f"{self.setup.store} is another store here; mount the driver's")
+        self.genome = self.open_genome(plan)
+        self.engine = self._model_thread.submit(self.make_engine, plan).result()
+        self.store.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
+
+    def start_on_node(self) -> str:
+        """Start, and return this node's name.
+
+        Raises
+        ------
+        ScanError
+            As `start`; the node is named.
         """
         node = os.uname().nodename
         try:
-            if self.setup.version != __version__:
-                raise ScanError(
-                    f"tism-scan {__version__} is installed here, and {self.setup.version} where the scan was "
-                    "started; install the same"
-                )
-            self.store = ScoreStore.open(self.setup.store)
-            plan = self.store.plan
-            if plan.digest() != self.setup.plan_digest:
-                raise ScanError(f"{self.setup.store} is another store here; mount the driver's")
-            self.genome = self.open_genome(plan)
-            self.engine = self._model_thread.submit(self.make_engine, plan).result()
-            self.store.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
+            self.start()
         except TismScanError as error:
             raise ScanError(f"on node {node}: {error}") from None
         return node
+
+    def close(self) -> None:
+        """End the model's thread once it is idle, and close the genome."""
+        self._model_thread.shutdown()
+        if hasattr(self, "genome"):
+            self.genome.close()
 
     def open_genome(self, plan: ScanPlan) -> Genome:
         """Return the plan's genome, or a sound copy of it if one was asked for.
@@ -135,20 +160,14 @@ class BlockWorker:
         source = self.setup.model.at_hand(plan.weights_digest)
         if source.identity() != (plan.model, plan.weights_digest):
             raise ScanError(f"{self.setup.model} is another file here; copy the driver's")
-        return make_engine(
-            source.load(),
-            plan.scoring,
-            batch_size=self.setup.batch_size,
-            memory_gb=self.setup.memory_gb,
-        )
+        return self.setup.execution.engine(source.load(), plan.scoring)
 
     def process(self, block: Block) -> BlockReport:
         """Compute a block and publish it, unless another worker has, and this one was told."""
-        plan = self.store.plan
-        block_input = fetch_block(self.genome, plan, block)
-        scores, report = self._model_thread.submit(score_block, self.engine, plan, block_input).result()
+        block_input = fetch_block(self.genome, self.store.plan, block)
+        scores, report = self._model_thread.submit(score_block, self.engine, block_input).result()
         with self._publishing.of(block) as may_publish:
-            if may_publish:
+            if may_publish and not self.disowned.is_set():
                 self.store.publish_block(block, scores)
                 self.store.forget_failure(block)
         return report
@@ -156,6 +175,11 @@ class BlockWorker:
     def abandon(self, block: Block) -> None:
         """Return when this worker will not touch a block's objects any more."""
         self._publishing.abandon(block)
+
+
+def _take_threads(n_threads: int | None) -> None:
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
 
 
 class Publishing:

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_plans import small_plan
 
-from tism_scan.ray_scan.order import WidestFirst
+from tism_scan.scan.order import WidestFirst
 
 LENGTHS = st.lists(st.integers(1, 3000), min_size=1, max_size=4)
 

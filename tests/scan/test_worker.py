@@ -14,7 +14,7 @@ from tism_scan.models.source import ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
-from tism_scan.ray_scan.worker import BlockWorker, WorkerSetup
+from tism_scan.scan.worker import BlockWorker, WorkerSetup
 from tism_scan.store.score_store import ScoreStore
 
 
@@ -34,7 +34,7 @@ def setup(tmp_path, narrow_beluga_weights):
 
 def test_worker_names_its_node_and_publishes_the_blocks_it_is_given(setup):
     worker = BlockWorker(setup)
-    assert worker.start() == os.uname().nodename
+    assert worker.start_on_node() == os.uname().nodename
     store = ScoreStore.open(setup.store)
     store.mark_failed(next(store.pending()), "earlier", 3)
     (block,) = store.pending(retry_failed=True)
@@ -42,7 +42,7 @@ def test_worker_names_its_node_and_publishes_the_blocks_it_is_given(setup):
     assert (report.block, report.n_scored) == (block, 280)
     assert list(store.pending()) == []
     assert store.ledger.failures() == []
-    assert np.isfinite(store.read("chr1", 0, 280, 0)).all()
+    assert np.isfinite(store.read_track("chr1", 0, 280, 0)).all()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_worker_names_its_node_and_publishes_the_blocks_it_is_given(setup):
 def test_worker_that_lacks_a_file_says_so_and_names_its_node(setup, change, message):
     change(setup)
     with pytest.raises(TismScanError, match=f"^on node {re.escape(os.uname().nodename)}: .*{message}"):
-        BlockWorker(setup).start()
+        BlockWorker(setup).start_on_node()
 
 
 def test_genome_of_the_same_lengths_but_other_bases_is_refused(setup):
@@ -78,7 +78,7 @@ def test_genome_of_the_same_lengths_but_other_bases_is_refused(setup):
     with pytest.raises(
         TismScanError, match=rf"^on node {node}: \S+genome.fa is another genome here, SHA-256"
     ):
-        BlockWorker(setup).start()
+        BlockWorker(setup).start_on_node()
 
 
 def test_genome_is_read_only_where_its_size_or_time_is_not_the_drivers(setup, monkeypatch):
@@ -86,17 +86,17 @@ def test_genome_is_read_only_where_its_size_or_time_is_not_the_drivers(setup, mo
     digest = Genome.digest
     monkeypatch.setattr(Genome, "digest", lambda genome: n_read.append(genome) or digest(genome))
     setup = replace(setup, genome_stamp=stamp_of(setup.genome))
-    BlockWorker(setup).start()
+    BlockWorker(setup).start_on_node()
     assert not n_read
     os.utime(setup.genome, ns=(0, 1))
-    BlockWorker(setup).start()
+    BlockWorker(setup).start_on_node()
     assert len(n_read) == 1
     assert stamp_of(setup.genome.with_name("not here")) is None
 
 
 def test_worker_reads_a_copy_of_the_genome_if_one_is_asked_for(setup, tmp_path):
     worker = BlockWorker(replace(setup, stage_folder=tmp_path / "node"))
-    worker.start()
+    worker.start_on_node()
     assert worker.genome.path.is_relative_to(tmp_path / "node")
     assert worker.genome.path.read_bytes() == setup.genome.read_bytes()
     assert worker.process(next(worker.store.pending())).n_scored == 280
@@ -104,7 +104,7 @@ def test_worker_reads_a_copy_of_the_genome_if_one_is_asked_for(setup, tmp_path):
 
 def test_block_that_another_worker_finished_is_not_published(setup):
     worker = BlockWorker(setup)
-    worker.start()
+    worker.start_on_node()
     (block,) = worker.store.pending()
     worker.abandon(block)
     worker.process(block)
@@ -116,17 +116,17 @@ def test_worker_that_sees_another_store_says_so(setup, tmp_path):
     other = ScoreStore.create(tmp_path / "other.zarr", other_plan)
     worker = BlockWorker(WorkerSetup(other.path, setup.genome, setup.model, setup.plan_digest))
     with pytest.raises(TismScanError, match=r"other.zarr is another store here; mount the driver's"):
-        worker.start()
+        worker.start_on_node()
 
 
 def test_worker_of_another_release_says_so(setup):
     worker = BlockWorker(replace(setup, version="0.0.1"))
     with pytest.raises(TismScanError, match=r"tism-scan \S+ is installed here, and 0\.0\.1 where"):
-        worker.start()
+        worker.start_on_node()
 
 
 def test_worker_records_its_kind_of_device(setup):
-    BlockWorker(setup).start()
+    BlockWorker(setup).start_on_node()
     (device,) = ScoreStore.open(setup.store).ledger.devices()
     assert device == name_of_device("cpu")
 

@@ -1,0 +1,236 @@
+"""The Python API, as a notebook uses it."""
+
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import WEIGHTS, tism_scan
+from sequences import random_sequence
+
+import tism_scan as ts
+
+PACKAGES = [
+    *(
+        "genome",
+        "plan",
+        "store",
+        "scan",
+        "ray_scan",
+        "engine",
+        "models",
+        "locus",
+        "export",
+        "bigwig",
+        "browser",
+    ),
+    *("plot", "attribution", "errors", "storage", "demo", "cli"),
+]
+
+
+class Linear(torch.nn.Module):
+    """A model as a notebook defines one: TISM equals ISM exactly."""
+
+    input_bp, alphabet = 24, "ACGT"
+
+    def __init__(self, n_outputs=2):
+        super().__init__()
+        torch.manual_seed(1)
+        self.layer = torch.nn.Linear(96, n_outputs)
+
+    def forward(self, X):
+        return self.layer(X.flatten(1))
+
+
+@pytest.fixture(scope="module")
+def genome(tmp_path_factory):
+    path = tmp_path_factory.mktemp("genome") / "genome.fa"
+    path.write_text(f">chr1\n{random_sequence(1200, 1)}NNN\n>chr2\n{random_sequence(300, 2)}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def linear_store(genome, tmp_path_factory):
+    plan = ts.plan_scan(genome, Linear(), tracks="all", track_names=["one", "two"], stride=6, values="tism")
+    return ts.scan(plan, tmp_path_factory.mktemp("scan") / "scores.zarr")
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_names_their_homes_and_their_types_are_listed_alike():
+    source = Path(ts.__file__).read_text()
+    typed = re.search(r"if TYPE_CHECKING:\n((?:    .*\n)+)", source)[1]
+    names = re.findall(r"\w+", " ".join(line.partition(" import ")[2] for line in typed.splitlines()))
+    assert sorted(names) == sorted(ts.__all__) == sorted(ts._HOMES)
+    assert ts.__all__ == sorted(ts.__all__)
+    assert {*dir(ts)} == {*ts.__all__, "__version__"}
+
+
+@pytest.mark.parametrize("name", ts.__all__)
+def test_every_name_is_there(name):
+    assert getattr(ts, name) is not None
+
+
+def test_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'tism_scan' has no attribute 'scam'"):
+        ts.scam  # noqa: B018
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_package_says_what_it_holds_and_gives_it(name):
+    package = import_module(f"tism_scan.{name}")
+    assert len(package.__doc__) > 40
+    for offered in getattr(package, "__all__", ()):
+        assert getattr(package, offered) is not None
+        submodule = Path(package.__file__).parent / f"{offered}.py"
+        assert name == "attribution" or not submodule.exists(), f"{offered} hides a module of its package"
+
+
+@pytest.mark.parametrize("first", ["", "tism_scan.plot", "tism_scan.scan, tism_scan.attribution"])
+def test_packages_load_by_themselves_whatever_was_imported_before(first):
+    code = f"import {first}\n" if first else ""
+    code += "import tism_scan as ts\nprint(ts.attribution.__name__, ts.plot.__name__)\n"
+    code += "print(callable(ts.plot), callable(ts.scan))"
+    assert run(code).split() == ["tism_scan.attribution", "tism_scan.plot", "True", "True"]
+
+
+def test_scan_by_the_api_and_by_the_command_line_give_one_store(genome, tmp_path):
+    settings = {"tracks": "0,2", "strands": "both", "regions": "chr1:1-900", "block_bp": 512}
+    store = ts.scan(ts.plan_scan(str(genome), str(WEIGHTS), **settings), str(tmp_path / "api.zarr"))
+    arguments = ["run", "--genome", genome, "--weights", WEIGHTS, "--tracks", "0,2", "--strands", "both"]
+    arguments += ["--region", "chr1:1-900", "--block-bp", "512", "--actors", "1"]
+    done = tism_scan(*arguments, "--out", tmp_path / "cli.zarr")
+    assert done.returncode == 0, done.stderr
+    typed = ts.ScoreStore.open(tmp_path / "cli.zarr")
+    assert typed.plan == store.plan
+    np.testing.assert_allclose(typed.read("chr1"), store.read("chr1"), rtol=0, atol=1e-6)
+
+
+def test_scan_resumes_and_tells_how_far_it_is(genome, tmp_path):
+    plan, seen = ts.plan_scan(genome, Linear(1), stride=6, block_bp=120), []
+
+    def stop_halfway(progress):
+        seen.append(progress)
+        if progress.fraction > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ts.scan(plan, tmp_path / "scores.zarr", on_progress=stop_halfway)
+    n_done = len(ts.ScoreStore.open(tmp_path / "scores.zarr").done_blocks())
+    assert 0 < n_done < 14
+    ts.scan(plan, tmp_path / "scores.zarr", on_progress=seen.append)
+    assert isinstance(seen[-1], ts.Progress)
+    assert seen[-1].n_blocks == 14 - n_done
+
+
+def test_plan_needs_a_choice_of_tracks_if_there_are_several(genome):
+    with pytest.raises(ts.TismScanError, match="no track was chosen of the model's 2 outputs"):
+        ts.plan_scan(genome, Linear(), stride=6)
+    assert ts.plan_scan(genome, Linear(1), stride=6).plan.scoring.tracks[0].outputs == (0,)
+
+
+def test_module_of_a_notebook_stays_as_it_is(genome):
+    model = Linear().double().train()
+    ts.plan_scan(genome, model, tracks=0, stride=6)
+    ts.attribute(model, "ACGTACGT", tracks=0)
+    assert model.training
+    assert {(each.dtype, each.requires_grad) for each in model.parameters()} == {(torch.float64, True)}
+
+
+def test_module_in_memory_does_not_go_to_ray_and_leaves_no_store(genome, tmp_path):
+    plan = ts.plan_scan(genome, Linear(1), stride=6)
+    with pytest.raises(
+        ts.TismScanError, match="is in the memory of this process; Ray's actors cannot load it"
+    ):
+        ts.scan(plan, tmp_path / "scores.zarr", ray=True)
+    assert not (tmp_path / "scores.zarr").exists()
+
+
+def test_failed_blocks_raise_and_the_others_are_kept(genome, tmp_path):
+    class Broken(Linear):
+        def forward(self, X):
+            return super().forward(X) * torch.where(X.sum((1, 2)) < 20, torch.nan, 1.0)[:, None]
+
+    plan = ts.plan_scan(genome, Broken(1), stride=6, block_bp=120)
+    with pytest.raises(ts.TismScanError, match=r"scores.zarr failed every attempt.*chr1:1-120: the model"):
+        ts.scan(plan, tmp_path / "scores.zarr")
+    assert np.isfinite(ts.ScoreStore.open(tmp_path / "scores.zarr").read("chr1:241-360")).all()
+
+
+def test_scores_are_read_by_region_and_track(linear_store):
+    one = linear_store.read("chr1:101-200", track="two")
+    assert one.shape == (100,)
+    np.testing.assert_array_equal(linear_store.read("chr1:101-200", track=1), one)
+    np.testing.assert_array_equal(linear_store.read(ts.Interval("chr1", 100, 200), ["two"]), one[None])
+    both = linear_store.read("chr1:101-200")
+    np.testing.assert_array_equal(both[1], one)
+    np.testing.assert_array_equal(linear_store.read("chr1:101-200", ["t*", 0]), both)
+    tism = linear_store.read_tism("chr1:101-200", "two")
+    np.testing.assert_allclose(-tism.sum(0) / 3, one, rtol=0, atol=1e-7)
+    assert np.isnan(linear_store.read("chr1:1,201-1,203", "one")).all()
+
+
+@pytest.mark.parametrize(
+    ("region", "track", "message"),
+    [
+        ("chr9:1-2", "one", "'chr9' is no chrom"),
+        ("chr1:1-2000", "one", "ends past the end"),
+        ("chr1:1-9", "three", "'three' fits no track of the store"),
+        ("chr1:1-9", "*", r"'\*' fits 2 tracks \('0', '1'\); expected one"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(linear_store, region, track, message):
+    with pytest.raises(ts.TismScanError, match=message):
+        linear_store.read(region, track)
+
+
+def test_store_of_mean_tism_has_no_channels_to_read(genome, tmp_path):
+    store = ts.scan(ts.plan_scan(genome, Linear(1), stride=6, regions="chr2"), tmp_path / "scores.zarr")
+    with pytest.raises(ts.TismScanError, match="holds mean TISM, one value a base"):
+        store.read_tism("chr2:1-9")
+
+
+def test_xarray_bears_positions_bases_and_names(linear_store):
+    array = linear_store.to_xarray("chr1:101-200")
+    assert array.dims == ("track", "base", "position")
+    assert list(array["track"].values) == ["one", "two"]
+    first = linear_store.read_tism("chr1:101-101", "two")
+    assert array.sel(position=100, base="C", track="two") == first[1, 0]
+    assert linear_store.to_xarray("chr1:101-200", "one").dims == ("base", "position")
+
+
+def test_tism_of_a_linear_model_is_ism_by_either_way_in(genome, linear_store):
+    sequence = random_sequence(24, 5)
+    by_tism, by_ism = (ts.attribute(Linear(), sequence, tracks="all", method=m) for m in ("tism", "ism"))
+    assert by_tism.values.shape == (2, 4, 24)
+    np.testing.assert_allclose(by_tism.values, by_ism.values, rtol=0, atol=1e-6)
+    region = "chr1:301-400"
+    scores = ts.attribute(Linear(), genome=genome, region=region, tracks=1, stride=6)
+    np.testing.assert_allclose(scores.values[0], linear_store.read(region, "two"), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", [{}, {"region": "chr1:1-9"}, {"sequence": "ACGT", "region": "chr1:1-9"}])
+def test_attribute_takes_a_sequence_or_a_region(genome, given):
+    with pytest.raises(ts.TismScanError, match="attribute takes a sequence, or a genome and a region"):
+        ts.attribute(Linear(1), **given)
+
+
+def test_plot_draws_loci_of_one_or_several_methods(tmp_path):
+    scores = [ts.attribute(Linear(1), random_sequence(24, 5), method=m) for m in ("mean-tism", "gradxinput")]
+    for drawn in (scores[0], scores):
+        figure = ts.plot(drawn, spans=[(3, 9, "site")])
+        figure.savefig(tmp_path / "locus.png")
+        assert len(figure.axes) >= np.size(drawn)
+
+
+def test_path_of_the_class_model_is_no_pitfall():
+    assert issubclass(ts.Beluga, ts.Model)
+    assert isinstance(ts.load_beluga(WEIGHTS), ts.Model)

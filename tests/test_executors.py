@@ -1,0 +1,152 @@
+"""The contract that a scan in one process and a scan on Ray share: what they take, return and refuse."""
+
+import functools
+import inspect
+
+import numpy as np
+import pytest
+import ray
+
+from tism_scan.errors import LeaseError, ScanError
+from tism_scan.models.source import ModelSource
+from tism_scan.progress import Progress
+from tism_scan.ray_scan import RayOptions, scan_on_ray
+from tism_scan.scan import Execution, ScanResult, plan_scan, scan_serially
+from tism_scan.store.lease import Lease
+from tism_scan.store.score_store import ScoreStore
+
+MODEL = """
+import torch
+
+class Peaked(torch.nn.Module):
+    input_bp, alphabet = 24, "ACGT"
+
+    def __init__(self, gives_nan):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.linspace(-1, 1, 96).reshape(1, 96).sin())
+        self.gives_nan = gives_nan
+
+    def forward(self, X):
+        outputs = (X.flatten(1) @ self.weight.T).tanh()
+        if self.gives_nan:  # where a window holds a run of G
+            outputs = outputs * torch.where(X[:, 2].sum(1, keepdim=True) > 20, torch.nan, 1.0)
+        return outputs
+
+def sound():
+    return Peaked(False)
+
+def broken():
+    return Peaked(True)
+"""
+CHROMS = {"a": "GATTACA" * 20, "b": "ACGT" * 9 + "G" * 36 + "TTAA" * 12}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with a genome and a module of models, of which one gives NaN in one of five blocks."""
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "peaked_model.py").write_text(MODEL)
+    (folder / "genome.fa").write_text("".join(f">{name}\n{bases}\n" for name, bases in CHROMS.items()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray of one CPU, which the scans of this module join."""
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(params=["serial", "ray"])
+def execute(request):
+    """Return an executor, called as the other is."""
+    if request.param == "serial":
+        return scan_serially
+    request.getfixturevalue("cluster")
+    return functools.partial(scan_on_ray, options=RayOptions(n_actors=1))
+
+
+def planned(folder, factory="sound"):
+    source = ModelSource(f"peaked_model:{factory}", folder=folder)
+    return plan_scan(folder / "genome.fa", source, stride=12, block_bp=72)
+
+
+def test_parameters_are_the_same_but_for_the_cluster():
+    serial, on_ray = (dict(inspect.signature(each).parameters) for each in (scan_serially, scan_on_ray))
+    del on_ray["options"]
+    assert {name: each.kind for name, each in serial.items()} == {
+        name: each.kind for name, each in on_ray.items()
+    }
+
+
+def test_every_block_is_computed_counted_and_told(execute, folder, tmp_path):
+    plan, seen = planned(folder), []
+    store = plan.create_store(tmp_path / "scores.zarr")
+    result = execute(store, str(folder / "genome.fa"), plan.model, on_progress=seen.append)
+    assert isinstance(result, ScanResult)
+    n_bp = sum(map(len, CHROMS.values()))
+    assert (result.n_blocks, result.n_blocks_total, result.n_bp, result.n_scored) == (4, 4, n_bp, n_bp)
+    assert not result.was_stopped
+    assert all(isinstance(progress, Progress) for progress in seen)
+    assert [seen[-1].n_done, seen[-1].n_total, seen[-1].unit] == [n_bp, n_bp, "bases"]
+    assert [progress.n_done for progress in seen] == sorted(progress.n_done for progress in seen)
+    for name in CHROMS:
+        assert np.isfinite(store.read(name)).all()
+
+
+def test_scores_are_those_of_the_other_executor(folder, tmp_path, cluster):
+    plan, stores = planned(folder), []
+    for name, execute in (("serial", scan_serially), ("ray", scan_on_ray)):
+        stores.append(plan.create_store(tmp_path / name))
+        execute(stores[-1], plan.genome, plan.model)
+    for chrom in CHROMS:
+        np.testing.assert_array_equal(*(store.read(chrom) for store in stores))
+
+
+def test_failed_block_is_recorded_and_the_scan_goes_on(execute, folder, tmp_path):
+    plan = planned(folder, "broken")
+    store = plan.create_store(tmp_path / "scores.zarr")
+    result = execute(store, plan.genome, plan.model)
+    assert list(result.failed) == ["b:1-72"]
+    assert result.failed["b:1-72"].startswith("the model gives NaN or infinity at b:")
+    assert (result.n_blocks, result.n_blocks_total) == (3, 4)
+    (failure,) = store.ledger.failures()
+    assert (failure.chrom, failure.i_block, failure.n_attempts) == ("b", 0, 3)
+    assert failure.error == result.failed["b:1-72"]
+
+
+def test_failed_block_is_left_alone_unless_it_is_asked_for(execute, folder, tmp_path):
+    plan = planned(folder)
+    store = plan.create_store(tmp_path / "scores.zarr")
+    first = next(store.pending())
+    store.mark_failed(first, "it was dark", 3)
+    assert execute(store, plan.genome, plan.model).n_blocks == 3
+    again = execute(store, plan.genome, plan.model, execution=Execution(retry_failed=True))
+    assert (again.n_blocks, again.n_blocks_total) == (1, 1)
+    assert store.ledger.failures() == []
+
+
+def test_finished_store_has_nothing_to_do(execute, folder, tmp_path):
+    plan = planned(folder)
+    store = plan.create_store(tmp_path / "scores.zarr")
+    execute(store, plan.genome, plan.model)
+    assert execute(ScoreStore.open(store.path), plan.genome, plan.model) == ScanResult()
+
+
+def test_store_that_another_process_writes_is_refused(execute, folder, tmp_path):
+    plan = planned(folder)
+    store = plan.create_store(tmp_path / "scores.zarr")
+    with Lease(store.folder).acquire():
+        with pytest.raises(LeaseError, match="is being written by process"):
+            execute(store, plan.genome, plan.model)
+        assert execute(store, plan.genome, plan.model, execution=Execution(break_lock=True)).n_blocks == 4
+
+
+def test_scan_in_this_process_refuses_a_genome_of_other_bases(folder, tmp_path):
+    plan = planned(folder)
+    store = plan.create_store(tmp_path / "scores.zarr")
+    other = tmp_path / "genome.fa"
+    other.write_text((folder / "genome.fa").read_text().replace("ACGT", "TGCA"))
+    with pytest.raises(ScanError, match="is another genome here"):
+        scan_serially(store, other, plan.model)

@@ -1,0 +1,250 @@
+"""The Python API in four calls: plan a scan, carry it out, attribute a locus, draw it.
+
+`tism_scan.plan_scan` is in `tism_scan.scan`; the other three are here, above all that they call.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tism_scan.engine.devices import default_precision
+from tism_scan.engine.readout import TrackChoice, chosen_tracks
+from tism_scan.errors import InputError, ScanError
+from tism_scan.genome.alphabet import encode
+from tism_scan.genome.bed import read_named_spans
+from tism_scan.genome.fasta import Genome
+from tism_scan.genome.intervals import parse_region
+from tism_scan.locus.output import locus_figure
+from tism_scan.locus.scores import LocusScores, score_region, score_sequence
+from tism_scan.models.source import AnyModel, model_source
+from tism_scan.plan.methods import Method, MethodSettings
+from tism_scan.plan.scoring import OutputSpace, Strands
+from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
+from tism_scan.progress import OnProgress
+from tism_scan.scan.execution import Execution
+from tism_scan.scan.planning import PlannedScan
+from tism_scan.scan.result import ScanResult
+from tism_scan.scan.serial import scan_serially
+from tism_scan.storage.places import Place
+from tism_scan.store.score_store import ScoreStore
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tism_scan.ray_scan import RayOptions
+
+_FAILURES_SHOWN = 3
+
+
+def scan(
+    planned: PlannedScan,
+    out: str | Place,
+    *,
+    ray: "bool | RayOptions" = False,
+    execution: Execution | None = None,
+    on_progress: OnProgress | None = None,
+) -> ScoreStore:
+    """Carry out a scan, or what is left of it, and return its store.
+
+    Call it again after an interruption: only unfinished blocks are computed. SIGINT (in a notebook,
+    "interrupt") stops after the blocks in flight.
+
+    Parameters
+    ----------
+    planned : PlannedScan
+        From `tism_scan.plan_scan`.
+    out : str, Path or Url
+        The store: a folder, or ``s3://bucket/prefix``, ``gs://bucket/prefix``.
+    ray : bool or RayOptions
+        Compute on Ray's actors; `True` starts Ray on this machine. Otherwise in this process.
+    execution : Execution, optional
+        Batch size, memory, device, and what to do with failed blocks and a lock.
+    on_progress : callable, optional
+        Called with a `tism_scan.Progress` now and then.
+
+    Returns
+    -------
+    ScoreStore
+
+    Raises
+    ------
+    StoreError
+        If there is something else at `out`, or a store that was made under another plan.
+    LeaseError
+        If another process is scanning into the store.
+    ModelError
+        If Ray is to compute with a module that is in memory.
+    ScanError
+        If blocks failed every attempt; what is finished is kept.
+    KeyboardInterrupt
+        If the scan was stopped; what is finished is kept.
+    """
+    if ray is not False:
+        from tism_scan.ray_scan import scan_on_ray
+
+        model = planned.model.absolute()  # before the store is made: a module in memory does not travel
+        store = planned.create_store(out)
+        result = scan_on_ray(
+            store,
+            planned.genome,
+            model,
+            execution=execution,
+            options=None if ray is True else ray,
+            on_progress=on_progress,
+        )
+    else:
+        store = planned.create_store(out)
+        result = scan_serially(
+            store, planned.genome, planned.model, execution=execution, on_progress=on_progress
+        )
+    _raise_unless_done(store, result)
+    return store
+
+
+def _raise_unless_done(store: ScoreStore, result: ScanResult) -> None:
+    """Raise if a scan was stopped, or if the store records a block that failed."""
+    if result.was_stopped:
+        raise KeyboardInterrupt(
+            f"stopped with {result.n_blocks_left:,} blocks to go; the same call resumes {store.path}"
+        )
+    n_failed = len(store.ledger.failures())
+    if n_failed:
+        shown = [
+            f"{interval}: {reason}" for interval, reason in list(result.failed.items())[:_FAILURES_SHOWN]
+        ]
+        raise ScanError(
+            f"{n_failed:,} blocks of {store.path} failed every attempt, all others are finished; try them "
+            "again with execution=Execution(retry_failed=True)" + "".join(f"; {each}" for each in shown)
+        )
+
+
+def attribute(
+    model: AnyModel,
+    sequence: str | None = None,
+    *,
+    genome: str | Path | None = None,
+    region: str | None = None,
+    tracks: TrackChoice = None,
+    groups: Sequence[str] = (),
+    track_names: str | Path | Sequence[str] | None = None,
+    method: Method = "mean-tism",
+    stride: int = DEFAULT_STRIDE,
+    stitch: Stitch = "center",
+    strands: Strands = "forward",
+    output_space: OutputSpace = "logit",
+    background: tuple[float, float, float, float] = (0.25, 0.25, 0.25, 0.25),
+    seed: int = 0,
+    center: bool = False,
+    batch_size: int | None = None,
+    device: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> LocusScores:
+    """Return the scores of one locus by any attribution method.
+
+    Parameters
+    ----------
+    model : str, Path, Url, torch.nn.Module or ModelSource
+        As for `tism_scan.plan_scan`.
+    sequence : str, optional
+        Letters; what is not A, C, G or T counts as N. It is padded with N to a window, in its middle; a
+        longer one is tiled as a chrom is.
+    genome : str or Path, optional
+        FASTA; with `region`, instead of a sequence.
+    region : str, optional
+        ``"chr1:1,000-2,000"``, 1-based, both ends included. TISM and mean TISM are the numbers that a scan
+        with the same settings stores.
+    tracks, groups, track_names
+        As for `tism_scan.plan_scan`.
+    method : str
+        One of ``mean-tism``, ``tism``, ``mean-ism``, ``ism``, ``gradient``, ``gradxinput``, ``corrected``,
+        ``hypothetical``, ``deepliftshap``; see `tism_scan.plan.methods`.
+    stride, stitch, strands, output_space
+        See `tism_scan.Scoring`.
+    background : tuple of four float
+        Probabilities of A, C, G, T, the baseline of ``hypothetical``.
+    seed : int
+        Of the shuffles of ``deepliftshap``.
+    center : bool
+        Put the region in the middle of one window, instead of on the scan's lattice.
+    batch_size : int, optional
+        Model inputs in one pass.
+    device : str, optional
+        Where to compute; a GPU if there is one.
+    on_progress : callable, optional
+        Called with a `tism_scan.Progress` now and then.
+
+    Returns
+    -------
+    LocusScores
+        Its `values` are float32 (T, L), or (T, 4, L) for methods that have a value for each base. Draw them
+        with `tism_scan.plot`.
+
+    Raises
+    ------
+    InputError
+        If neither or both of a sequence and a region are given, or one of them cannot be used.
+    """
+    loaded = model_source(model).load()
+    settings = MethodSettings(
+        chosen_tracks(loaded, tracks, groups, track_names),
+        method,
+        stride=stride,
+        stitch=stitch,
+        strands=strands,
+        output_space=output_space,
+        background=background,
+        seed=seed,
+        precision=default_precision(device),
+    )
+    if sequence is not None and genome is None and region is None:
+        codes = encode("".join(sequence.split()))
+        return score_sequence(
+            loaded, "sequence", codes, settings, batch_size=batch_size, device=device, on_progress=on_progress
+        )
+    if sequence is not None or genome is None or region is None:
+        raise InputError(
+            "attribute takes a sequence, or a genome and a region; expected one of the two; give "
+            "attribute(model, 'ACGT...') or attribute(model, genome=..., region=...)"
+        )
+    with Genome(Path(genome)) as opened:
+        return score_region(
+            loaded,
+            opened,
+            parse_region(region, opened.chroms),
+            settings,
+            center=center,
+            batch_size=batch_size,
+            device=device,
+            on_progress=on_progress,
+        )
+
+
+def plot(
+    scores: LocusScores | Sequence[LocusScores], *, spans: str | Path | Sequence[tuple[int, int, str]] = ()
+) -> "Figure":
+    """Return the picture of a locus: for each track a logo and, where each base has a value, a heat map.
+
+    Parameters
+    ----------
+    scores : LocusScores, or sequence of them
+        From `tism_scan.attribute`; several methods of the same bases and tracks are drawn side by side.
+    spans : path or sequence of (start, end, label)
+        Genes or motifs to draw above the picture: a BED file, or positions of the chrom, 0-based, half-open.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A notebook shows it; ``savefig`` writes it.
+
+    Raises
+    ------
+    ExportError
+        If there are too many panels.
+    InputError
+        If matplotlib or logomaker is not installed.
+    RegionError
+        If the BED file cannot be read.
+    """
+    panels = [scores] if isinstance(scores, LocusScores) else list(scores)
+    drawn = read_named_spans(Path(spans), panels[0].interval) if isinstance(spans, str | Path) else spans
+    return locus_figure(panels, drawn)

@@ -1,0 +1,46 @@
+"""How a scan is carried out. None of it changes the scores; what does is the plan's."""
+
+from dataclasses import dataclass
+
+from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.trunk_engine import make_engine
+from tism_scan.models.contract import Model
+from tism_scan.plan.scoring import Scoring
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a scan is carried out, on Ray or in one process.
+
+    Attributes
+    ----------
+    batch_size : int or None
+        Windows that go through the model together; chosen by the device if None.
+    memory_gb : float or None
+        Memory, in GB of 10^9 bytes, for what is computed at once; a share of the device's if None.
+    device : str or None
+        Where to compute, such as ``"cpu"`` or ``"cuda:1"``; a GPU if there is one. Ray's actors ignore it:
+        they use the device that Ray gives them.
+    retry_failed : bool
+        Compute blocks again that failed every attempt of an earlier run.
+    break_lock : bool
+        Take the store even if another process seems to write it.
+    """
+
+    batch_size: int | None = None
+    memory_gb: float | None = None
+    device: str | None = None
+    retry_failed: bool = False
+    break_lock: bool = False
+
+    def engine(self, model: Model, scoring: Scoring) -> BlockEngine:
+        """Return the engine that computes a scoring with a model, within these limits.
+
+        Raises
+        ------
+        PlanError
+            If the device does not know the scoring's precision.
+        """
+        return make_engine(
+            model, scoring, batch_size=self.batch_size, device=self.device, memory_gb=self.memory_gb
+        )

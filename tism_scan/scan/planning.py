@@ -1,0 +1,176 @@
+"""From a genome, a model and what is asked of them to a plan that can be carried out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tism_scan.engine.devices import default_precision
+from tism_scan.engine.readout import TrackChoice, chosen_tracks
+from tism_scan.engine.trunk_engine import warn_if_not_shared
+from tism_scan.genome.fasta import Genome
+from tism_scan.genome.wanted import wanted_spans
+from tism_scan.models.contract import Model
+from tism_scan.models.source import AnyModel, GivenModel, ModelSource, model_source
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import OutputSpace, Precision, Scoring, Strands, Values
+from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
+from tism_scan.scan.provenance import versions, warn_of_other_versions
+from tism_scan.storage.places import Place
+from tism_scan.store.score_store import ScoreStore
+
+Several = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class PlannedScan:
+    """A scan that can be carried out: its whole identity, and where its genome and model are.
+
+    Attributes
+    ----------
+    plan : ScanPlan
+        Two scans with an equal plan give the same store.
+    genome : Path
+    model : ModelSource or GivenModel
+    loaded : Model
+        The model, on the CPU.
+    """
+
+    plan: ScanPlan
+    genome: Path
+    model: ModelSource | GivenModel
+    loaded: Model = field(repr=False, compare=False)
+
+    def create_store(self, out: str | Place, typed: Mapping[str, str] | None = None) -> ScoreStore:
+        """Return the store of this plan: a new one, or the one that is there if its plan is equal.
+
+        Parameters
+        ----------
+        out : str, Path or Url
+            A folder, or ``s3://bucket/prefix``, ``gs://bucket/prefix``.
+        typed : mapping from str to str, optional
+            What to record beside the versions, such as the command.
+
+        Raises
+        ------
+        StoreError, StorageFullError, AccessError
+            As `ScoreStore.create`.
+        """
+        store = ScoreStore.create(out, self.plan, versions() | dict(typed or {}))
+        warn_of_other_versions(store)
+        return store
+
+    def __str__(self) -> str:
+        plan, scoring = self.plan, self.plan.scoring
+        return (
+            f"{len(scoring.tracks):,} tracks of {self.model} on {plan.n_wanted:,} bases of {self.genome}, "
+            f"stride {scoring.stride}, {scoring.stitch}, strands {scoring.strands}, {scoring.precision}"
+        )
+
+
+def plan_scan(
+    genome: str | Path,
+    model: AnyModel,
+    *,
+    tracks: TrackChoice = None,
+    groups: Several = (),
+    track_names: str | Path | Sequence[str] | None = None,
+    regions: Several = (),
+    beds: Several | Path | Sequence[Path] = (),
+    chroms: Several = (),
+    exclude_chroms: Several = (),
+    exclude_beds: Several | Path | Sequence[Path] = (),
+    stride: int = DEFAULT_STRIDE,
+    stitch: Stitch = "center",
+    strands: Strands = "forward",
+    output_space: OutputSpace = "logit",
+    values: Values = "mean",
+    precision: Precision | Literal["auto"] = "auto",
+    block_bp: int = 0,
+    keep_bits: int | None = None,
+) -> PlannedScan:
+    """Return the plan of a scan. The genome and the weights are read once, for their digests.
+
+    Parameters
+    ----------
+    genome : str or Path
+        FASTA, plain or compressed with bgzip; its index is made if there is none.
+    model : str, Path, Url, torch.nn.Module or ModelSource
+        The path or URL of Beluga's weights, ``"package.module:factory"``, a module with `input_bp` and
+        `alphabet`, or a `ModelSource`.
+    tracks : str, int, or sequence of these, optional
+        Indices, ranges, names and globs of outputs, such as ``"267,300-309,*CTCF*"``, or ``"all"``. Needed
+        unless there are groups, or the model has a single output.
+    groups : str or sequence of str
+        ``"NAME=SPEC"``: one more track, the mean of these outputs.
+    track_names : str, Path, Url or sequence of str, optional
+        A file with the name of each output, one a line, or the names; the model's own by default.
+    regions : str or sequence of str
+        ``"chr1:1,000-2,000"``, 1-based, both ends included. With `beds`, only these bases are scored.
+    beds, exclude_beds : path or sequence of paths
+        BED files of bases to score, and not to score.
+    chroms, exclude_chroms : str or sequence of str
+        Names or globs of chroms to score, and not to score, such as ``"*_alt,chrUn_*"``.
+    stride, stitch, strands, output_space, values, precision
+        See `tism_scan.Scoring`. Precision ``"auto"`` is ``"mixed"`` where this process sees a GPU, else
+        ``"fp32"``.
+    block_bp : int
+        Bases per block, the unit of resume; 0 chooses.
+    keep_bits : int, optional
+        Mantissa bits that the stored scores keep; all by default.
+
+    Returns
+    -------
+    PlannedScan
+
+    Raises
+    ------
+    GenomeError, RegionError
+        If the genome or a BED file cannot be read, a region is not on it, or no base is left.
+    ModelError, WeightsError, AccessError
+        If the model cannot be loaded.
+    TrackError
+        If a selection fits nothing, or none is made.
+    PlanError
+        If settings contradict each other.
+    """
+    source = model_source(model)
+    with Genome(Path(genome)) as opened:
+        lengths = {chrom: length for chrom, length in opened.chroms.items() if length}
+        wanted = wanted_spans(
+            lengths,
+            regions=_several(regions),
+            beds=_several(beds),
+            include=_several(chroms),
+            exclude=_several(exclude_chroms),
+            exclude_beds=_several(exclude_beds),
+        )
+        loaded = source.load()
+        scoring = Scoring(
+            chosen_tracks(loaded, tracks, _several(groups), track_names),
+            loaded.input_bp,
+            stride=stride,
+            stitch=stitch,
+            strands=strands,
+            output_space=output_space,
+            values=values,
+            precision=default_precision() if precision == "auto" else precision,
+        )
+        warn_if_not_shared(loaded, scoring)  # here, since nobody sees what actors log
+        name, weights_digest = source.identity(loaded)
+        plan = ScanPlan(
+            scoring,
+            genome_digest=opened.digest(),
+            weights_digest=weights_digest,
+            chroms=lengths,
+            wanted=wanted,
+            block_bp=block_bp,
+            model=name,
+            keep_bits=keep_bits,
+        )
+    return PlannedScan(plan, opened.path, source, loaded)
+
+
+def _several(given: Several | Path | Sequence[Path]) -> Sequence[str]:
+    """Return one text or path as a sequence of one."""
+    return [str(given)] if isinstance(given, str | Path) else [str(each) for each in given]

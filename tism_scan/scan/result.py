@@ -1,0 +1,96 @@
+"""What becomes of a scan: one type for every executor, kept up to date while the scan goes on."""
+
+from dataclasses import dataclass, field
+
+from tism_scan.errors import TismScanError
+from tism_scan.plan.tiling import Block
+from tism_scan.progress import Progress
+from tism_scan.store.score_store import ScoreStore
+
+MAX_ATTEMPTS = 3
+
+
+@dataclass
+class ScanResult:
+    """How far a scan is, and in the end what it did; one object, updated as the scan goes on.
+
+    Attributes
+    ----------
+    n_blocks_total, n_bp_total : int
+        Blocks that were pending when this run began, and their length.
+    n_blocks, n_bp : int
+        Blocks that this run finished, and their length.
+    n_scored : int
+        Bases in them that got a score.
+    n_workers : int
+        Workers that are ready: Ray's actors, or 1 for a scan in this process.
+    bp_per_s : dict of str to float
+        How fast each of them computed its last block, by its name.
+    failed : dict of str to str
+        The error of each block that failed every attempt, by the block's interval.
+    was_stopped : bool
+        The run ended before everything was tried.
+    """
+
+    n_blocks_total: int = 0
+    n_bp_total: int = 0
+    n_blocks: int = 0
+    n_bp: int = 0
+    n_scored: int = 0
+    n_workers: int = 0
+    bp_per_s: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    was_stopped: bool = False
+
+    @property
+    def n_blocks_left(self) -> int:
+        """Blocks that are neither finished nor failed."""
+        return self.n_blocks_total - self.n_blocks - len(self.failed)
+
+    def count(self, block: Block, n_scored: int) -> None:
+        """Count a finished block, and the bases in it that got a score."""
+        self.n_blocks += 1
+        self.n_bp += len(block)
+        self.n_scored += n_scored
+
+    def give_up(self, store: ScoreStore, block: Block, reason: str, n_attempts: int) -> None:
+        """Record, here and in the store, that a block failed every attempt."""
+        store.mark_failed(block, reason, n_attempts)
+        self.failed[str(block)] = reason
+
+    def progress(self) -> "ScanProgress":
+        """Return how far the scan is."""
+        workers = "1 worker" if self.n_workers == 1 else f"{self.n_workers:,} workers"
+        return ScanProgress(
+            self.n_bp,
+            self.n_bp_total,
+            note=f"{workers}, {len(self.failed):,} failed",
+            n_blocks=self.n_blocks,
+            n_failed=len(self.failed),
+            n_workers=self.n_workers,
+        )
+
+
+@dataclass(frozen=True)
+class ScanProgress(Progress):
+    """How far a scan is, in bases of the blocks that were pending when it began.
+
+    Attributes
+    ----------
+    n_blocks, n_failed : int
+        Blocks that this run finished, and that failed every attempt.
+    n_workers : int
+        Workers that are ready.
+    """
+
+    n_blocks: int = 0
+    n_failed: int = 0
+    n_workers: int = 0
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a block failed, in one line: an error of ours as it is, another with its kind."""
+    if isinstance(error, TismScanError):
+        return str(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return f"{type(error).__name__}: {lines[0][:500]}".rstrip(": ")

@@ -1,0 +1,101 @@
+"""A scan in this process: one worker, one block after another."""
+
+import contextlib
+import logging
+from pathlib import Path
+
+from tism_scan.errors import StorageFullError
+from tism_scan.models.source import AnyModel, model_source
+from tism_scan.plan.tiling import Block
+from tism_scan.progress import OnProgress
+from tism_scan.scan.claim import claimed, stopping_on_signals
+from tism_scan.scan.execution import Execution
+from tism_scan.scan.order import WidestFirst
+from tism_scan.scan.result import MAX_ATTEMPTS, ScanResult, reason_of
+from tism_scan.scan.worker import BlockWorker, WorkerSetup
+from tism_scan.store.score_store import ScoreStore
+
+log = logging.getLogger(__name__)
+
+
+def scan_serially(
+    store: ScoreStore,
+    genome: str | Path,
+    model: AnyModel,
+    *,
+    execution: Execution | None = None,
+    on_progress: OnProgress | None = None,
+    worker_class: type[BlockWorker] = BlockWorker,
+) -> ScanResult:
+    """Compute every pending block of a store in this process.
+
+    The contract is that of `tism_scan.scan_on_ray`. A block that fails is tried three times in all, then
+    recorded in the store with its error, and the scan goes on. The first SIGINT or SIGTERM ends the scan
+    after the block that is being computed; a second SIGINT ends it at once.
+
+    Parameters
+    ----------
+    store : ScoreStore
+        Made by `ScoreStore.create`.
+    genome : str or Path
+        The FASTA file of the store's plan.
+    model : str, Path, Url, torch.nn.Module or ModelSource
+        The model of the store's plan; see `tism_scan.models.model_source`.
+    execution : Execution, optional
+    on_progress : callable, optional
+        Called at the start and after each block, with the bases done and pending in this run.
+    worker_class : type of BlockWorker
+        What computes a block; a subclass may use another engine.
+
+    Returns
+    -------
+    ScanResult
+
+    Raises
+    ------
+    LeaseError
+        If another process is scanning into the store, or takes it over.
+    StorageFullError
+        If there is no room left; finished blocks are kept.
+    ScanError
+        If the genome, the weights or the store are not those of the plan.
+    """
+    execution = execution or Execution()
+    with claimed(store, break_lock=execution.break_lock) as claim:
+        blocks = WidestFirst(store.plan, store.pending(retry_failed=execution.retry_failed))
+        result = ScanResult(blocks.n_blocks, blocks.n_bp)
+        if blocks.n_blocks:
+            setup = WorkerSetup(store.path, Path(genome), model_source(model), store.plan.digest(), execution)
+            with stopping_on_signals(claim.stop), contextlib.closing(worker_class(setup)) as worker:
+                worker.disowned = claim.disowned
+                worker.start(store)
+                result.n_workers = 1
+                for block in blocks:
+                    if on_progress is not None:
+                        on_progress(result.progress())
+                    if claim.stop.is_set():
+                        break
+                    _process(worker, block, store, result)
+            result.was_stopped = result.n_blocks_left > 0
+            if on_progress is not None:
+                on_progress(result.progress())
+        claim.close(result)
+    return result
+
+
+def _process(worker: BlockWorker, block: Block, store: ScoreStore, result: ScanResult) -> None:
+    """Compute a block and count it, or record that it failed every attempt."""
+    for i_attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            report = worker.process(block)
+        except StorageFullError:
+            raise
+        except Exception as error:  # a user's model may fail in any way
+            reason = reason_of(error)
+            log.warning("%s failed (attempt %d): %s", block, i_attempt, reason)
+        else:
+            if not worker.disowned.is_set():
+                log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
+                result.count(block, report.n_scored)
+            return
+    result.give_up(store, block, reason, MAX_ATTEMPTS)

@@ -1,0 +1,250 @@
+"""What a store's scores are read by: regions and tracks as users name them, or positions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore, ObjectStore
+
+from tism_scan.errors import InputError, StoreError, TrackError
+from tism_scan.genome.alphabet import BASES
+from tism_scan.genome.intervals import Interval, parse_region
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.tiling import Block
+from tism_scan.plan.tracks import choose_tracks
+from tism_scan.storage.folder import Folder
+from tism_scan.storage.object_folder import ObjectFolder
+from tism_scan.storage.places import Place
+from tism_scan.store.layout import node_name
+
+if TYPE_CHECKING:
+    import xarray
+
+# One track, by name or output index; several of them; or None for all.
+TrackNames = str | int | Sequence[str | int] | None
+
+
+class StoredScores:
+    """The scores of a store, for reading.
+
+    Attributes
+    ----------
+    folder : Folder
+        Where its objects are.
+    plan : ScanPlan
+    """
+
+    def __init__(self, folder: Folder, plan: ScanPlan) -> None:
+        self.folder, self.plan = folder, plan
+        self._chroms = tuple(plan.chroms)
+        self._i_chrom = {chrom: i for i, chrom in enumerate(self._chroms)}
+        self._nodes = tuple(map(node_name, self._chroms))
+        self._group: zarr.Group | None = None
+
+    @property
+    def path(self) -> Place:
+        """Where the store is, for every process: an absolute path, or a URL."""
+        return self.folder.place
+
+    def read(self, region: str | Interval, track: TrackNames = None) -> NDArray[np.float32]:
+        """Return the mean TISM of a region.
+
+        Parameters
+        ----------
+        region : str or Interval
+            ``"chr1:1,000-2,000"`` (1-based, both ends included), ``"chr1"``, or an interval.
+        track : str, int, or sequence of these, optional
+            A track's name or output index, or several names, indices or globs; all tracks by default.
+
+        Returns
+        -------
+        float32 (L,) for one track, (T, L) for several or all
+            Positive where the reference base supports the output; NaN where there is no score.
+
+        Raises
+        ------
+        RegionError
+            If the region is not on the genome.
+        TrackError
+            If a name fits no track, or one name fits several.
+        StoreError
+            If an object of the store is damaged.
+        AccessError, StorageError
+            If object storage refuses, or does not answer.
+        """
+        place, chosen = self._interval(region), self._i_tracks(track)
+        values = [self.read_track(place.chrom, place.start, place.end, i_track) for i_track in chosen]
+        return values[0] if _is_one(track) else np.stack(values)
+
+    def read_tism(self, region: str | Interval, track: TrackNames = None) -> NDArray[np.float32]:
+        """Return the TISM of all four bases of a region, of a store with ``values="tism"``.
+
+        Parameters
+        ----------
+        region, track
+            As for `read`, whose errors this method shares.
+
+        Returns
+        -------
+        float32 (4, L) for one track, (T, 4, L) for several or all
+            In A, C, G, T order; negative where the substitution lowers the output, 0 at the reference base,
+            NaN where there is no score.
+
+        Raises
+        ------
+        StoreError
+            If the store holds mean TISM only.
+        """
+        if not self._bases:
+            raise StoreError(
+                f"{self.path} holds mean TISM, one value a base; expected a store of all four bases; scan "
+                "with --values tism (values='tism')"
+            )
+        place, chosen = self._interval(region), self._i_tracks(track)
+        if place.chrom not in self.plan.wanted:
+            values = np.full((len(chosen), 4, len(place)), np.nan, dtype=np.float32)
+        else:
+            values = np.stack([self._read(place.chrom, place.start, place.end, i) for i in chosen])
+        return values[0] if _is_one(track) else values
+
+    def to_xarray(self, region: str | Interval, track: TrackNames = None) -> "xarray.DataArray":
+        """Return the scores of a region as a labelled array.
+
+        Parameters
+        ----------
+        region, track
+            As for `read`, whose errors this method shares.
+
+        Returns
+        -------
+        xarray.DataArray
+            Mean TISM, or TISM for a store of all four bases: dimensions ``track``, ``base`` (TISM only) and
+            ``position``, without ``track`` if one was named. Positions are 0-based.
+
+        Raises
+        ------
+        InputError
+            If xarray is not installed.
+        """
+        try:
+            import xarray
+        except ModuleNotFoundError:
+            raise InputError(
+                "to_xarray needs the package xarray, which is not installed; run: pip install xarray"
+            ) from None
+        place = self._interval(region)
+        values = self.read_tism(place, track) if self._bases else self.read(place, track)
+        names = [self.plan.scoring.tracks[i].name for i in self._i_tracks(track)]
+        coordinates: dict[str, Any] = {"position": np.arange(place.start, place.end)}
+        if self._bases:
+            coordinates["base"] = list(BASES)
+        coordinates["track"] = names[0] if _is_one(track) else names
+        dimensions = [*([] if _is_one(track) else ["track"]), *(["base"] if self._bases else []), "position"]
+        return xarray.DataArray(
+            values,
+            coordinates,
+            dimensions,
+            name="TISM" if self._bases else "mean TISM",
+            attrs={"chrom": place.chrom, "output_space": self.plan.scoring.output_space},
+        )
+
+    def read_track(self, chrom: str, start: int, end: int, i_track: int) -> NDArray[np.float32]:
+        """Return the mean TISM of one track by its position, float32 (end - start,); NaN without a score.
+
+        Raises
+        ------
+        StoreError
+            If an object of the store is damaged.
+        AccessError, StorageError
+            If object storage refuses, or does not answer.
+        """
+        if chrom not in self.plan.wanted:
+            return np.full(end - start, np.nan, dtype=np.float32)
+        scores = self._read(chrom, start, end, i_track)
+        return scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3)
+
+    def read_base(self, chrom: str, start: int, end: int, i_track: int, i_base: int) -> NDArray[np.float32]:
+        """Return TISM of one alternative base, float32 (end - start,), of a store with ``values="tism"``.
+
+        It is 0 where the base is the reference, NaN where there is no score; bases are in A, C, G, T order.
+
+        Raises
+        ------
+        StoreError
+            If an object of the store is damaged.
+        """
+        if chrom not in self.plan.wanted:
+            return np.full(end - start, np.nan, dtype=np.float32)
+        return self._read(chrom, start, end, (i_track, i_base))
+
+    def read_block(self, block: Block) -> NDArray[np.float32]:
+        """Return all that is stored of a block, as `publish_block` took it.
+
+        Raises
+        ------
+        StoreError
+            If an object of the store is damaged.
+        """
+        return self._read(block.chrom, block.start, block.end, slice(None))
+
+    def _read(
+        self, chrom: str, start: int, end: int, i_track: int | slice | tuple[int, int]
+    ) -> NDArray[np.float32]:
+        leading = i_track if isinstance(i_track, tuple) else (i_track,)
+        try:
+            with self.folder.explained(self._nodes[self._i_chrom[chrom]]):
+                return np.asarray(self._array(chrom)[*leading, ..., start:end], dtype=np.float32)
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            raise StoreError(
+                f"{self.path} is damaged at {chrom}:{start + 1:,}-{end:,} ({error}); run `tism-scan verify`, "
+                "then the same `tism-scan run` again"
+            ) from None
+
+    def _interval(self, region: str | Interval) -> Interval:
+        """Return a region as an interval on the genome."""
+        if isinstance(region, str):
+            return parse_region(region, self.plan.chroms)
+        return parse_region(str(region), self.plan.chroms)
+
+    def _i_tracks(self, track: TrackNames) -> list[int]:
+        """Return the positions of the tracks that a user names."""
+        tracks = self.plan.scoring.tracks
+        if track is None:
+            return list(range(len(tracks)))
+        if not isinstance(track, str | int):
+            return choose_tracks(tracks, ",".join(map(str, track)))
+        chosen = choose_tracks(tracks, str(track))
+        if len(chosen) > 1:
+            names = ", ".join(repr(tracks[i].key) for i in chosen[:5])
+            raise TrackError(
+                f"{track!r} fits {len(chosen):,} tracks ({names}); expected one; give an index, or a list "
+                f"such as [{track!r}] for all of them"
+            )
+        return chosen
+
+    @property
+    def _bases(self) -> tuple[int, ...]:
+        """Return the lengths of the axes between track and position."""
+        return (4,) if self.plan.scoring.values == "tism" else ()
+
+    def _array(self, chrom: str) -> "zarr.Array[Any]":
+        if self._group is None:
+            self._group = zarr.open_group(_reading(self.folder), mode="r")
+        array = self._group[self._nodes[self._i_chrom[chrom]]]
+        if not isinstance(array, zarr.Array):
+            raise StoreError(f"{self.path} is damaged: {chrom} is no array in it; restore its zarr.json")
+        return array
+
+
+def _is_one(track: TrackNames) -> bool:
+    return isinstance(track, str | int)
+
+
+def _reading(folder: Folder) -> "LocalStore | ObjectStore[Any]":  # not generic before zarr 3.1.4
+    """Return a folder as Zarr reads it."""
+    if isinstance(folder, ObjectFolder):
+        return ObjectStore(folder.client, read_only=True)
+    return LocalStore(Path(str(folder.place)), read_only=True)
