@@ -49,11 +49,28 @@ def computed(narrow_beluga):
     }
 
 
+@pytest.fixture(scope="module")
+def rounding_of_ism(narrow_beluga):
+    """Return how far two float32 computations of an ISM effect may differ.
+
+    An effect is a difference of two outputs that are much larger than itself. Each of the net's eight layers
+    rounds its sums by up to half an epsilon of what they add up, of which the last layer's sum of magnitudes
+    is the scale; two outputs make it a whole epsilon.
+    """
+    *body, last = narrow_beluga.head
+    with torch.no_grad():
+        hidden = torch.nn.Sequential(*body)(narrow_beluga.trunk(torch.tensor(REFERENCE_X)))
+        scale = float((hidden.abs() @ last.weight.abs().T + last.bias.abs())[:, TRACKS].max())
+    n_layers = sum(isinstance(each, torch.nn.Conv1d | torch.nn.Linear) for each in narrow_beluga.modules())
+    return n_layers * np.finfo(np.float32).eps * scale
+
+
 @pytest.mark.parametrize("name", sorted(set(REFERENCE.files) - {"indices", "tracks", "seed"}))
-def test_the_original_method_is_reproduced(computed, name):
+def test_the_original_method_is_reproduced(computed, rounding_of_ism, name):
     expected = REFERENCE[name]
+    limit = rounding_of_ism if name.startswith("ism") else 1e-5 * np.abs(expected).max()
     assert computed[name].shape == expected.shape
-    np.testing.assert_allclose(computed[name], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(computed[name], expected, rtol=0, atol=limit)
 
 
 def test_belugas_channels_are_a_g_c_t(narrow_beluga):
