@@ -1,5 +1,6 @@
 """How fast an engine scores on a device, and how much of the device that is."""
 
+import logging
 import resource
 import sys
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.devices import default_device, device_name, now, rounding
@@ -21,7 +22,26 @@ from tism_scan.plan.tiling import Block
 
 _FIRST_CORES = 32
 _MOST_CORES = 1 << 14
+_LONGEST_WARM_UP_S = 5.0
 _REPEATS = 5
+_SMALLEST_PRODUCT = 128
+_LONGEST_PRODUCT_S = 0.25
+
+Way = Callable[[Tensor, Tensor], Callable[[], Tensor]]
+
+
+def _plain(left: Tensor, right: Tensor) -> Callable[[], Tensor]:
+    return lambda: left @ right
+
+
+def _packed(left: Tensor, right: Tensor) -> Callable[[], Tensor]:
+    packed = Product(right, None, right.dtype)
+    return lambda: packed(left)
+
+
+_WAYS: tuple[Way, ...] = (_plain, _packed)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,6 +133,13 @@ def bench(
         If a single window is too much for the device's memory.
     """
     place = torch.device(device or default_device())
+    slowness = slowness_of_bfloat16(place) if torch.bfloat16 in _dtypes(scoring.precision) else 0.0
+    if slowness > 1:
+        log.warning(
+            "this device has no fast bfloat16: its products take %.0f times as long as in float32; use "
+            "--precision fp32",
+            slowness,
+        )
     engine = make_engine(model, scoring, batch_size=batch_size, device=str(place), memory_gb=memory_gb)
     if place.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place)
@@ -146,8 +173,10 @@ def time_windows(engine: BlockEngine, codes: Codes, seconds: float) -> tuple[int
     seconds : float
         Twice as many cores are scored until this is reached.
     """
-    n_cores = _FIRST_CORES
-    _timed(engine, codes, n_cores)
+    first_s = _timed(engine, codes, 1)[1]
+    n_cores = _FIRST_CORES if first_s <= _LONGEST_WARM_UP_S else 1
+    if n_cores > 1:
+        _timed(engine, codes, n_cores)
     while True:
         n_windows, taken = _timed(engine, codes, n_cores)
         if taken >= seconds or n_cores >= _MOST_CORES:
@@ -167,22 +196,49 @@ def _timed(engine: BlockEngine, codes: Codes, n_cores: int) -> tuple[int, float]
 
 
 def product_rate(device: torch.device, precision: Precision) -> float:
-    """Return a device's rate, FLOP/s, on large matrix products of a precision's backward pass."""
-    dtype = PASSES[precision].backward
-    n = 8192 if device.type == "cuda" else 2048
+    """Return a device's rate, FLOP/s, on large matrix products of a precision's backward pass.
+
+    Products are as large as 2,048 rows (8,192 on a GPU), unless one takes so long that a smaller one must do.
+    """
+    dtype, n = PASSES[precision].backward, _SMALLEST_PRODUCT
+    largest = 8192 if device.type == "cuda" else 2048
+    with rounding(device, to_tf32=precision == "tf32"):
+        way = min(_WAYS, key=lambda way: _product_s(way, device, dtype, n, 1))
+        while n < largest and 8 * _product_s(way, device, dtype, n, 1) <= _LONGEST_PRODUCT_S:
+            n *= 2
+        return 2 * n**3 / _product_s(way, device, dtype, n, _REPEATS)
+
+
+def slowness_of_bfloat16(device: torch.device) -> float:
+    """Return how many times as long as in float32 a small product takes in bfloat16.
+
+    Processors without instructions for it imitate it, at a small part of their rate.
+    """
+    with rounding(device, to_tf32=False):
+        taken = [
+            min(_product_s(way, device, dtype, _SMALLEST_PRODUCT, _REPEATS) for way in _WAYS)
+            for dtype in (torch.bfloat16, torch.float32)
+        ]
+    return taken[0] / taken[1]
+
+
+def _product_s(way: Way, device: torch.device, dtype: torch.dtype, n: int, repeats: int) -> float:
+    """Return the least time that a product of two n x n matrices takes, after a warm-up."""
     left, right = (torch.randn((n, n), device=device).to(dtype) for _ in range(2))
-    packed = Product(right, None, dtype)
-    ways: list[Callable[[], Any]] = [lambda: left @ right, lambda: packed(left)]
-    with torch.no_grad(), rounding(device, to_tf32=precision == "tf32"):
-        best = min(_seconds(way, device) for way in ways for _ in range(_REPEATS))
-    return 2 * n**3 / best
+    product = way(left, right)
+    with torch.no_grad():
+        product()
+        return min(_seconds(product, device) for _ in range(repeats))
 
 
-def _seconds(way: Callable[[], Any], device: torch.device) -> float:
-    """Return the time of a call, after a warm-up."""
-    way()
+def _dtypes(precision: Precision) -> tuple[torch.dtype, torch.dtype]:
+    passes = PASSES[precision]
+    return passes.forward, passes.backward
+
+
+def _seconds(product: Callable[[], Tensor], device: torch.device) -> float:
     began = now(device)
-    way()
+    product()
     return now(device) - began
 
 
