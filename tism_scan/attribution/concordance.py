@@ -14,6 +14,7 @@ from tism_scan.attribution.gradients import mean_tism, tism
 from tism_scan.attribution.mutagenesis import predict_substitutions
 from tism_scan.attribution.transforms import ArrayLike, check_input, check_one_hot
 from tism_scan.engine.readout import Tracks, track_list
+from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tracks import Track
 
 Values = NDArray[np.floating[Any]]
@@ -134,7 +135,7 @@ def agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: T
     mask = is_substitution.unsqueeze(1).expand(exact.shape)
     singles = [values[mask].cpu().numpy() for values in (approximate, exact)]
     is_base = mask.any(2)  # (N, T, P)
-    means = [-(values.sum(2) / 3)[is_base].cpu().numpy() for values in (approximate, exact)]
+    means = [minus_mean_effect(values)[is_base].cpu().numpy() for values in (approximate, exact)]
     return Agreement(
         track,
         len(singles[0]),

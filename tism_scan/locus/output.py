@@ -33,6 +33,7 @@ from tism_scan.errors import ExportError
 from tism_scan.genome.alphabet import BASES, decode, one_hot
 from tism_scan.locus.scores import LocusScores, Values
 from tism_scan.plan.methods import Method
+from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tracks import Track
 from tism_scan.plot import Span, plot_attribution
 from tism_scan.storage.atomic import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target, replaced_file
@@ -115,7 +116,7 @@ def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[Span] 
 
 def _logo(scores: LocusScores) -> Values:
     """Return one value a base, (T, L), or (T, 4, L) of which the reference base is drawn."""
-    return -scores.values.sum(1) / np.float32(3) if _is_averaged(scores) else scores.values
+    return minus_mean_effect(scores.values) if _is_averaged(scores) else scores.values
 
 
 def _logo_unit(scores: LocusScores) -> str:

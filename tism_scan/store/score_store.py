@@ -19,6 +19,7 @@ from zarr.storage import LocalStore, ObjectStore
 from tism_scan.errors import PlanError, StoreError
 from tism_scan.genome.spans import overlaps
 from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder, open_folder
 from tism_scan.storage.object_folder import ObjectFolder
@@ -261,7 +262,7 @@ class ScoreStore:
         if chrom not in self.plan.wanted:
             return np.full(end - start, np.nan, dtype=np.float32)
         scores = self._read(chrom, start, end, i_track)
-        return scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3)
+        return scores if scores.ndim == 1 else minus_mean_effect(scores)
 
     def read_base(self, chrom: str, start: int, end: int, i_track: int, i_base: int) -> NDArray[np.float32]:
         """Return TISM of one alternative base, float32 (end - start,), of a store with ``values="tism"``.
