@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tism_scan.engine.devices import default_device, device_name, rounding
 from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
 from tism_scan.errors import PlanError, ScanError
-from tism_scan.genome.alphabet import BASES, Codes, channel_of_base, is_acgt, one_hot_table
+from tism_scan.genome.alphabet import Codes, channel_of_base, complement_channels, is_acgt, one_hot_table
 from tism_scan.models.frozen import check_batch_size, frozen
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Stretch
@@ -79,8 +79,7 @@ class BlockEngine(ABC):
         alphabet = str(model.alphabet)
         self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)
         self._to_acgt = torch.from_numpy(channel_of_base(alphabet)).to(self.device)
-        complement = channel_of_base(alphabet)[[3 - BASES.index(base) for base in alphabet]]
-        self._complement = torch.from_numpy(complement).to(self.device)
+        self._complement = torch.from_numpy(complement_channels(alphabet)).to(self.device)
 
     def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the scores of a stretch's block.
