@@ -229,7 +229,7 @@ def test_nan_from_the_model_is_an_error_that_names_the_base(genome):
         def forward(self, X):
             return X.sum((1, 2)).mul(torch.nan)[:, None].expand(-1, 3)
 
-    with pytest.raises(ScanError, match="NaN or infinity at chr1:11"):
+    with pytest.raises(ScanError, match="NaN or infinity at chr1:11; expected finite numbers; check"):
         score_region(ScanModel(Broken()), genome, Interval("chr1", 10, 20), _settings("gradient"))
 
 

@@ -199,6 +199,33 @@ def needed_windows(target: NDArray[np.bool_], reach: slice, stride: int, n_windo
     return np.flatnonzero(n_before[starts + reach.stop] > n_before[starts + reach.start])
 
 
+def check_finite(
+    scores: NDArray[np.float32], is_due: NDArray[np.bool_], chrom: str, start: int, *, remedy: str
+) -> None:
+    """Raise unless every base that must have scores has finite ones.
+
+    Parameters
+    ----------
+    scores : float32 (..., L)
+    is_due : bool (L,)
+        The bases that must have scores.
+    chrom, start : str and int
+        Where the first base is, 0-based.
+    remedy : str
+        What the user can do; it ends the error's message.
+
+    Raises
+    ------
+    ScanError
+        Names the first base where a score is NaN or infinite.
+    """
+    is_finite = np.isfinite(scores).all(axis=tuple(range(scores.ndim - 1)))
+    is_missing = is_due & ~is_finite
+    if is_missing.any():
+        first = start + int(np.flatnonzero(is_missing)[0]) + 1
+        raise ScanError(f"the model gives NaN or infinity at {chrom}:{first:,}; {remedy}")
+
+
 def _windows_over(where: NDArray[np.int64], reach: slice, stride: int, length: int) -> NDArray[np.float32]:
     """Return how many of some windows of a stretch reach each of its bases, (length,); 1 where none does."""
     steps = np.zeros(length + 1)

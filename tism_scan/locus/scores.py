@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.block_engine import BlockEngine, check_finite
 from tism_scan.engine.devices import default_device
 from tism_scan.engine.trunk_engine import make_engine
-from tism_scan.errors import RegionError, ScanError
+from tism_scan.errors import RegionError
 from tism_scan.genome.alphabet import N_CODE, Codes, is_acgt, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import Interval
@@ -216,7 +216,8 @@ def _score(
             work.on_progress(n_done, len(region))
     codes = source.fetch(region.start, region.end)
     values[..., ~is_acgt(codes)] = np.nan
-    _check_finite(values, codes, region)
+    remedy = "expected finite numbers; check the weights"
+    check_finite(values, is_acgt(codes), region.chrom, region.start, remedy=remedy)
     return LocusScores(region.chrom, region.start, codes, settings, values, windows)
 
 
@@ -288,14 +289,3 @@ def _shares(windows: tuple[Window, ...], step: int) -> Iterator[Window]:
     for window in windows:
         for first in range(window.first, window.end, step):
             yield replace(window, first=first, end=min(first + step, window.end))
-
-
-def _check_finite(values: Values, codes: Codes, region: Interval) -> None:
-    """Raise ScanError if a base that must have a value has none."""
-    is_missing = is_acgt(codes) & ~np.isfinite(values).all(axis=tuple(range(values.ndim - 1)))
-    if is_missing.any():
-        first = region.start + int(np.flatnonzero(is_missing)[0]) + 1
-        raise ScanError(
-            f"the model gives NaN or infinity at {region.chrom}:{first:,}; expected finite numbers; check "
-            "the weights"
-        )

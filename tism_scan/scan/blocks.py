@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.engine.block_engine import Engine
+from tism_scan.engine.block_engine import Engine, check_finite
 from tism_scan.errors import ScanError
 from tism_scan.genome.alphabet import Codes, is_acgt
 from tism_scan.genome.fasta import Genome
@@ -92,13 +92,8 @@ def score_block(
     scores = engine.score(block_input.codes, stretch, block_input.wanted)
     own_codes = block_input.codes[block.start - stretch.start : block.end - stretch.start]
     expected = block_input.wanted & is_acgt(own_codes)
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(scores).all(axis=tuple(range(scores.ndim - 1))))
-    if not finite[expected].all():
-        first = block.start + int(np.flatnonzero(expected & ~finite)[0]) + 1
-        raise ScanError(
-            f"the model gives NaN or infinity at {block.chrom}:{first:,}; check the weights, or leave the "
-            "region out with --exclude-bed"
-        )
+    remedy = "check the weights, or leave the region out with --exclude-bed"
+    check_finite(scores, expected, block.chrom, block.start, remedy=remedy)
     return scores, BlockReport(block, int(expected.sum()), time.monotonic() - began)
 
 
