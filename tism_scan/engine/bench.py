@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from tism_scan.engine.block_engine import BlockEngine
-from tism_scan.engine.devices import default_device, device_name, now, rounding
+from tism_scan.engine.devices import default_device, device_name, now
 from tism_scan.engine.head import Product
 from tism_scan.engine.trunk_engine import PASSES, make_engine
 from tism_scan.genome.alphabet import Codes
+from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Precision, Scoring
 from tism_scan.plan.tiling import Block
 

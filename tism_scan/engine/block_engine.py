@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tism_scan.engine.devices import default_device, device_name, rounding
+from tism_scan.engine.devices import default_device, device_name
 from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
 from tism_scan.errors import PlanError, ScanError
 from tism_scan.genome.alphabet import Codes, channel_of_base, complement_channels, is_acgt, one_hot_table
 from tism_scan.models.frozen import check_batch_size, frozen
+from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Stretch
 
