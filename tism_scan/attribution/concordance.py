@@ -14,6 +14,7 @@ from tism_scan.attribution.gradients import mean_tism, tism
 from tism_scan.attribution.mutagenesis import predict_substitutions
 from tism_scan.attribution.transforms import ArrayLike, check_input, check_one_hot
 from tism_scan.engine.readout import Tracks, track_list
+from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tracks import Track
 
@@ -73,7 +74,7 @@ def concordance(
     tracks: Tracks,
     positions: Sequence[int] | slice | NDArray[np.integer[Any]],
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
 ) -> Concordance:
     """Return how well TISM and mean TISM agree with exact ISM at some positions, and the times of both.

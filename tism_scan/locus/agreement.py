@@ -25,11 +25,11 @@ from tism_scan.genome.alphabet import Codes, is_acgt, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.spans import Spans
 from tism_scan.models.contract import check_differentiable, window_bp
+from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.tiling import Lattice
 from tism_scan.plan.tracks import Track
 
 PAPER_CORRELATION = 0.7
-_BATCH_SIZE = 32
 _REPEATS = 3
 # Whole passes are timed on so many windows, and bases of each.
 _SAMPLE_WINDOWS = 4
@@ -150,7 +150,7 @@ def audit(
     ModelError
         If the model cannot be differentiated.
     """
-    batch_size, device = batch_size or _BATCH_SIZE, device or default_device()
+    batch_size, device = batch_size or BATCH_SIZE, device or default_device()
     check_differentiable(model)
     input_bp, chosen = window_bp(model), list(tracks)
     lattice = Lattice(input_bp, core_bp)

@@ -22,6 +22,7 @@ from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import Interval
 from tism_scan.locus.values import attribute_windows
 from tism_scan.models.contract import check_differentiable, window_bp
+from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.methods import ISM_METHODS, TISM_METHODS, MethodSettings
 from tism_scan.plan.tiling import Block, Lattice
 from tism_scan.plan.tracks import Track
@@ -29,7 +30,6 @@ from tism_scan.plan.tracks import Track
 # What is computed between two reports of progress.
 _CORES_AT_ONCE = 64
 _ISM_BP_AT_ONCE = 64
-_BATCH_SIZE = 32
 
 Values = NDArray[np.float32]
 
@@ -205,7 +205,7 @@ def _score(
         )
         parts = _engine_parts(engine, source)
     else:
-        parts = _attributed_parts(model, source, windows, settings, work.batch_size or _BATCH_SIZE)
+        parts = _attributed_parts(model, source, windows, settings, work.batch_size or BATCH_SIZE)
     n_done = 0
     shape = (len(settings.tracks), *((4,) if settings.has_bases else ()), len(region))
     values = np.full(shape, np.nan, dtype=np.float32)

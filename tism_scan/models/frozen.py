@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from tism_scan.errors import InputError
 from tism_scan.models.rounding import rounding
 
+# Model inputs in one pass, where nobody asked for another number.
+BATCH_SIZE = 32
+
 
 @contextmanager
 def frozen(model: nn.Module, device: str | torch.device | None = None) -> Iterator[torch.device]:
