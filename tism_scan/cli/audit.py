@@ -11,7 +11,7 @@ from tism_scan.cli.options.common import PATH
 from tism_scan.cli.options.model import ModelRequest, model_options
 
 if TYPE_CHECKING:
-    from tism_scan.locus.agreement import Audit
+    from tism_scan.locus.auditing import Audit
 
 
 @click.command(name="audit")
@@ -42,7 +42,7 @@ def command(
     """
     from tism_scan.genome.fasta import Genome
     from tism_scan.genome.wanted import wanted_spans
-    from tism_scan.locus.agreement import audit
+    from tism_scan.locus.auditing import audit
     from tism_scan.locus.output import check_panels
     from tism_scan.storage.atomic import PICTURE_SUFFIXES, check_target
 
@@ -74,7 +74,7 @@ def command(
 
 
 def _report(result: "Audit") -> None:
-    from tism_scan.locus.agreement import PAPER_CORRELATION
+    from tism_scan.locus.auditing import PAPER_CORRELATION
 
     rows = [
         [

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tism_scan.engine.block_engine import BlockEngine
-from tism_scan.engine.devices import default_device, device_name, now
+from tism_scan.engine.devices import default_device, device_name, seconds_of
 from tism_scan.engine.head import Product
 from tism_scan.engine.trunk_engine import PASSES, make_engine
 from tism_scan.genome.alphabet import Codes
@@ -182,9 +182,7 @@ def product_rate(device: torch.device, precision: Precision) -> float:
 def _seconds(way: Callable[[], Any], device: torch.device) -> float:
     """Return the time of a call, after a warm-up."""
     way()
-    began = now(device)
-    way()
-    return now(device) - began
+    return seconds_of(way, device)
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -35,6 +36,13 @@ def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """Return the time, s, that a call takes on a device."""
+    began = now(device)
+    work()
+    return now(device) - began
 
 
 def name_of_device(device: object) -> str:

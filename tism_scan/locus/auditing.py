@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tism_scan.attribution import mean_tism, tism
-from tism_scan.attribution.concordance import Agreement, agreement, pearson
+from tism_scan.attribution import mean_tism
+from tism_scan.attribution.agreement import Agreement, Comparison, compare, pearson
 from tism_scan.attribution.mutagenesis import predict_substitutions
-from tism_scan.engine.devices import default_device, now
+from tism_scan.engine.devices import default_device, seconds_of
 from tism_scan.errors import InputError, RegionError
 from tism_scan.genome.alphabet import Codes, is_acgt, one_hot
 from tism_scan.genome.fasta import Genome
@@ -158,18 +158,13 @@ def audit(
     codes = np.stack([genome.fetch(chrom, start, start + input_bp) for chrom, start in windows])
     X = torch.from_numpy(one_hot(codes, str(model.alphabet))).to(device)
     model = model.to(torch.device(device)).requires_grad_(False).eval()
-    core = slice(lattice.flank, lattice.flank + core_bp)
-    approximate = tism(model, X, chosen, batch_size=batch_size)[..., core]
+    positions = torch.arange(lattice.flank, lattice.flank + core_bp, device=X.device)
+    found = compare(model, X, chosen, positions, batch_size=batch_size, progress=progress)
     one_track = _tism_seconds(model, X, chosen[:1], batch_size)
     all_tracks = _tism_seconds(model, X, chosen, batch_size) if len(chosen) > 1 else one_track
-    exact, here_seconds = _timed_ism(model, X, chosen, core, batch_size, progress)
-    is_substitution = X[..., core] == 0
     return Audit(
-        tuple(
-            agreement(track.name, approximate[:, [i]], exact[:, [i]], is_substitution)
-            for i, track in enumerate(chosen)
-        ),
-        tuple(_window_pearson(approximate[:, i], exact[:, i], is_substitution) for i in range(len(chosen))),
+        found.per_track([track.name for track in chosen]),
+        _window_pearson(found),
         n_windows,
         core_bp,
         input_bp,
@@ -177,11 +172,11 @@ def audit(
         tuple(windows),
         one_track / n_windows,
         all_tracks / n_windows,
-        _seconds_per_whole_pass(model, X, chosen, core, batch_size) * 3 * input_bp,
-        here_seconds * input_bp / core_bp / n_windows,
+        _seconds_per_whole_pass(model, X, chosen, positions, batch_size) * 3 * input_bp,
+        found.ism_seconds * input_bp / core_bp / n_windows,
         device,
-        _by_track(approximate, is_substitution),
-        _by_track(exact, is_substitution),
+        _by_track(found.approximate, found.is_substitution),
+        _by_track(found.exact, found.is_substitution),
     )
 
 
@@ -250,24 +245,11 @@ def _tism_seconds(model: nn.Module, X: Tensor, tracks: list[Track], batch_size: 
     return _best_seconds(lambda: mean_tism(model, X, tracks, batch_size=batch_size), X.device)
 
 
-def _timed_ism(
-    model: nn.Module, X: Tensor, tracks: list[Track], core: slice, batch_size: int, progress: bool | None
-) -> tuple[Tensor, float]:
-    """Return the effects (N, T, 4, P) of exact ISM on the cores, and the time that they took."""
-    positions = torch.arange(core.start, core.stop, device=X.device)
-    began = now(X.device)
-    predictions, at_reference = predict_substitutions(
-        model, X, tracks, positions, batch_size=batch_size, progress=progress
-    )
-    return predictions - at_reference[:, :, None, None], now(X.device) - began
-
-
 def _seconds_per_whole_pass(
-    model: nn.Module, X: Tensor, tracks: list[Track], core: slice, batch_size: int
+    model: nn.Module, X: Tensor, tracks: list[Track], positions: Tensor, batch_size: int
 ) -> float:
     """Return the time of one of exact ISM's forward passes, the best of three samples of them."""
-    positions = torch.arange(core.start, min(core.stop, core.start + _SAMPLE_BP), device=X.device)
-    sample = X[:_SAMPLE_WINDOWS]
+    sample, positions = X[:_SAMPLE_WINDOWS], positions[:_SAMPLE_BP]
     seconds = _best_seconds(
         lambda: predict_substitutions(
             model, sample, tracks, positions, in_strips=False, batch_size=batch_size, progress=False
@@ -277,7 +259,13 @@ def _seconds_per_whole_pass(
     return seconds / (len(sample) * (1 + 3 * len(positions)))
 
 
-def _window_pearson(approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> float:
+def _window_pearson(found: Comparison) -> tuple[float, ...]:
+    """Return each track's median correlation within a window."""
+    by_track = zip(found.approximate.unbind(1), found.exact.unbind(1), strict=True)
+    return tuple(_median_pearson(*effects, found.is_substitution) for effects in by_track)
+
+
+def _median_pearson(approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> float:
     """Return the median correlation within a window of two (N, 4, P); NaN if no window has one."""
     each = [
         pearson(a[mask].cpu().numpy(), b[mask].cpu().numpy())
@@ -293,12 +281,7 @@ def _none_if_nan(value: Any) -> Any:
 
 def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
     """Return the time of a call, the best of three."""
-    times = []
-    for _ in range(_REPEATS):
-        began = now(device)
-        work()
-        times.append(now(device) - began)
-    return min(times)
+    return min(seconds_of(work, device) for _ in range(_REPEATS))
 
 
 def _by_track(values: Tensor, is_substitution: Tensor) -> NDArray[np.float32]:

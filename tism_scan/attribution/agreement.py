@@ -1,6 +1,5 @@
 """How well TISM agrees with exact ISM for one's own model, and what each costs."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from tism_scan.attribution.gradients import mean_tism, tism
 from tism_scan.attribution.mutagenesis import predict_substitutions
 from tism_scan.attribution.transforms import ArrayLike, check_input, check_one_hot
+from tism_scan.engine.devices import now
 from tism_scan.engine.readout import Tracks, track_list
 from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.scoring import minus_mean_effect
@@ -68,6 +68,38 @@ class Concordance:
     ism_seconds: float
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """TISM and exact ISM of the same substitutions.
+
+    Attributes
+    ----------
+    approximate, exact : float32 (N, T, 4, P)
+        TISM and the effect of exact ISM, both 0 at the reference base.
+    is_substitution : bool (N, 4, P)
+        The values to compare: False at the reference base and at N.
+    tism_seconds, ism_seconds : float
+        As in `Concordance`.
+    """
+
+    approximate: Tensor
+    exact: Tensor
+    is_substitution: Tensor
+    tism_seconds: float
+    ism_seconds: float
+
+    def per_track(self, names: Sequence[str]) -> tuple[Agreement, ...]:
+        """Return the agreement of each track."""
+        return tuple(
+            agreement(name, self.approximate[:, [i]], self.exact[:, [i]], self.is_substitution)
+            for i, name in enumerate(names)
+        )
+
+    def overall(self) -> Agreement:
+        """Return the agreement over the values of all tracks together."""
+        return agreement("all", self.approximate, self.exact, self.is_substitution)
+
+
 def concordance(
     model: nn.Module,
     X: ArrayLike,
@@ -100,25 +132,47 @@ def concordance(
     check_one_hot(x)
     chosen = _indices(positions, x.shape[2]).to(x.device)
     mean_tism(model, x[:1], tracks, batch_size=batch_size, device=device)  # warms up, and checks the tracks
-    begin = time.perf_counter()
-    approximate = tism(model, x, tracks, batch_size=batch_size, device=device)[..., chosen]
-    between = time.perf_counter()
-    predictions, at_reference = predict_substitutions(
-        model, x, tracks, chosen, batch_size=batch_size, device=device
-    )
-    end = time.perf_counter()
-    exact = predictions - at_reference[:, :, None, None]
-    names = _track_names(tracks, exact.shape[1])
-    is_substitution = ((x == 0) & x.any(1, keepdim=True))[..., chosen]
+    found = compare(model, x, tracks, chosen, batch_size=batch_size, device=device)
     return Concordance(
-        tuple(
-            agreement(name, approximate[:, [i]], exact[:, [i]], is_substitution)
-            for i, name in enumerate(names)
-        ),
-        agreement("all", approximate, exact, is_substitution),
-        tism_seconds=between - begin,
-        ism_seconds=end - between,
+        found.per_track(_track_names(tracks, found.exact.shape[1])),
+        found.overall(),
+        found.tism_seconds,
+        found.ism_seconds,
     )
+
+
+def compare(
+    model: nn.Module,
+    X: Tensor,
+    tracks: Tracks,
+    positions: Tensor,
+    *,
+    batch_size: int,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+) -> Comparison:
+    """Return TISM and exact ISM of all substitutions at some positions, and the times of both.
+
+    Parameters
+    ----------
+    model, tracks, batch_size, device, progress
+        As for `tism_scan.attribution.ism`. What is slower at first, such as loading a GPU's kernels, is in
+        the times.
+    X : float32 (N, 4, L)
+        One-hot, all zeros at N.
+    positions : int64 (P,)
+        On X's device.
+    """
+    began = now(X.device)
+    approximate = tism(model, X, tracks, batch_size=batch_size, device=device)[..., positions]
+    between = now(X.device)
+    predictions, at_reference = predict_substitutions(
+        model, X, tracks, positions, batch_size=batch_size, device=device, progress=progress
+    )
+    exact = predictions - at_reference[:, :, None, None]
+    ended = now(X.device)
+    is_substitution = ((X == 0) & X.any(1, keepdim=True))[..., positions]
+    return Comparison(approximate, exact, is_substitution, between - began, ended - between)
 
 
 def agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> Agreement:

@@ -12,7 +12,7 @@ from tism_scan.attribution import ism, tism
 from tism_scan.errors import InputError, PlanError, RegionError
 from tism_scan.genome.alphabet import is_acgt, one_hot
 from tism_scan.genome.fasta import Genome
-from tism_scan.locus.agreement import audit, sample_windows
+from tism_scan.locus.auditing import audit, sample_windows
 from tism_scan.plan.tiling import Lattice
 from tism_scan.plot import plot_concordance
 from tism_scan.plot.concordance import MAX_POINTS
