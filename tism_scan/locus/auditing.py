@@ -7,7 +7,7 @@ with first-order Taylor expansion", iScience 2024, doi 10.1016/j.isci.2024.11080
 and a speed-up of about three times the window's length, since exact ISM takes three forward passes a base.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,10 +20,10 @@ from tism_scan.attribution import mean_tism
 from tism_scan.attribution.agreement import Agreement, Comparison, compare, pearson
 from tism_scan.attribution.mutagenesis import predict_substitutions
 from tism_scan.engine.devices import default_device, seconds_of
-from tism_scan.errors import InputError, RegionError
-from tism_scan.genome.alphabet import Codes, is_acgt, one_hot
+from tism_scan.genome.alphabet import one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.spans import Spans
+from tism_scan.locus.sampling import sample_windows
 from tism_scan.models.contract import check_differentiable, window_bp
 from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.tiling import Lattice
@@ -133,7 +133,8 @@ def audit(
     genome : Genome
     tracks : sequence of Track
     n_windows, core_bp, seed, spans
-        As for `sample_windows`. Exact ISM takes three forward passes for each base of each core.
+        As for `tism_scan.locus.sampling.sample_windows`. Exact ISM takes three forward passes for each base
+        of each core.
     batch_size : int, optional
         Model inputs in one pass.
     device : str, optional
@@ -178,66 +179,6 @@ def audit(
         _by_track(found.approximate, found.is_substitution),
         _by_track(found.exact, found.is_substitution),
     )
-
-
-def sample_windows(
-    genome: Genome, lattice: Lattice, n: int, *, seed: int = 0, spans: Mapping[str, Spans] | None = None
-) -> list[tuple[str, int]]:
-    """Return chrom and start of windows drawn at random from a genome's lattice, in the genome's order.
-
-    Parameters
-    ----------
-    genome : Genome
-    lattice : Lattice
-        Its stride is the length of a core. Only whole cores of A, C, G and T are drawn, each at most once;
-        flanks may hold N, or pass the chrom's ends.
-    n : int
-    seed : int
-        The same seed gives the same windows.
-    spans : mapping from str to spans, optional
-        As `tism_scan.genome.wanted.wanted_spans` returns them; only cores that overlap these bases are drawn.
-
-    Raises
-    ------
-    InputError
-        If `n` is below 1.
-    RegionError
-        If the genome does not have `n` such windows.
-    """
-    if n < 1:
-        raise InputError(f"{n} windows were asked for; expected at least 1; raise --n")
-    stride = lattice.stride
-    runs = list(_runs_of_cores(genome.chroms, stride, spans))
-    ends = np.cumsum([len(cores) for _, cores in runs])
-    found: list[tuple[int, int]] = []
-    for drawn in np.random.default_rng(seed).permutation(int(ends[-1]) if len(ends) else 0):
-        i_run = int(np.searchsorted(ends, drawn, side="right"))
-        chrom, cores = runs[i_run]
-        i_core = cores[int(drawn) - (int(ends[i_run - 1]) if i_run else 0)]
-        core: Codes = genome.fetch(chrom, i_core * stride, (i_core + 1) * stride)
-        if is_acgt(core).all():
-            found.append((i_run, i_core))
-        if len(found) == n:
-            return [(runs[i][0], lattice.window_start(core)) for i, core in sorted(found)]
-    place = str(genome.path) + (", where it may be drawn from," if spans is not None else "")
-    remedy = f"ask for --n {len(found)} or fewer, or for" if found else "ask for"
-    raise RegionError(
-        f"{place} has {len(found):,} whole cores of {stride:,} bp without N; expected {n:,}; {remedy} a "
-        "shorter --core-bp"
-    )
-
-
-def _runs_of_cores(
-    chroms: Mapping[str, int], stride: int, spans: Mapping[str, Spans] | None
-) -> Iterator[tuple[str, range]]:
-    """Yield chrom and indices of the whole cores that overlap the spans, each core once."""
-    for chrom, length in chroms.items():
-        done = 0
-        for start, end in ((0, length),) if spans is None else spans.get(chrom, ()):
-            cores = range(max(done, start // stride), min(-(-end // stride), length // stride))
-            if cores:
-                done = cores.stop
-                yield chrom, cores
 
 
 def _tism_seconds(model: nn.Module, X: Tensor, tracks: list[Track], batch_size: int) -> float:
