@@ -18,7 +18,7 @@ from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tracks import Track
 
-Values = NDArray[np.floating[Any]]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: T
     )
 
 
-def pearson(a: Values, b: Values) -> float:
+def pearson(a: Floats, b: Floats) -> float:
     """Return Pearson's correlation of two arrays (n,); NaN if n < 2 or either is constant."""
     if len(a) < 2:
         return float("nan")
@@ -211,12 +211,12 @@ def pearson(a: Values, b: Values) -> float:
     return float(da @ db) / scale if scale > 0 else float("nan")
 
 
-def spearman(a: Values, b: Values) -> float:
+def spearman(a: Floats, b: Floats) -> float:
     """Return Spearman's correlation of two arrays (n,): Pearson's of their ranks, ties sharing a rank."""
     return pearson(_ranks(a), _ranks(b))
 
 
-def _ranks(values: Values) -> NDArray[np.float64]:
+def _ranks(values: Floats) -> NDArray[np.float64]:
     """Return the rank of each value, the mean rank for ties."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     mean_ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2

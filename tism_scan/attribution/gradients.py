@@ -133,7 +133,7 @@ def _in_batches(
     check_batch_size(batch_size)
     parts = []
     # inference_mode(False): the caller may be in inference mode, where nothing can be differentiated
-    with frozen(model, device) as place, _layout(place), torch.inference_mode(False):
+    with frozen(model, device) as place, _quickest_on(place), torch.inference_mode(False):
         for chunk in torch.split(x, batch_size):
             batch = chunk.to(place, dtype_of(model), copy=True)
             gradients = _gradient_of(model, batch, tracks, max(1, batch_size // len(batch)))
@@ -141,7 +141,7 @@ def _in_batches(
     return like(torch.cat(parts), X)
 
 
-def _layout(device: torch.device) -> AbstractContextManager[object]:
+def _quickest_on(device: torch.device) -> AbstractContextManager[object]:
     """Return the context in which a device computes gradients quickest."""
     return channels_last() if device.type == "cpu" else nullcontext()
 

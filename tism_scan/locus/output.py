@@ -28,14 +28,15 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tism_scan.errors import ExportError
 from tism_scan.genome.alphabet import BASES, decode, one_hot
-from tism_scan.locus.scores import LocusScores, Values
+from tism_scan.locus.scores import LocusScores
 from tism_scan.plan.methods import Method
 from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tracks import Track
-from tism_scan.plot import Span, plot_attribution
+from tism_scan.plot import NamedSpan, plot_attribution
 from tism_scan.storage.atomic import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target, replaced_file
 
 MOST_PANELS = 24
@@ -67,7 +68,7 @@ def write_scores(path: Path, loci: Sequence[LocusScores]) -> None:
         write(file, loci)
 
 
-def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[Span] = ()) -> None:
+def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[NamedSpan] = ()) -> None:
     """Draw a locus: for each track a panel for each method, a logo and a heat map.
 
     The logo of TISM and ISM shows minus the mean of the three substitutions, that of the other methods the
@@ -114,7 +115,7 @@ def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[Span] 
         figure.savefig(file, format=path.suffix.lower()[1:], dpi=200)
 
 
-def _logo(scores: LocusScores) -> Values:
+def _logo(scores: LocusScores) -> NDArray[np.float32]:
     """Return one value a base, (T, L), or (T, 4, L) of which the reference base is drawn."""
     return minus_mean_effect(scores.values) if _is_averaged(scores) else scores.values
 
@@ -129,9 +130,9 @@ def _is_averaged(scores: LocusScores) -> bool:
     return scores.settings.method in ("tism", "ism")
 
 
-def _interleaved(values: Sequence[Values]) -> Values:
+def _interleaved(values: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return P arrays (T, ...) as one, (T * P, ...), track by track."""
-    stacked: Values = np.stack(values, axis=1)
+    stacked: NDArray[np.float32] = np.stack(values, axis=1)
     return stacked.reshape(-1, *stacked.shape[2:])
 
 

@@ -31,8 +31,6 @@ from tism_scan.plan.tracks import Track
 _CORES_AT_ONCE = 64
 _ISM_BP_AT_ONCE = 64
 
-Values = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Window:
@@ -73,7 +71,7 @@ class LocusScores:
     start: int
     codes: Codes
     settings: MethodSettings
-    values: Values
+    values: NDArray[np.float32]
     windows: tuple[Window, ...]
 
     @property
@@ -232,7 +230,7 @@ def _windows(region: Interval, input_bp: int, lattice: Lattice | None) -> tuple[
     )
 
 
-def _engine_parts(engine: BlockEngine, source: _Source) -> Iterator[tuple[int, Values]]:
+def _engine_parts(engine: BlockEngine, source: _Source) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield where each part of a region starts, and its scores, computed as a scan computes blocks."""
     region, stride = source.region, engine.lattice.stride
     step = _CORES_AT_ONCE * stride
@@ -249,7 +247,7 @@ def _engine_parts(engine: BlockEngine, source: _Source) -> Iterator[tuple[int, V
 
 def _attributed_parts(
     model: nn.Module, source: _Source, windows: tuple[Window, ...], settings: MethodSettings, batch_size: int
-) -> Iterator[tuple[int, Values]]:
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield where each part of a region starts, and its values, from the window that answers for it."""
     alphabet, input_bp = str(model.alphabet), window_bp(model)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
