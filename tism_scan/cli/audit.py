@@ -115,6 +115,7 @@ def _short(seconds: float) -> str:
 
 
 def _write(result: "Audit", out: Path | None, plot: Path | None) -> None:
+    from tism_scan.locus.output import write_picture
     from tism_scan.plot import plot_concordance
     from tism_scan.storage.atomic import replaced_file
 
@@ -125,6 +126,5 @@ def _write(result: "Audit", out: Path | None, plot: Path | None) -> None:
     if plot is not None:
         titles = [f"{each.track}, r = {each.tism_pearson:.2f}" for each in result.agreements]
         figure = plot_concordance(result.approximate, result.exact, titles=titles)
-        with replaced_file(plot) as file:
-            figure.savefig(file, format=plot.suffix.lower()[1:], dpi=150)
+        write_picture(plot, figure, dpi=150)
         say(f"picture  {plot}")

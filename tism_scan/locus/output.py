@@ -25,7 +25,7 @@ A TSV file has one line a base: chrom, pos (1-based), ref, then a column for eac
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tracks import Track
 from tism_scan.plot import NamedSpan, plot_attribution
 from tism_scan.storage.atomic import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target, replaced_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_PANELS = 24
 
@@ -68,15 +71,14 @@ def write_scores(path: Path, loci: Sequence[LocusScores]) -> None:
         write(file, loci)
 
 
-def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[NamedSpan] = ()) -> None:
-    """Draw a locus: for each track a panel for each method, a logo and a heat map.
+def locus_figure(panels: Sequence[LocusScores], spans: Sequence[NamedSpan] = ()) -> "Figure":
+    """Return a figure of a locus: for each track a panel for each method, a logo and a heat map.
 
     The logo of TISM and ISM shows minus the mean of the three substitutions, that of the other methods the
     value of the reference base. Heat maps are left out if a method has one value a base.
 
     Parameters
     ----------
-    path : Path
     panels : sequence of LocusScores
         The same bases and tracks under one or more methods.
     spans : sequence of (start, end, label)
@@ -85,11 +87,10 @@ def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[NamedS
     Raises
     ------
     ExportError
-        If there are too many panels, the file cannot be written, or has another suffix.
+        If there are too many panels.
     InputError
         If matplotlib or logomaker is not installed.
     """
-    check_target(path, PICTURE_SUFFIXES)
     first, n_tracks = panels[0], len(panels[0].tracks)
     check_panels(len(panels) * n_tracks)
     names = [_UNITS[scores.settings.method] for scores in panels]
@@ -98,7 +99,7 @@ def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[NamedS
         for track in column_names(first.tracks)
         for name in names
     ]
-    figure = plot_attribution(
+    return plot_attribution(
         _interleaved([_logo(scores) for scores in panels]),
         _interleaved([scores.values for scores in panels])
         if all(scores.settings.has_bases for scores in panels)
@@ -111,8 +112,19 @@ def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[NamedS
         unit=[f"{_logo_unit(scores)}\n({scores.settings.output_space})" for scores in panels] * n_tracks,
         heatmap_unit=names * n_tracks,
     )
+
+
+def write_picture(path: Path, figure: "Figure", *, dpi: int = 200) -> None:
+    """Write a figure as PNG, SVG or PDF, by the file's suffix.
+
+    Raises
+    ------
+    ExportError
+        If the file cannot be written, or has another suffix.
+    """
+    check_target(path, PICTURE_SUFFIXES)
     with replaced_file(path) as file:
-        figure.savefig(file, format=path.suffix.lower()[1:], dpi=200)
+        figure.savefig(file, format=path.suffix.lower()[1:], dpi=dpi)
 
 
 def _logo(scores: LocusScores) -> NDArray[np.float32]:
