@@ -80,7 +80,7 @@ def locus_figure(panels: Sequence[LocusScores], spans: Sequence[NamedSpan] = ())
     Parameters
     ----------
     panels : sequence of LocusScores
-        The same bases and tracks under one or more methods.
+        The same bases and tracks under one or more methods; any of them can be drawn together.
     spans : sequence of (start, end, label)
         Genes or motifs, as for `tism_scan.plot.plot_attribution`.
 
@@ -128,8 +128,13 @@ def write_picture(path: Path, figure: "Figure", *, dpi: int = 200) -> None:
 
 
 def _logo(scores: LocusScores) -> NDArray[np.float32]:
-    """Return one value a base, (T, L), or (T, 4, L) of which the reference base is drawn."""
-    return minus_mean_effect(scores.values) if _is_averaged(scores) else scores.values
+    """Return one value a base, (T, L), whatever the method's own are."""
+    if not scores.settings.has_bases:
+        return scores.values
+    if _is_averaged(scores):
+        return minus_mean_effect(scores.values)
+    at_reference: NDArray[np.float32] = np.where(one_hot(scores.codes) > 0, scores.values, 0).sum(1)
+    return at_reference
 
 
 def _logo_unit(scores: LocusScores) -> str:
