@@ -46,6 +46,7 @@ DOORS = {
 }
 # Side doors: open only while a function runs.
 LAZY_DOORS = {
+    "xarray": {"store.reading"},  # for those who have it
     "pysam": {"export"},  # only for compressed BED, and not a dependency
     "rich": {"attribution"},  # the bar of an ISM that takes long, for those who work without the CLI
 }
@@ -130,7 +131,7 @@ def has_no_door(found):
     if library in sys.stdlib_module_names or library in EVERYWHERE or library == PACKAGE:
         return False
     if found.is_for_types:
-        return library not in DOORS
+        return library not in DOORS | LAZY_DOORS
     doors = DOORS.get(library, set()) | (LAZY_DOORS.get(library, set()) if found.is_lazy else set())
     return not {found.importer, room(found.importer)} & doors
 
@@ -183,6 +184,7 @@ def test_import_upward_would_be_noticed(importer, source):
         ("ray_scan.driver", "import torch"),
         ("attribution.mutagenesis", "from rich.console import Console"),
         ("store", "import xarray"),
+        ("store", "def f():\n    import xarray"),
     ],
 )
 def test_library_by_another_door_would_be_noticed(importer, source):

@@ -160,4 +160,4 @@ def test_product_that_is_timed_is_as_large_as_time_allows(monkeypatch, seconds_a
 
     monkeypatch.setattr(bench_module, "_product_s", timed)
     product_rate(torch.device("cpu"), "bf16")
-    assert sizes[-1] == (2048 if seconds_a_product < 1 else 128)
+    assert sizes[-1] == (2048 if seconds_a_product < 1 else 256)

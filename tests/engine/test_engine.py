@@ -17,7 +17,7 @@ from scan_models import (
     smooth_model,
 )
 
-from tism_scan.engine.devices import default_device, default_precision, device_name, rounding
+from tism_scan.engine.devices import default_device, default_precision, device_name
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import PlanError, ScanError
 from tism_scan.genome.alphabet import N_CODE, encode, is_acgt, reverse_complement
@@ -347,14 +347,3 @@ def test_bf16_rounds_the_scores_of_the_window_engine_and_mixed_does_not(tiny_mod
 def test_the_default_precision_is_float32_on_a_cpu_and_mixed_on_a_gpu():
     assert default_precision("cpu") == "fp32"
     assert default_precision("cuda:1") == "mixed"
-
-
-@pytest.mark.parametrize("to_tf32", [False, True])
-def test_a_gpus_rounding_is_set_while_an_engine_works_and_put_back(to_tf32):
-    if not hasattr(torch.backends, "fp32_precision"):
-        pytest.skip("this torch has the older switches, whose state a CPU build does not show")
-    owners = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
-    before = [owner.fp32_precision for owner in owners]
-    with rounding(torch.device("cuda"), to_tf32=to_tf32):
-        assert [owner.fp32_precision for owner in owners] == ["tf32" if to_tf32 else "ieee"] * 2
-    assert [owner.fp32_precision for owner in owners] == before

@@ -186,9 +186,9 @@ def test_windows_without_a_wanted_base_are_not_computed(narrow_beluga, monkeypat
 
 def test_cone_of_belugas_core_narrows_to_what_it_sees(narrow_beluga):
     layers = trunk.trunk_layers(narrow_beluga.trunk)
-    spans = trunk.cone(layers, 2000, 872, 1128)
-    assert spans[1] == (865, 1128)
-    assert spans[-1] == (36, 71)
+    extents = trunk.cone(layers, 2000, 872, 1128)
+    assert extents[1] == (865, 1128)
+    assert extents[-1] == (36, 71)
     assert trunk.n_positions(layers, 2000)[-1] == 106
     assert trunk.total_stride(layers) == 16
 

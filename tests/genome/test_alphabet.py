@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tism_scan.genome.alphabet import (
     channel_of_base,
+    complement_channels,
     decode,
     encode,
     is_acgt,
@@ -77,6 +78,13 @@ def test_belugas_order_has_g_second_and_c_third():
 def test_channels_are_put_in_acgt_order(alphabet):
     codes = encode("GATTACANC")
     np.testing.assert_array_equal(one_hot(codes, alphabet)[channel_of_base(alphabet)], one_hot(codes))
+
+
+@pytest.mark.parametrize("alphabet", ORDERS)
+def test_channels_are_swapped_for_those_of_the_other_strand(alphabet):
+    codes = encode("GATTACANC")
+    other = one_hot(codes, alphabet)[complement_channels(alphabet), ::-1]
+    np.testing.assert_array_equal(other, one_hot(reverse_complement(codes), alphabet))
 
 
 def test_one_hot_keeps_the_leading_axes():

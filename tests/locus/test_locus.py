@@ -16,7 +16,14 @@ from tism_scan.errors import ExportError, PlanError, RegionError, ScanError
 from tism_scan.genome.alphabet import encode, is_acgt, one_hot, reverse_complement
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import Interval, parse_region
-from tism_scan.locus.output import MOST_PANELS, check_panels, column_names, draw_locus, write_scores
+from tism_scan.locus.output import (
+    MOST_PANELS,
+    check_panels,
+    column_names,
+    locus_figure,
+    write_picture,
+    write_scores,
+)
 from tism_scan.locus.scores import Window, score_region, score_sequence
 from tism_scan.plan.methods import METHODS, ONE_VALUE_METHODS, MethodSettings
 from tism_scan.plan.scan_plan import ScanPlan
@@ -226,7 +233,7 @@ def test_nan_from_the_model_is_an_error_that_names_the_base(genome):
         def forward(self, X):
             return X.sum((1, 2)).mul(torch.nan)[:, None].expand(-1, 3)
 
-    with pytest.raises(ScanError, match="NaN or infinity at chr1:11"):
+    with pytest.raises(ScanError, match="NaN or infinity at chr1:11; expected finite numbers; check"):
         score_region(ScanModel(Broken()), genome, Interval("chr1", 10, 20), _settings("gradient"))
 
 
@@ -286,7 +293,7 @@ def test_a_file_that_cannot_be_written_is_said_before_and_nothing_is_left(loci, 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_pictures_are_of_the_kind_that_their_name_says(loci, tmp_path, suffix):
     path = tmp_path / f"locus.{suffix}"
-    draw_locus(path, loci[:1])
+    write_picture(path, locus_figure(loci[:1]))
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
     assert path.read_bytes().startswith(starts[suffix])
     assert path.stat().st_size > 5_000

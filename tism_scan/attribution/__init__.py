@@ -7,7 +7,7 @@ a model's channel order, ``substitute(X, motif, alphabet=list(model.alphabet))``
 
 from typing import Any
 
-from tism_scan.attribution.concordance import Agreement, Concordance, concordance
+from tism_scan.attribution.agreement import Agreement, Concordance, concordance
 from tism_scan.attribution.deeplift import deep_lift_shap, tangermeme_module
 from tism_scan.attribution.gradients import gradient, mean_tism, tism
 from tism_scan.attribution.mutagenesis import ism

@@ -1,4 +1,4 @@
-"""One-dimensional layers in the memory layout that CPUs compute quickest.
+"""One-dimensional layers in the memory format that CPUs compute quickest.
 
 PyTorch's ``conv1d`` copies its input to channels-first memory. On CPUs the same convolution is faster with
 the channels of a position side by side, which only two-dimensional layers keep; so while `channels_last`
@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 _Size = int | tuple[int, ...] | list[int]
 
 
-class channels_last(TorchFunctionMode):  # noqa: N801  # used as a context, and named as torch names the layout
+class channels_last(TorchFunctionMode):  # noqa: N801  # used as a context, and named as torch names the format
     """A context in which float32 ``conv1d`` and ``max_pool1d`` of batches run channels-last."""
 
     def __torch_function__(

@@ -28,7 +28,7 @@ from tism_scan.attribution.transforms import (
 )
 from tism_scan.engine.readout import Tracks, track_outputs
 from tism_scan.errors import InputError
-from tism_scan.models.frozen import check_batch_size, dtype_of, frozen
+from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, dtype_of, frozen
 
 References = str | ArrayLike | Callable[..., Tensor]
 
@@ -43,7 +43,7 @@ def deep_lift_shap(
     kind: Kind = "hypothetical",
     random_state: int = 0,
     warning_threshold: float = 1e-3,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
 ) -> Array:
     """Return DeepLIFT/SHAP attributions of each track, the mean over the references of each sequence.

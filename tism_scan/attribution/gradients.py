@@ -10,7 +10,7 @@ from tism_scan.attribution.channels_last import channels_last
 from tism_scan.attribution.transforms import Array, check_input, check_one_hot, like
 from tism_scan.engine.readout import Tracks, track_outputs
 from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
-from tism_scan.models.frozen import check_batch_size, dtype_of, frozen
+from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, dtype_of, frozen
 
 
 def gradient(
@@ -18,7 +18,7 @@ def gradient(
     X: Array,
     tracks: Tracks = None,
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
 ) -> Array:
     """Return the gradient of each track with respect to the input: the local attribution.
@@ -61,7 +61,7 @@ def tism(
     X: Array,
     tracks: Tracks = None,
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
 ) -> Array:
     """Return TISM: the approximate change of each track if a base replaced the reference base.
@@ -93,7 +93,7 @@ def mean_tism(
     X: Array,
     tracks: Tracks = None,
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
 ) -> Array:
     """Return mean TISM: minus the mean of the three substitutions' TISM, one value a base.
@@ -133,7 +133,7 @@ def _in_batches(
     check_batch_size(batch_size)
     parts = []
     # inference_mode(False): the caller may be in inference mode, where nothing can be differentiated
-    with frozen(model, device) as place, _layout(place), torch.inference_mode(False):
+    with frozen(model, device) as place, _quickest_on(place), torch.inference_mode(False):
         for chunk in torch.split(x, batch_size):
             batch = chunk.to(place, dtype_of(model), copy=True)
             gradients = _gradient_of(model, batch, tracks, max(1, batch_size // len(batch)))
@@ -141,7 +141,7 @@ def _in_batches(
     return like(torch.cat(parts), X)
 
 
-def _layout(device: torch.device) -> AbstractContextManager[object]:
+def _quickest_on(device: torch.device) -> AbstractContextManager[object]:
     """Return the context in which a device computes gradients quickest."""
     return channels_last() if device.type == "cpu" else nullcontext()
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tism_scan.attribution.strips import LEAST_POSITIONS, Nearby, nearby
 from tism_scan.attribution.transforms import Array, check_input, check_one_hot, like
 from tism_scan.engine.readout import Tracks, track_outputs, values_of_tracks
-from tism_scan.models.frozen import check_batch_size, dtype_of, frozen
+from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, dtype_of, frozen
+from tism_scan.plan.scoring import minus_mean_effect
 
 Output = Literal["effect", "prediction", "centered", "mean_effect"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
@@ -27,7 +28,7 @@ def ism(
     start: int | None = None,
     end: int | None = None,
     output: Output = "effect",
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
     progress: bool | None = None,
 ) -> Array:
@@ -91,7 +92,7 @@ def ism(
     is_n = (x[:, :, positions] == 0).all(1)[:, None, None, :]  # (N, 1, 1, P)
     effect = (predictions - at_reference[:, :, None, None]).masked_fill(is_n, torch.nan)
     if output == "mean_effect":
-        return like(-effect.sum(2) / 3, X)
+        return like(minus_mean_effect(effect), X)
     return like(effect - effect.mean(2, keepdim=True) if output == "centered" else effect, X)
 
 
@@ -103,7 +104,7 @@ def predict_substitutions(
     *,
     fills_n: bool = False,
     in_strips: bool = True,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
     progress: bool | None = None,
 ) -> tuple[Tensor, Tensor]:

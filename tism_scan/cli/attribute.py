@@ -196,7 +196,7 @@ class _Request:
     def write(self, loci: list[list["LocusScores"]]) -> None:
         """Write what was asked for; each locus has a picture of its own."""
         from tism_scan.genome.bed import read_named_spans
-        from tism_scan.locus.output import draw_locus, write_scores
+        from tism_scan.locus.output import locus_figure, write_picture, write_scores
 
         if self.out is not None:
             write_scores(self.out, [locus[0] for locus in loci])
@@ -206,7 +206,8 @@ class _Request:
         for i, locus in enumerate(loci, start=1):
             path = self.plot if len(loci) == 1 else self.plot.with_stem(f"{self.plot.stem}_{i}")
             interval = locus[0].interval
-            draw_locus(path, locus, read_named_spans(self.spans, interval) if self.spans else ())
+            spans = read_named_spans(self.spans, interval) if self.spans else ()
+            write_picture(path, locus_figure(locus, spans))
             say(f"picture  {path}  {interval}")
 
 

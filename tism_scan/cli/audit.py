@@ -11,7 +11,7 @@ from tism_scan.cli.options.common import PATH
 from tism_scan.cli.options.model import model_and_tracks, model_options
 
 if TYPE_CHECKING:
-    from tism_scan.locus.agreement import Audit
+    from tism_scan.locus.auditing import Audit
 
 
 @click.command(name="audit")
@@ -42,7 +42,7 @@ def command(
     """
     from tism_scan.genome.fasta import Genome
     from tism_scan.genome.wanted import wanted_spans
-    from tism_scan.locus.agreement import audit
+    from tism_scan.locus.auditing import audit
     from tism_scan.locus.output import check_panels
     from tism_scan.storage.atomic import PICTURE_SUFFIXES, check_target
 
@@ -73,7 +73,7 @@ def command(
 
 
 def _report(result: "Audit") -> None:
-    from tism_scan.locus.agreement import PAPER_CORRELATION
+    from tism_scan.locus.auditing import PAPER_CORRELATION
 
     rows = [
         [
@@ -114,6 +114,7 @@ def _short(seconds: float) -> str:
 
 
 def _write(result: "Audit", out: Path | None, plot: Path | None) -> None:
+    from tism_scan.locus.output import write_picture
     from tism_scan.plot import plot_concordance
     from tism_scan.storage.atomic import replaced_file
 
@@ -124,6 +125,5 @@ def _write(result: "Audit", out: Path | None, plot: Path | None) -> None:
     if plot is not None:
         titles = [f"{each.track}, r = {each.tism_pearson:.2f}" for each in result.agreements]
         figure = plot_concordance(result.approximate, result.exact, titles=titles)
-        with replaced_file(plot) as file:
-            figure.savefig(file, format=plot.suffix.lower()[1:], dpi=150)
+        write_picture(plot, figure, dpi=150)
         say(f"picture  {plot}")

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from tism_scan.engine.block_engine import BlockEngine
-from tism_scan.engine.devices import default_device, device_name, now, rounding
+from tism_scan.engine.devices import default_device, device_name, seconds_of
 from tism_scan.engine.head import Product
 from tism_scan.engine.trunk_engine import PASSES, make_engine
 from tism_scan.genome.alphabet import Codes
+from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Precision, Scoring
 from tism_scan.plan.tiling import Block
 
@@ -24,7 +25,7 @@ _FIRST_CORES = 32
 _MOST_CORES = 1 << 14
 _LONGEST_WARM_UP_S = 5.0
 _REPEATS = 5
-_SMALLEST_PRODUCT = 128
+_SMALLEST_PRODUCT = 256
 _LONGEST_PRODUCT_S = 0.25
 
 Way = Callable[[Tensor, Tensor], Callable[[], Tensor]]
@@ -215,11 +216,11 @@ def slowness_of_bfloat16(device: torch.device) -> float:
     Processors without instructions for it imitate it, at a small part of their rate.
     """
     with rounding(device, to_tf32=False):
-        taken = [
-            min(_product_s(way, device, dtype, _SMALLEST_PRODUCT, _REPEATS) for way in _WAYS)
+        imitated, float32 = (
+            _product_s(_plain, device, dtype, _SMALLEST_PRODUCT, _REPEATS)
             for dtype in (torch.bfloat16, torch.float32)
-        ]
-    return taken[0] / taken[1]
+        )
+    return imitated / float32
 
 
 def _product_s(way: Way, device: torch.device, dtype: torch.dtype, n: int, repeats: int) -> float:
@@ -228,18 +229,12 @@ def _product_s(way: Way, device: torch.device, dtype: torch.dtype, n: int, repea
     product = way(left, right)
     with torch.no_grad():
         product()
-        return min(_seconds(product, device) for _ in range(repeats))
+        return min(seconds_of(product, device) for _ in range(repeats))
 
 
 def _dtypes(precision: Precision) -> tuple[torch.dtype, torch.dtype]:
     passes = PASSES[precision]
     return passes.forward, passes.backward
-
-
-def _seconds(product: Callable[[], Tensor], device: torch.device) -> float:
-    began = now(device)
-    product()
-    return now(device) - began
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tism_scan.engine.devices import default_device, device_name, rounding
+from tism_scan.engine.devices import default_device, device_name
 from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
 from tism_scan.errors import PlanError, ScanError
-from tism_scan.genome.alphabet import BASES, Codes, channel_of_base, is_acgt, one_hot_table
+from tism_scan.genome.alphabet import Codes, channel_of_base, complement_channels, is_acgt, one_hot_table
 from tism_scan.models.frozen import check_batch_size, frozen
+from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Stretch
 
@@ -79,8 +80,7 @@ class BlockEngine(ABC):
         alphabet = str(model.alphabet)
         self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)
         self._to_acgt = torch.from_numpy(channel_of_base(alphabet)).to(self.device)
-        complement = channel_of_base(alphabet)[[3 - BASES.index(base) for base in alphabet]]
-        self._complement = torch.from_numpy(complement).to(self.device)
+        self._complement = torch.from_numpy(complement_channels(alphabet)).to(self.device)
 
     def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the scores of a stretch's block.
@@ -198,6 +198,33 @@ def needed_windows(target: NDArray[np.bool_], reach: slice, stride: int, n_windo
     n_before = np.concatenate(([0], np.cumsum(target)))
     starts = np.arange(n_windows) * stride
     return np.flatnonzero(n_before[starts + reach.stop] > n_before[starts + reach.start])
+
+
+def check_finite(
+    scores: NDArray[np.float32], is_due: NDArray[np.bool_], chrom: str, start: int, *, remedy: str
+) -> None:
+    """Raise unless every base that must have scores has finite ones.
+
+    Parameters
+    ----------
+    scores : float32 (..., L)
+    is_due : bool (L,)
+        The bases that must have scores.
+    chrom, start : str and int
+        Where the first base is, 0-based.
+    remedy : str
+        What the user can do; it ends the error's message.
+
+    Raises
+    ------
+    ScanError
+        Names the first base where a score is NaN or infinite.
+    """
+    is_finite = np.isfinite(scores).all(axis=tuple(range(scores.ndim - 1)))
+    is_missing = is_due & ~is_finite
+    if is_missing.any():
+        first = start + int(np.flatnonzero(is_missing)[0]) + 1
+        raise ScanError(f"the model gives NaN or infinity at {chrom}:{first:,}; {remedy}")
 
 
 def _windows_over(where: NDArray[np.int64], reach: slice, stride: int, length: int) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tism_scan.engine.layers import Convolution, Layer, Passes, Span
+from tism_scan.engine.layers import Convolution, Extent, Layer, Passes
 
 
 def forward_flop_per_bp(layers: list[Layer]) -> float:
@@ -22,10 +22,10 @@ def forward_flop_per_bp(layers: list[Layer]) -> float:
     return flop
 
 
-def backward_flop(layers: list[Layer], spans: list[Span]) -> float:
+def backward_flop(layers: list[Layer], extents: list[Extent]) -> float:
     """Return the arithmetic of a backward pass through a cone, for one pair of window and track."""
     flop = 0.0
-    for layer, (start, end) in zip(layers, spans, strict=False):
+    for layer, (start, end) in zip(layers, extents, strict=False):
         # Each input that is asked for takes part in kernel / stride outputs.
         flop += _flop_per_output(layer) / layer.stride * (end - start)
     return flop
@@ -41,11 +41,11 @@ def bytes_per_bp(layers: list[Layer], passes: Passes) -> float:
     return held
 
 
-def bytes_per_pair(layers: list[Layer], spans: list[Span], passes: Passes) -> int:
+def bytes_per_pair(layers: list[Layer], extents: list[Extent], passes: Passes) -> int:
     """Return about how much memory a backward pass holds at once, for each pair of window and track."""
     sizes = [
         channels * (end - start)
-        for (_, channels), (start, end) in zip(_with_channels(layers), spans[1:], strict=True)
+        for (_, channels), (start, end) in zip(_with_channels(layers), extents[1:], strict=True)
     ]
     # A layer's gradient, the one below, and what a convolution makes of them on the way.
     return 3 * max(sizes) * passes.backward.itemsize

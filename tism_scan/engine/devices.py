@@ -1,16 +1,13 @@
-"""The devices that compute: which is there, what it is called, how it rounds, and when it is done."""
+"""The devices that compute: which is there, what it is called, its precision, and when it is done."""
 
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tism_scan.errors import InputError
-from tism_scan.models.frozen import switched
 from tism_scan.plan.scoring import Precision
 
 
@@ -34,31 +31,18 @@ def default_precision(device: str | None = None) -> Precision:
     return "mixed" if (device or default_device()).startswith("cuda") else "fp32"
 
 
-@contextmanager
-def rounding(device: torch.device, *, to_tf32: bool) -> Iterator[None]:
-    """Let a GPU's float32 products be rounded to TF32, or keep them from it.
-
-    By default, torch rounds those of convolutions. The settings are the process's, so they are put back.
-    """
-    if device.type != "cuda":
-        yield
-        return
-    matmul: Any = torch.backends.cuda.matmul
-    cudnn: Any = torch.backends.cudnn
-    wanted: str | bool
-    if hasattr(torch.backends, "fp32_precision"):  # since torch 2.9, where the older switches warn
-        name, owners, wanted = "fp32_precision", (matmul, cudnn.conv), "tf32" if to_tf32 else "ieee"
-    else:
-        name, owners, wanted = "allow_tf32", (matmul, cudnn), to_tf32
-    with switched([(owner, name) for owner in owners], wanted):
-        yield
-
-
 def now(device: torch.device) -> float:
     """Return the time, s, once a device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """Return the time, s, that a call takes on a device."""
+    began = now(device)
+    work()
+    return now(device) - began
 
 
 def name_of_device(device: object) -> str:

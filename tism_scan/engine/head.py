@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tism_scan.engine.cost import module_flop
-from tism_scan.engine.layers import Passes, Span
+from tism_scan.engine.layers import Extent, Passes
 from tism_scan.engine.readout import track_output
 from tism_scan.engine.trunk import first_linear
 from tism_scan.plan.scoring import Scoring
@@ -26,16 +26,16 @@ class TrunkHead:
         Maps features, float (N, C, positions), to logits, (N, outputs).
     n_positions : int
         Of the trunk, in a window.
-    span : Span
+    extent : Extent
         Those that feed the reach.
     scoring : Scoring
     passes : Passes
     """
 
     def __init__(
-        self, head: nn.Module, n_positions: int, span: Span, scoring: Scoring, passes: Passes
+        self, head: nn.Module, n_positions: int, extent: Extent, scoring: Scoring, passes: Passes
     ) -> None:
-        self.span, self.scoring, self.passes = span, scoring, passes
+        self.extent, self.scoring, self.passes = extent, scoring, passes
         linear, self.rest = first_linear(head)
         self.first: Product | None = None
         if linear is not None:
@@ -43,15 +43,15 @@ class TrunkHead:
             weight = linear.weight.view(len(linear.weight), -1, n_positions).transpose(1, 2)
             self.n_channels = weight.shape[2]
             self.first = Product(weight.flatten(1), linear.bias, passes.forward)
-            self.to_span = Product(weight[:, slice(*span)].flatten(1).t(), None, passes.backward)
+            self.to_extent = Product(weight[:, slice(*extent)].flatten(1).t(), None, passes.backward)
 
     def bytes_per_window(self, n_tracks: int) -> int:
         """Return about how much memory `gradient` holds at once, for each window."""
         if self.first is None:
             return 0
         features = self.first.n_inputs * self.passes.forward.itemsize
-        at_span = self.to_span.n_outputs * self.passes.backward.itemsize
-        return features + n_tracks * (2 * self.to_span.n_inputs * torch.float32.itemsize + at_span)
+        at_extent = self.to_extent.n_outputs * self.passes.backward.itemsize
+        return features + n_tracks * (2 * self.to_extent.n_inputs * torch.float32.itemsize + at_extent)
 
     def flop_per_window(self, windows: Tensor) -> tuple[float, float]:
         """Return the arithmetic of the forward pass, and of the backward pass of each track.
@@ -64,17 +64,17 @@ class TrunkHead:
         if self.first is None:
             return module_flop(self.rest, windows)
         forward, backward = module_flop(self.rest, self.first(windows.transpose(1, 2).flatten(1)).float())
-        return self.first.flop + forward, self.to_span.flop + backward
+        return self.first.flop + forward, self.to_extent.flop + backward
 
     def gradient(self, windows: Tensor, tracks: Sequence[Track]) -> Tensor:
         """Return the gradient of each track, (N, T, len, C), of windows' features, (N, C, positions)."""
         if self.first is None:
             gradients = self._track_gradients(self.rest, windows.float(), tracks)
-            return gradients[..., slice(*self.span)].transpose(2, 3).to(self.passes.backward)
+            return gradients[..., slice(*self.extent)].transpose(2, 3).to(self.passes.backward)
         hidden = self.first(windows.transpose(1, 2).flatten(1)).float()
         gradients = self._track_gradients(self.rest, hidden, tracks)
         n, n_tracks = gradients.shape[:2]
-        at_positions = self.to_span(gradients.to(self.passes.backward).flatten(0, 1))
+        at_positions = self.to_extent(gradients.to(self.passes.backward).flatten(0, 1))
         return at_positions.view(n, n_tracks, -1, self.n_channels)
 
     def _track_gradients(self, module: nn.Module, inputs: Tensor, tracks: Sequence[Track]) -> Tensor:

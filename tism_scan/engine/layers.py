@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 # Half-open range of a layer's positions within one window.
-Span = tuple[int, int]
+Extent = tuple[int, int]
 
 _POINTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Sigmoid, nn.Tanh)
 
@@ -48,7 +48,7 @@ class Layer(Protocol):
         """
         ...
 
-    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
+    def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return the gradient at a range of inputs from that at the outputs which these feed.
 
         Parameters
@@ -57,7 +57,7 @@ class Layer(Protocol):
             Of N windows and T tracks.
         factor : float (N, 1, len, C), optional
             Each window's part of the layer's factor.
-        above, below : Span
+        above, below : Extent
             Ranges of the outputs given and the inputs asked for.
 
         Returns
@@ -66,7 +66,7 @@ class Layer(Protocol):
         """
         ...
 
-    def factor_span(self, above: Span) -> Span:
+    def factor_extent(self, above: Extent) -> Extent:
         """Return the range of the factor that goes with a range of outputs."""
         ...
 
@@ -107,7 +107,7 @@ class Convolution:
         """Return the output; a convolution is linear, and needs no factor."""
         return _from_image(functional.conv2d(_as_image(h), self.weight, self.bias, (1, self.stride))), None
 
-    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
+    def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return the gradient at the inputs."""
         n, n_tracks = gradient.shape[:2]
         pairs = gradient.flatten(0, 1)
@@ -120,7 +120,7 @@ class Convolution:
             spread = _cut(_from_image(image), above[0] * self.stride, below)
         return spread.view(n, n_tracks, *spread.shape[1:])
 
-    def factor_span(self, above: Span) -> Span:
+    def factor_extent(self, above: Extent) -> Extent:
         """Return the range itself."""
         return above
 
@@ -144,11 +144,11 @@ class Pointwise:
             (derivative,) = torch.autograd.grad(output.sum(), h)
         return output.detach(), derivative[0]
 
-    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
+    def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return the gradient times the derivative."""
         return gradient if factor is None else gradient * factor
 
-    def factor_span(self, above: Span) -> Span:
+    def factor_extent(self, above: Extent) -> Extent:
         """Return the range itself."""
         return above
 
@@ -172,7 +172,7 @@ class Pooling:
         output, where = functional.max_pool2d(_as_image(h), (1, self.kernel), return_indices=True)
         return _from_image(output), torch.zeros_like(h).scatter_(1, _from_image(where), 1)[0]
 
-    def backward(self, gradient: Tensor, factor: Tensor | None, above: Span, below: Span) -> Tensor:
+    def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return each output's gradient at its maximum, or shared among its inputs."""
         if factor is None:
             shares = gradient.new_full((self.kernel, 1), 1 / self.kernel)
@@ -181,7 +181,7 @@ class Pooling:
         spread = (gradient.unsqueeze(-2) * shares).flatten(-3, -2)
         return _cut(spread, above[0] * self.kernel, below)
 
-    def factor_span(self, above: Span) -> Span:
+    def factor_extent(self, above: Extent) -> Extent:
         """Return the inputs of a range of outputs."""
         return above[0] * self.kernel, above[1] * self.kernel
 
@@ -213,7 +213,7 @@ def _from_image(image: Tensor) -> Tensor:
     return image.permute(0, 2, 3, 1).squeeze(1).contiguous()
 
 
-def _cut(spread: Tensor, start: int, wanted: Span) -> Tensor:
+def _cut(spread: Tensor, start: int, wanted: Extent) -> Tensor:
     """Return a range of positions of (..., P, C) that begin at `start`; zeros where they do not reach."""
     end = start + spread.shape[-2]
     missing = max(start - wanted[0], 0), max(wanted[1] - end, 0)

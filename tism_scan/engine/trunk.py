@@ -8,7 +8,7 @@ down layer by layer by hand; see `tism_scan.engine.layers`.
 import torch
 from torch import Tensor, nn
 
-from tism_scan.engine.layers import Layer, Passes, Pointwise, Pooling, Span, layer_of
+from tism_scan.engine.layers import Extent, Layer, Passes, Pointwise, Pooling, layer_of
 
 _IDLE = (nn.Dropout, nn.Identity)
 
@@ -92,7 +92,7 @@ def n_positions(layers: list[Layer], n: int) -> list[int]:
     return counts
 
 
-def cone(layers: list[Layer], n: int, start: int, end: int) -> list[Span]:
+def cone(layers: list[Layer], n: int, start: int, end: int) -> list[Extent]:
     """Return the range of positions, of the input and of each layer's output, fed by a range of the input.
 
     Parameters
@@ -103,12 +103,12 @@ def cone(layers: list[Layer], n: int, start: int, end: int) -> list[Span]:
     start, end : int
         The range of the input.
     """
-    spans = [(start, end)]
+    extents = [(start, end)]
     for layer, count in zip(layers, n_positions(layers, n)[1:], strict=True):
-        first, last = spans[-1][0], spans[-1][1] - 1
+        first, last = extents[-1][0], extents[-1][1] - 1
         lowest = max(0, -(-(first - layer.kernel + 1) // layer.stride))
-        spans.append((lowest, max(lowest, min(count, last // layer.stride + 1))))
-    return spans
+        extents.append((lowest, max(lowest, min(count, last // layer.stride + 1))))
+    return extents
 
 
 def forward(
@@ -140,7 +140,7 @@ def backward(
     layers: list[Layer],
     factors: list[Tensor | None],
     gradient: Tensor,
-    spans: list[Span],
+    extents: list[Extent],
     windows: range,
     stride: int,
 ) -> Tensor:
@@ -151,8 +151,8 @@ def backward(
     layers, factors
         From `trunk_layers` and `forward`.
     gradient : float (N, T, len, C)
-        At the top's range in `spans`, of each window and track.
-    spans : list of Span
+        At the top's range in `extents`, of each window and track.
+    extents : list of Extent
         From `cone`.
     windows : range
         Which windows of the stretch, N consecutive ones.
@@ -162,7 +162,7 @@ def backward(
     Returns
     -------
     float (N, T, 4, len)
-        At the input's range in `spans`.
+        At the input's range in `extents`.
     """
     steps = [stride]
     for layer in layers:
@@ -172,8 +172,8 @@ def backward(
         if factor is not None:
             # A pooling's factor stands at its inputs, whose step is the layer's below.
             step = steps[i]
-            start, end = layer.factor_span(spans[i + 1])
+            start, end = layer.factor_extent(extents[i + 1])
             part = factor[start + windows.start * step : end + (windows.stop - 1) * step]
             factor = part.unfold(0, end - start, step).transpose(1, 2).unsqueeze(1)
-        gradient = layer.backward(gradient, factor, spans[i + 1], spans[i])
+        gradient = layer.backward(gradient, factor, extents[i + 1], extents[i])
     return gradient.transpose(2, 3)

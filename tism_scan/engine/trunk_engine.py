@@ -172,9 +172,9 @@ class TrunkEngine(BlockEngine):
         self._n_positions = n_positions(self.layers, scoring.input_bp)[-1]
         self._step = scoring.stride // total_stride(self.layers)
         reach = scoring.reach
-        self._spans = cone(self.layers, scoring.input_bp, reach.start, reach.stop)
+        self._extents = cone(self.layers, scoring.input_bp, reach.start, reach.stop)
         trunk_head: nn.Module = self.model.head  # type: ignore[assignment]
-        self._head = TrunkHead(trunk_head, self._n_positions, self._spans[-1], scoring, self.passes)
+        self._head = TrunkHead(trunk_head, self._n_positions, self._extents[-1], scoring, self.passes)
         budget = _memory(self.device) if memory_gb is None else memory_gb * 2**30
         self._n_pairs = self._pairs_within(budget / 2)
         if windows_per_slab is None:
@@ -190,14 +190,14 @@ class TrunkEngine(BlockEngine):
         if self.scoring.stitch == "mean":
             per_track = forward_flop_per_bp(self.layers) * stride  # as many products, the other way
         else:
-            per_track = backward_flop(self.layers, self._spans)
+            per_track = backward_flop(self.layers, self._extents)
         n_strands = 2 if self.scoring.strands == "both" else 1
         return n_strands * (shared + n_tracks * (per_track + head_backward))
 
     def _pairs_within(self, budget: float) -> int:
         """Return how many pairs of window and track go down the trunk at once."""
         preferred = PAIRS_ON_GPU if self.device.type == "cuda" else PAIRS_ON_CPU
-        return max(1, min(preferred, int(budget / bytes_per_pair(self.layers, self._spans, self.passes))))
+        return max(1, min(preferred, int(budget / bytes_per_pair(self.layers, self._extents, self.passes))))
 
     def _windows_within(self, budget: float) -> int:
         """Return how many windows a slab has."""
@@ -251,7 +251,7 @@ class TrunkEngine(BlockEngine):
         for first in range(0, n, n_at_once):
             windows = range(first, min(n, first + n_at_once))
             part = top[windows.start : windows.stop]
-            gradient = backward(self.layers, factors, part, self._spans, windows, stride)
+            gradient = backward(self.layers, factors, part, self._extents, windows, stride)
             cores = slice(reach.start + windows.start * stride, reach.start + windows.stop * stride)
             # The cores stand end to end: (N, T, 4, stride) becomes (1, T, 4, N * stride).
             joined = gradient.permute(1, 2, 0, 3).flatten(2)[None].to(X.dtype)
@@ -261,10 +261,10 @@ class TrunkEngine(BlockEngine):
     def _score_slab(self, X: Tensor, factors: list[Tensor | None], top: Tensor) -> Tensor:
         """Return summed scores, from the gradient at all of each window's positions, (N, T, positions, C)."""
         summed = _summed_over_windows(top, self._step)[None]
-        spans = cone(self.layers, X.shape[2], 0, X.shape[2])
+        extents = cone(self.layers, X.shape[2], 0, X.shape[2])
         scores = []
         for track in torch.split(summed, 1, dim=1):
-            gradient = backward(self.layers, factors, track, spans, range(1), X.shape[2]).to(X.dtype)
+            gradient = backward(self.layers, factors, track, extents, range(1), X.shape[2]).to(X.dtype)
             scores.append(self._to_scores(gradient, X)[0])
         return torch.cat(scores)
 

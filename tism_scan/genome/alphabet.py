@@ -75,6 +75,27 @@ def channel_of_base(alphabet: str) -> NDArray[np.int64]:
     return np.array([alphabet.index(base) for base in BASES])
 
 
+def complement_channels(alphabet: str) -> NDArray[np.int64]:
+    """Return, for each channel of a model's order, the channel of the complementary base.
+
+    Parameters
+    ----------
+    alphabet : str
+        The model's channel order, a permutation of ``ACGT``.
+
+    Returns
+    -------
+    int64 (4,)
+        ``X[..., complement_channels(alphabet), ::-1]`` is the one-hot reverse complement of `X`.
+
+    Raises
+    ------
+    ValueError
+        If `alphabet` is no permutation of ``ACGT``.
+    """
+    return channel_of_base(alphabet)[_COMPLEMENT[encode(alphabet)]]
+
+
 def one_hot(codes: Codes, alphabet: str = BASES) -> NDArray[np.float32]:
     """Return codes as a model reads them.
 

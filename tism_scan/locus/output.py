@@ -28,13 +28,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tism_scan.errors import ExportError
 from tism_scan.genome.alphabet import BASES, decode, one_hot
-from tism_scan.locus.scores import LocusScores, Values
+from tism_scan.locus.scores import LocusScores
 from tism_scan.plan.methods import Method
+from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tracks import Track
-from tism_scan.plot import Span, plot_attribution
+from tism_scan.plot import NamedSpan, plot_attribution
 from tism_scan.storage.atomic import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target, replaced_file
 
 if TYPE_CHECKING:
@@ -69,28 +71,8 @@ def write_scores(path: Path, loci: Sequence[LocusScores]) -> None:
         write(file, loci)
 
 
-def draw_locus(path: Path, panels: Sequence[LocusScores], spans: Sequence[Span] = ()) -> None:
-    """Write the picture of a locus.
-
-    Parameters
-    ----------
-    path : Path
-    panels, spans
-        As for `locus_figure`, whose errors this function shares.
-
-    Raises
-    ------
-    ExportError
-        If the file cannot be written, or has another suffix.
-    """
-    check_target(path, PICTURE_SUFFIXES)
-    figure = locus_figure(panels, spans)
-    with replaced_file(path) as file:
-        figure.savefig(file, format=path.suffix.lower()[1:], dpi=200)
-
-
-def locus_figure(panels: Sequence[LocusScores], spans: Sequence[Span] = ()) -> "Figure":
-    """Return the picture of a locus: for each track a panel for each method, a logo and a heat map.
+def locus_figure(panels: Sequence[LocusScores], spans: Sequence[NamedSpan] = ()) -> "Figure":
+    """Return a figure of a locus: for each track a panel for each method, a logo and a heat map.
 
     The logo of TISM and ISM shows minus the mean of the three substitutions, that of the other methods the
     value of the reference base. Heat maps are left out if a method has one value a base.
@@ -98,7 +80,7 @@ def locus_figure(panels: Sequence[LocusScores], spans: Sequence[Span] = ()) -> "
     Parameters
     ----------
     panels : sequence of LocusScores
-        The same bases and tracks under one or more methods.
+        The same bases and tracks under one or more methods; any of them can be drawn together.
     spans : sequence of (start, end, label)
         Genes or motifs, as for `tism_scan.plot.plot_attribution`.
 
@@ -132,9 +114,27 @@ def locus_figure(panels: Sequence[LocusScores], spans: Sequence[Span] = ()) -> "
     )
 
 
-def _logo(scores: LocusScores) -> Values:
-    """Return one value a base, (T, L), or (T, 4, L) of which the reference base is drawn."""
-    return -scores.values.sum(1) / np.float32(3) if _is_averaged(scores) else scores.values
+def write_picture(path: Path, figure: "Figure", *, dpi: int = 200) -> None:
+    """Write a figure as PNG, SVG or PDF, by the file's suffix.
+
+    Raises
+    ------
+    ExportError
+        If the file cannot be written, or has another suffix.
+    """
+    check_target(path, PICTURE_SUFFIXES)
+    with replaced_file(path) as file:
+        figure.savefig(file, format=path.suffix.lower()[1:], dpi=dpi)
+
+
+def _logo(scores: LocusScores) -> NDArray[np.float32]:
+    """Return one value a base, (T, L), whatever the method's own are."""
+    if not scores.settings.has_bases:
+        return scores.values
+    if _is_averaged(scores):
+        return minus_mean_effect(scores.values)
+    at_reference: NDArray[np.float32] = np.where(one_hot(scores.codes) > 0, scores.values, 0).sum(1)
+    return at_reference
 
 
 def _logo_unit(scores: LocusScores) -> str:
@@ -147,9 +147,9 @@ def _is_averaged(scores: LocusScores) -> bool:
     return scores.settings.method in ("tism", "ism")
 
 
-def _interleaved(values: Sequence[Values]) -> Values:
+def _interleaved(values: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return P arrays (T, ...) as one, (T * P, ...), track by track."""
-    stacked: Values = np.stack(values, axis=1)
+    stacked: NDArray[np.float32] = np.stack(values, axis=1)
     return stacked.reshape(-1, *stacked.shape[2:])
 
 

@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.block_engine import BlockEngine, check_finite
 from tism_scan.engine.devices import default_device
 from tism_scan.engine.trunk_engine import make_engine
-from tism_scan.errors import RegionError, ScanError
+from tism_scan.errors import RegionError
 from tism_scan.genome.alphabet import N_CODE, Codes, is_acgt, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import Interval
 from tism_scan.locus.values import attribute_windows
 from tism_scan.models.contract import Model, check_differentiable
+from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.methods import ISM_METHODS, TISM_METHODS, MethodSettings
 from tism_scan.plan.tiling import Block, Lattice
 from tism_scan.plan.tracks import Track
@@ -29,9 +30,6 @@ from tism_scan.progress import OnProgress, Progress
 # What is computed between two reports of progress.
 _CORES_AT_ONCE = 64
 _ISM_BP_AT_ONCE = 64
-_BATCH_SIZE = 32
-
-Values = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class LocusScores:
     start: int
     codes: Codes
     settings: MethodSettings
-    values: Values
+    values: NDArray[np.float32]
     windows: tuple[Window, ...]
 
     @property
@@ -192,7 +190,7 @@ def _parts(
     settings: MethodSettings,
     batch_size: int | None,
     device: str | None,
-) -> tuple[tuple[Window, ...], Iterator[tuple[int, Values]]]:
+) -> tuple[tuple[Window, ...], Iterator[tuple[int, NDArray[np.float32]]]]:
     """Return the windows of a locus, and where each part of it starts with its values.
 
     Without a lattice, one window stands around the locus.
@@ -207,14 +205,14 @@ def _parts(
     if lattice is not None and settings.method in TISM_METHODS:
         engine = make_engine(model, settings.scoring(lattice.input_bp), batch_size=batch_size, device=device)
         return windows, _engine_parts(engine, source)
-    return windows, _attributed_parts(model, source, windows, settings, batch_size or _BATCH_SIZE)
+    return windows, _attributed_parts(model, source, windows, settings, batch_size or BATCH_SIZE)
 
 
 def _scored(
     source: _Source,
     settings: MethodSettings,
     windows: tuple[Window, ...],
-    parts: Iterator[tuple[int, Values]],
+    parts: Iterator[tuple[int, NDArray[np.float32]]],
     on_progress: OnProgress | None,
 ) -> LocusScores:
     """Return the scores of a locus, put together from its parts."""
@@ -229,7 +227,8 @@ def _scored(
             on_progress(Progress(n_done, len(region), "bases"))
     codes = source.fetch(region.start, region.end)
     values[..., ~is_acgt(codes)] = np.nan
-    _check_finite(values, codes, region)
+    remedy = "expected finite numbers; check the weights"
+    check_finite(values, is_acgt(codes), region.chrom, region.start, remedy=remedy)
     return LocusScores(region.chrom, region.start, codes, settings, values, windows)
 
 
@@ -244,7 +243,7 @@ def _windows(region: Interval, input_bp: int, lattice: Lattice | None) -> tuple[
     )
 
 
-def _engine_parts(engine: BlockEngine, source: _Source) -> Iterator[tuple[int, Values]]:
+def _engine_parts(engine: BlockEngine, source: _Source) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield where each part of a region starts, and its scores, computed as a scan computes blocks."""
     region, stride = source.region, engine.lattice.stride
     step = _CORES_AT_ONCE * stride
@@ -261,7 +260,7 @@ def _engine_parts(engine: BlockEngine, source: _Source) -> Iterator[tuple[int, V
 
 def _attributed_parts(
     model: Model, source: _Source, windows: tuple[Window, ...], settings: MethodSettings, batch_size: int
-) -> Iterator[tuple[int, Values]]:
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield where each part of a region starts, and its values, from the window that answers for it."""
     alphabet, input_bp = model.alphabet, model.input_bp
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
@@ -301,14 +300,3 @@ def _shares(windows: tuple[Window, ...], step: int) -> Iterator[Window]:
     for window in windows:
         for first in range(window.first, window.end, step):
             yield replace(window, first=first, end=min(first + step, window.end))
-
-
-def _check_finite(values: Values, codes: Codes, region: Interval) -> None:
-    """Raise ScanError if a base that must have a value has none."""
-    is_missing = is_acgt(codes) & ~np.isfinite(values).all(axis=tuple(range(values.ndim - 1)))
-    if is_missing.any():
-        first = region.start + int(np.flatnonzero(is_missing)[0]) + 1
-        raise ScanError(
-            f"the model gives NaN or infinity at {region.chrom}:{first:,}; expected finite numbers; check "
-            "the weights"
-        )

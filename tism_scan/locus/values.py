@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from tism_scan.attribution import deep_lift_shap, gradient, ism, mean_tism, tism, transform
 from tism_scan.attribution.transforms import Kind
-from tism_scan.genome.alphabet import BASES, channel_of_base
+from tism_scan.genome.alphabet import BASES, channel_of_base, complement_channels
 from tism_scan.plan.methods import Method, MethodSettings
 
 _KINDS: dict[Method, Kind] = {
@@ -41,7 +41,7 @@ def attribute_windows(
     readout = _Probability(model) if settings.output_space == "probability" else model
     values = _attribute(readout, X, settings, alphabet, slice(start, end), batch_size)
     if settings.strands == "both":
-        complement = channel_of_base(alphabet)[[3 - BASES.index(base) for base in alphabet]].tolist()
+        complement = complement_channels(alphabet).tolist()
         mirrored = slice(X.shape[2] - end, X.shape[2] - start)
         other = _attribute(readout, X.flip(2)[:, complement], settings, alphabet, mirrored, batch_size)
         other = other.flip(-1)

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from tism_scan.errors import InputError
+from tism_scan.models.rounding import rounding
+
+# Model inputs in one pass, where nobody asked for another number.
+BATCH_SIZE = 32
 
 
 @contextmanager
@@ -48,7 +51,7 @@ def frozen(model: nn.Module, device: str | torch.device | None = None) -> Iterat
         model.requires_grad_(False)
         if target != home:
             model.to(target)
-        with _full_float32() if target.type == "cuda" else nullcontext():
+        with rounding(target, to_tf32=False, only_convolutions=True):
             yield target
     finally:
         for module, is_training in modes:
@@ -57,19 +60,6 @@ def frozen(model: nn.Module, device: str | torch.device | None = None) -> Iterat
             parameter.requires_grad_(requires_grad)
         if target != home:
             model.to(home)
-
-
-@contextmanager
-def switched(switches: Sequence[tuple[Any, str]], value: object) -> Iterator[None]:
-    """Give some attributes, (owner, name), a value, and put back what they were."""
-    before = [getattr(owner, name) for owner, name in switches]
-    try:
-        for owner, name in switches:
-            setattr(owner, name, value)
-        yield
-    finally:
-        for (owner, name), former in zip(switches, before, strict=True):
-            setattr(owner, name, former)
 
 
 def flat_outputs(heads: Tensor | Sequence[Tensor]) -> Tensor:
@@ -100,12 +90,3 @@ def _existing(device: str | torch.device) -> torch.device:
             "expected 'cpu'; install a CUDA build of PyTorch to use a GPU"
         )
     return target
-
-
-def _full_float32() -> AbstractContextManager[None]:
-    """Keep cuDNN from rounding convolutions to TF32, whose errors are as large as many effects."""
-    cudnn: Any = torch.backends.cudnn
-    # PyTorch 2.9 split the switch by operation, and refuses to read the old one once they differ
-    if hasattr(cudnn, "conv"):
-        return switched([(cudnn.conv, "fp32_precision")], "ieee")
-    return switched([(cudnn, "allow_tf32")], False)

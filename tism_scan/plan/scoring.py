@@ -1,11 +1,18 @@
 """Which number is computed for each base."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+from numpy.typing import NDArray
 
 from tism_scan.errors import PlanError
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Lattice, Stitch
 from tism_scan.plan.tracks import Track
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Effects = TypeVar("Effects", NDArray[Any], "Tensor")
 
 Strands = Literal["forward", "both"]
 OutputSpace = Literal["logit", "probability"]
@@ -86,3 +93,20 @@ class Scoring:
     def n_channels(self) -> int:
         """Values per track and base: 4 for all of TISM, else 1."""
         return 4 if self.values == "tism" else 1
+
+
+def minus_mean_effect(effects: Effects) -> Effects:
+    """Return minus the mean effect of the three substitutions: mean TISM of TISM, mean ISM of ISM.
+
+    Parameters
+    ----------
+    effects : float (..., 4, L), NumPy or torch
+        In units of the output; 0 at the reference base, so that the four add up to the three.
+
+    Returns
+    -------
+    float (..., L), as `effects`
+        Positive where the reference base supports the output; NaN where a base is NaN.
+    """
+    negated: Effects = -effects.sum(-2) / 3
+    return negated

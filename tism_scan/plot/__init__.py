@@ -4,9 +4,9 @@ Called as a function, this package is `tism_scan.api.plot`, the picture of a loc
 """
 
 from tism_scan.callable_package import make_callable
-from tism_scan.plot.attribution import Span, plot_attribution
+from tism_scan.plot.attribution import NamedSpan, plot_attribution
 from tism_scan.plot.concordance import plot_concordance
 
 make_callable(__name__)
 
-__all__ = ["Span", "plot_attribution", "plot_concordance"]
+__all__ = ["NamedSpan", "plot_attribution", "plot_concordance"]

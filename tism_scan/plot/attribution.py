@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tism_scan.genome.alphabet import BASES, channel_of_base
-from tism_scan.plot.libraries import MARK_COLOR, Values, as_array, required
+from tism_scan.plot.libraries import MARK_COLOR, as_array, required
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Span = tuple[int, int, str]
+# Start, end and label of a gene or motif; 0-based, half-open.
+NamedSpan = tuple[int, int, str]
 
 BASE_COLORS = {"A": "#109648", "C": "#255c99", "G": "#f7b32b", "T": "#d62839"}
 # Over this many bases letters are too narrow to be told apart, and slow; bars are drawn instead.
@@ -35,7 +37,7 @@ def plot_attribution(
     titles: Sequence[str] | None = None,
     chrom: str | None = None,
     start: int = 0,
-    spans: Sequence[Span] = (),
+    spans: Sequence[NamedSpan] = (),
     unit: str | Sequence[str] = "score",
     heatmap_unit: str | Sequence[str] | None = None,
     logo_limits: tuple[float, float] | None = None,
@@ -92,7 +94,7 @@ def plot_attribution(
     n_bases = panels.letters.shape[2]
     width = width_in or float(np.clip(0.1 * n_bases, min(2.5 + 0.5 * n_bases, 7), 18))
     lanes = _lanes(spans, start, start + n_bases, width)
-    figure, span_axes, logo_axes, heat_axes = _layout(panels, len(lanes), width)
+    figure, span_axes, logo_axes, heat_axes = _figure_and_axes(panels, len(lanes), width)
     for i, axes in enumerate(logo_axes):
         _draw_logo(axes, panels.letters[i], start, logo_limits)
         axes.set_ylabel(_one_of(unit, i), fontsize=8)
@@ -114,9 +116,9 @@ def plot_attribution(
 class _Panels(NamedTuple):
     """What is drawn, channels in A, C, G, T order."""
 
-    letters: Values  # (P, 4, L)
-    heatmap: Values | None  # (P, 4, L)
-    X: Values | None  # (4, L)
+    letters: NDArray[np.float32]  # (P, 4, L)
+    heatmap: NDArray[np.float32] | None  # (P, 4, L)
+    X: NDArray[np.float32] | None  # (4, L)
 
 
 def _checked(logo: Any, heatmap: Any, X: Any, alphabet: str, titles: Sequence[str] | None) -> _Panels:
@@ -166,7 +168,7 @@ class _Bar(NamedTuple):
     room: tuple[float, float]  # bar and label
 
 
-def _lanes(spans: Sequence[Span], start: int, end: int, width_in: float) -> list[list[_Bar]]:
+def _lanes(spans: Sequence[NamedSpan], start: int, end: int, width_in: float) -> list[list[_Bar]]:
     """Return the spans in view, cut to it, in as few rows as let none overlap."""
     lanes: list[list[_Bar]] = []
     for first, last, label in sorted(spans):
@@ -193,7 +195,7 @@ def _bar(first: int, last: int, label: str, end: int, bp_per_in: float) -> _Bar:
     return _Bar(first, last, label, first - 0.5 - gap, "right", (first - label_bp, last))
 
 
-def _layout(
+def _figure_and_axes(
     panels: _Panels, n_lanes: int, width: float
 ) -> tuple["Figure", "Axes | None", list["Axes"], list["Axes"]]:
     """Return a figure, and the axes of the spans, the logos and the heat maps, on one x axis."""
@@ -208,7 +210,9 @@ def _layout(
     return figure, span_axes, axes[:: len(each)], axes[1::2] if len(each) == 2 else []
 
 
-def _draw_logo(axes: "Axes", letters: Values, start: int, limits: tuple[float, float] | None) -> None:
+def _draw_logo(
+    axes: "Axes", letters: NDArray[np.float32], start: int, limits: tuple[float, float] | None
+) -> None:
     """Draw letters (4, L), or bars where letters could not be read."""
     heights = np.nan_to_num(letters, nan=0.0)
     n_bases = heights.shape[1]
@@ -275,7 +279,7 @@ def _draw_heatmap(
     bar.set_label(unit, fontsize=7)
 
 
-def _squeezed(values: Values) -> Values:
+def _squeezed(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (4, at most 1,500): of neighbouring columns the value farthest from 0; NaN if all are."""
     n_bases = values.shape[1]
     n_joined = -(-n_bases // MAX_COLUMNS)

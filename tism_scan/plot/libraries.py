@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from tism_scan.errors import InputError
 
-Values = NDArray[np.float32]
-
 MARK_COLOR = "#5b5f97"
 
 
@@ -30,6 +28,6 @@ def required(name: str) -> Any:
         ) from None
 
 
-def as_array(values: Any) -> Values:
+def as_array(values: Any) -> NDArray[np.float32]:
     """Return float32 NumPy values of what may be a tensor on any device."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float32)

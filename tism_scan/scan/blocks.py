@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.engine.block_engine import Engine
+from tism_scan.engine.block_engine import Engine, check_finite
 from tism_scan.errors import ScanError
 from tism_scan.genome.alphabet import Codes, is_acgt
 from tism_scan.genome.fasta import Genome
@@ -97,13 +97,8 @@ def score_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.flo
     block, began = block_input.block, time.monotonic()
     scores = engine.score(block_input.codes, block_input.stretch, block_input.wanted)
     expected = block_input.is_scored
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(scores).all(axis=tuple(range(scores.ndim - 1))))
-    if not finite[expected].all():
-        first = block.start + int(np.flatnonzero(expected & ~finite)[0]) + 1
-        raise ScanError(
-            f"the model gives NaN or infinity at {block.chrom}:{first:,}; check the weights, or leave the "
-            "region out with --exclude-bed"
-        )
+    remedy = "check the weights, or leave the region out with --exclude-bed"
+    check_finite(scores, expected, block.chrom, block.start, remedy=remedy)
     return scores, BlockReport(block, int(expected.sum()), time.monotonic() - began)
 
 

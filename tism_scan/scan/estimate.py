@@ -14,6 +14,7 @@ from tism_scan.engine.block_engine import BlockEngine, needed_windows
 from tism_scan.genome.alphabet import Codes
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.scan.blocks import fetch_block
@@ -190,7 +191,7 @@ def _zarr_bytes(plan: ScanPlan, sample: Block, scores: NDArray[np.float32]) -> f
 
 def _bigwig_bytes(plan: ScanPlan, scores: NDArray[np.float32]) -> int:
     """Return the size of one track's bigWig of a sample's scores, (length,) or (4, length)."""
-    kept = rounded(scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3), plan.keep_bits)
+    kept = rounded(scores if scores.ndim == 1 else minus_mean_effect(scores), plan.keep_bits)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sample.bw"
         write_bigwig(path, {"sample": len(kept)}, lambda _chrom, start, end: kept[start:end])

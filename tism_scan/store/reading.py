@@ -13,6 +13,7 @@ from tism_scan.errors import InputError, StoreError, TrackError
 from tism_scan.genome.alphabet import BASES
 from tism_scan.genome.intervals import Interval, parse_region
 from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tiling import Block
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.storage.folder import Folder
@@ -164,7 +165,7 @@ class StoredScores:
         if chrom not in self.plan.wanted:
             return np.full(end - start, np.nan, dtype=np.float32)
         scores = self._read(chrom, start, end, i_track)
-        return scores if scores.ndim == 1 else -scores.sum(axis=0) / np.float32(3)
+        return scores if scores.ndim == 1 else minus_mean_effect(scores)
 
     def read_base(self, chrom: str, start: int, end: int, i_track: int, i_base: int) -> NDArray[np.float32]:
         """Return TISM of one alternative base, float32 (end - start,), of a store with ``values="tism"``.

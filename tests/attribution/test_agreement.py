@@ -6,7 +6,7 @@ from scipy import stats
 from toy_models import inputs, linear_model, smooth_model
 
 from tism_scan.attribution import concordance, ism, mean_tism, tism
-from tism_scan.attribution.concordance import pearson, spearman
+from tism_scan.attribution.agreement import pearson, spearman
 from tism_scan.plan.tracks import Track
 
 X = inputs(4, has_n=True)

@@ -1,6 +1,5 @@
 """How well TISM agrees with exact ISM for one's own model, and what each costs."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +12,13 @@ from torch import Tensor, nn
 from tism_scan.attribution.gradients import mean_tism, tism
 from tism_scan.attribution.mutagenesis import predict_substitutions
 from tism_scan.attribution.transforms import ArrayLike, check_input, check_one_hot
+from tism_scan.engine.devices import now
 from tism_scan.engine.readout import Tracks, track_list
+from tism_scan.models.frozen import BATCH_SIZE
+from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tracks import Track
 
-Values = NDArray[np.floating[Any]]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,45 @@ class Concordance:
     ism_seconds: float
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """TISM and exact ISM of the same substitutions.
+
+    Attributes
+    ----------
+    approximate, exact : float32 (N, T, 4, P)
+        TISM and the effect of exact ISM, both 0 at the reference base.
+    is_substitution : bool (N, 4, P)
+        The values to compare: False at the reference base and at N.
+    tism_seconds, ism_seconds : float
+        As in `Concordance`.
+    """
+
+    approximate: Tensor
+    exact: Tensor
+    is_substitution: Tensor
+    tism_seconds: float
+    ism_seconds: float
+
+    def per_track(self, names: Sequence[str]) -> tuple[Agreement, ...]:
+        """Return the agreement of each track."""
+        return tuple(
+            agreement(name, self.approximate[:, [i]], self.exact[:, [i]], self.is_substitution)
+            for i, name in enumerate(names)
+        )
+
+    def overall(self) -> Agreement:
+        """Return the agreement over the values of all tracks together."""
+        return agreement("all", self.approximate, self.exact, self.is_substitution)
+
+
 def concordance(
     model: nn.Module,
     X: ArrayLike,
     tracks: Tracks,
     positions: Sequence[int] | slice | NDArray[np.integer[Any]],
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
 ) -> Concordance:
     """Return how well TISM and mean TISM agree with exact ISM at some positions, and the times of both.
@@ -98,25 +132,47 @@ def concordance(
     check_one_hot(x)
     chosen = _indices(positions, x.shape[2]).to(x.device)
     mean_tism(model, x[:1], tracks, batch_size=batch_size, device=device)  # warms up, and checks the tracks
-    begin = time.perf_counter()
-    approximate = tism(model, x, tracks, batch_size=batch_size, device=device)[..., chosen]
-    between = time.perf_counter()
-    predictions, at_reference = predict_substitutions(
-        model, x, tracks, chosen, batch_size=batch_size, device=device
-    )
-    end = time.perf_counter()
-    exact = predictions - at_reference[:, :, None, None]
-    names = _track_names(tracks, exact.shape[1])
-    is_substitution = ((x == 0) & x.any(1, keepdim=True))[..., chosen]
+    found = compare(model, x, tracks, chosen, batch_size=batch_size, device=device)
     return Concordance(
-        tuple(
-            agreement(name, approximate[:, [i]], exact[:, [i]], is_substitution)
-            for i, name in enumerate(names)
-        ),
-        agreement("all", approximate, exact, is_substitution),
-        tism_seconds=between - begin,
-        ism_seconds=end - between,
+        found.per_track(_track_names(tracks, found.exact.shape[1])),
+        found.overall(),
+        found.tism_seconds,
+        found.ism_seconds,
     )
+
+
+def compare(
+    model: nn.Module,
+    X: Tensor,
+    tracks: Tracks,
+    positions: Tensor,
+    *,
+    batch_size: int,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+) -> Comparison:
+    """Return TISM and exact ISM of all substitutions at some positions, and the times of both.
+
+    Parameters
+    ----------
+    model, tracks, batch_size, device, progress
+        As for `tism_scan.attribution.ism`. What is slower at first, such as loading a GPU's kernels, is in
+        the times.
+    X : float32 (N, 4, L)
+        One-hot, all zeros at N.
+    positions : int64 (P,)
+        On X's device.
+    """
+    began = now(X.device)
+    approximate = tism(model, X, tracks, batch_size=batch_size, device=device)[..., positions]
+    between = now(X.device)
+    predictions, at_reference = predict_substitutions(
+        model, X, tracks, positions, batch_size=batch_size, device=device, progress=progress
+    )
+    exact = predictions - at_reference[:, :, None, None]
+    ended = now(X.device)
+    is_substitution = ((X == 0) & X.any(1, keepdim=True))[..., positions]
+    return Comparison(approximate, exact, is_substitution, between - began, ended - between)
 
 
 def agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> Agreement:
@@ -134,7 +190,7 @@ def agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: T
     mask = is_substitution.unsqueeze(1).expand(exact.shape)
     singles = [values[mask].cpu().numpy() for values in (approximate, exact)]
     is_base = mask.any(2)  # (N, T, P)
-    means = [-(values.sum(2) / 3)[is_base].cpu().numpy() for values in (approximate, exact)]
+    means = [minus_mean_effect(values)[is_base].cpu().numpy() for values in (approximate, exact)]
     return Agreement(
         track,
         len(singles[0]),
@@ -146,7 +202,7 @@ def agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: T
     )
 
 
-def pearson(a: Values, b: Values) -> float:
+def pearson(a: Floats, b: Floats) -> float:
     """Return Pearson's correlation of two arrays (n,); NaN if n < 2 or either is constant."""
     if len(a) < 2:
         return float("nan")
@@ -155,12 +211,12 @@ def pearson(a: Values, b: Values) -> float:
     return float(da @ db) / scale if scale > 0 else float("nan")
 
 
-def spearman(a: Values, b: Values) -> float:
+def spearman(a: Floats, b: Floats) -> float:
     """Return Spearman's correlation of two arrays (n,): Pearson's of their ranks, ties sharing a rank."""
     return pearson(_ranks(a), _ranks(b))
 
 
-def _ranks(values: Values) -> NDArray[np.float64]:
+def _ranks(values: Floats) -> NDArray[np.float64]:
     """Return the rank of each value, the mean rank for ties."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     mean_ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2

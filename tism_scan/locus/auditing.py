@@ -7,7 +7,7 @@ with first-order Taylor expansion", iScience 2024, doi 10.1016/j.isci.2024.11080
 and a speed-up of about three times the window's length, since exact ISM takes three forward passes a base.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,20 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tism_scan.attribution import mean_tism, tism
-from tism_scan.attribution.concordance import Agreement, agreement, pearson
+from tism_scan.attribution import mean_tism
+from tism_scan.attribution.agreement import Agreement, Comparison, compare, pearson
 from tism_scan.attribution.mutagenesis import predict_substitutions
-from tism_scan.engine.devices import default_device, now
-from tism_scan.errors import InputError, RegionError
-from tism_scan.genome.alphabet import Codes, is_acgt, one_hot
+from tism_scan.engine.devices import default_device, seconds_of
+from tism_scan.genome.alphabet import one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.spans import Spans
+from tism_scan.locus.sampling import sample_windows
 from tism_scan.models.contract import Model, check_differentiable
+from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.tiling import Lattice
 from tism_scan.plan.tracks import Track
 
 PAPER_CORRELATION = 0.7
-_BATCH_SIZE = 32
 _REPEATS = 3
 # Whole passes are timed on so many windows, and bases of each.
 _SAMPLE_WINDOWS = 4
@@ -133,7 +133,8 @@ def audit(
     genome : Genome
     tracks : sequence of Track
     n_windows, core_bp, seed, spans
-        As for `sample_windows`. Exact ISM takes three forward passes for each base of each core.
+        As for `tism_scan.locus.sampling.sample_windows`. Exact ISM takes three forward passes for each base
+        of each core.
     batch_size : int, optional
         Model inputs in one pass.
     device : str, optional
@@ -150,7 +151,7 @@ def audit(
     ModelError
         If the model cannot be differentiated.
     """
-    batch_size, device = batch_size or _BATCH_SIZE, device or default_device()
+    batch_size, device = batch_size or BATCH_SIZE, device or default_device()
     check_differentiable(model)
     input_bp, chosen = model.input_bp, list(tracks)
     lattice = Lattice(input_bp, core_bp)
@@ -158,18 +159,13 @@ def audit(
     codes = np.stack([genome.fetch(chrom, start, start + input_bp) for chrom, start in windows])
     X = torch.from_numpy(one_hot(codes, model.alphabet)).to(device)
     model = model.to(torch.device(device)).requires_grad_(False).eval()
-    core = slice(lattice.flank, lattice.flank + core_bp)
-    approximate = tism(model, X, chosen, batch_size=batch_size)[..., core]
+    positions = torch.arange(lattice.flank, lattice.flank + core_bp, device=X.device)
+    found = compare(model, X, chosen, positions, batch_size=batch_size, progress=progress)
     one_track = _tism_seconds(model, X, chosen[:1], batch_size)
     all_tracks = _tism_seconds(model, X, chosen, batch_size) if len(chosen) > 1 else one_track
-    exact, here_seconds = _timed_ism(model, X, chosen, core, batch_size, progress)
-    is_substitution = X[..., core] == 0
     return Audit(
-        tuple(
-            agreement(track.name, approximate[:, [i]], exact[:, [i]], is_substitution)
-            for i, track in enumerate(chosen)
-        ),
-        tuple(_window_pearson(approximate[:, i], exact[:, i], is_substitution) for i in range(len(chosen))),
+        found.per_track([track.name for track in chosen]),
+        _window_pearson(found),
         n_windows,
         core_bp,
         input_bp,
@@ -177,72 +173,12 @@ def audit(
         tuple(windows),
         one_track / n_windows,
         all_tracks / n_windows,
-        _seconds_per_whole_pass(model, X, chosen, core, batch_size) * 3 * input_bp,
-        here_seconds * input_bp / core_bp / n_windows,
+        _seconds_per_whole_pass(model, X, chosen, positions, batch_size) * 3 * input_bp,
+        found.ism_seconds * input_bp / core_bp / n_windows,
         device,
-        _by_track(approximate, is_substitution),
-        _by_track(exact, is_substitution),
+        _by_track(found.approximate, found.is_substitution),
+        _by_track(found.exact, found.is_substitution),
     )
-
-
-def sample_windows(
-    genome: Genome, lattice: Lattice, n: int, *, seed: int = 0, spans: Mapping[str, Spans] | None = None
-) -> list[tuple[str, int]]:
-    """Return chrom and start of windows drawn at random from a genome's lattice, in the genome's order.
-
-    Parameters
-    ----------
-    genome : Genome
-    lattice : Lattice
-        Its stride is the length of a core. Only whole cores of A, C, G and T are drawn, each at most once;
-        flanks may hold N, or pass the chrom's ends.
-    n : int
-    seed : int
-        The same seed gives the same windows.
-    spans : mapping from str to spans, optional
-        As `tism_scan.genome.wanted.wanted_spans` returns them; only cores that overlap these bases are drawn.
-
-    Raises
-    ------
-    InputError
-        If `n` is below 1.
-    RegionError
-        If the genome does not have `n` such windows.
-    """
-    if n < 1:
-        raise InputError(f"{n} windows were asked for; expected at least 1; raise --n")
-    stride = lattice.stride
-    runs = list(_runs_of_cores(genome.chroms, stride, spans))
-    ends = np.cumsum([len(cores) for _, cores in runs])
-    found: list[tuple[int, int]] = []
-    for drawn in np.random.default_rng(seed).permutation(int(ends[-1]) if len(ends) else 0):
-        i_run = int(np.searchsorted(ends, drawn, side="right"))
-        chrom, cores = runs[i_run]
-        i_core = cores[int(drawn) - (int(ends[i_run - 1]) if i_run else 0)]
-        core: Codes = genome.fetch(chrom, i_core * stride, (i_core + 1) * stride)
-        if is_acgt(core).all():
-            found.append((i_run, i_core))
-        if len(found) == n:
-            return [(runs[i][0], lattice.window_start(core)) for i, core in sorted(found)]
-    place = str(genome.path) + (", where it may be drawn from," if spans is not None else "")
-    remedy = f"ask for --n {len(found)} or fewer, or for" if found else "ask for"
-    raise RegionError(
-        f"{place} has {len(found):,} whole cores of {stride:,} bp without N; expected {n:,}; {remedy} a "
-        "shorter --core-bp"
-    )
-
-
-def _runs_of_cores(
-    chroms: Mapping[str, int], stride: int, spans: Mapping[str, Spans] | None
-) -> Iterator[tuple[str, range]]:
-    """Yield chrom and indices of the whole cores that overlap the spans, each core once."""
-    for chrom, length in chroms.items():
-        done = 0
-        for start, end in ((0, length),) if spans is None else spans.get(chrom, ()):
-            cores = range(max(done, start // stride), min(-(-end // stride), length // stride))
-            if cores:
-                done = cores.stop
-                yield chrom, cores
 
 
 def _tism_seconds(model: Model, X: Tensor, tracks: list[Track], batch_size: int) -> float:
@@ -250,24 +186,11 @@ def _tism_seconds(model: Model, X: Tensor, tracks: list[Track], batch_size: int)
     return _best_seconds(lambda: mean_tism(model, X, tracks, batch_size=batch_size), X.device)
 
 
-def _timed_ism(
-    model: Model, X: Tensor, tracks: list[Track], core: slice, batch_size: int, progress: bool | None
-) -> tuple[Tensor, float]:
-    """Return the effects (N, T, 4, P) of exact ISM on the cores, and the time that they took."""
-    positions = torch.arange(core.start, core.stop, device=X.device)
-    began = now(X.device)
-    predictions, at_reference = predict_substitutions(
-        model, X, tracks, positions, batch_size=batch_size, progress=progress
-    )
-    return predictions - at_reference[:, :, None, None], now(X.device) - began
-
-
 def _seconds_per_whole_pass(
-    model: Model, X: Tensor, tracks: list[Track], core: slice, batch_size: int
+    model: Model, X: Tensor, tracks: list[Track], positions: Tensor, batch_size: int
 ) -> float:
     """Return the time of one of exact ISM's forward passes, the best of three samples of them."""
-    positions = torch.arange(core.start, min(core.stop, core.start + _SAMPLE_BP), device=X.device)
-    sample = X[:_SAMPLE_WINDOWS]
+    sample, positions = X[:_SAMPLE_WINDOWS], positions[:_SAMPLE_BP]
     seconds = _best_seconds(
         lambda: predict_substitutions(
             model, sample, tracks, positions, in_strips=False, batch_size=batch_size, progress=False
@@ -277,7 +200,13 @@ def _seconds_per_whole_pass(
     return seconds / (len(sample) * (1 + 3 * len(positions)))
 
 
-def _window_pearson(approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> float:
+def _window_pearson(found: Comparison) -> tuple[float, ...]:
+    """Return each track's median correlation within a window."""
+    by_track = zip(found.approximate.unbind(1), found.exact.unbind(1), strict=True)
+    return tuple(_median_pearson(*effects, found.is_substitution) for effects in by_track)
+
+
+def _median_pearson(approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> float:
     """Return the median correlation within a window of two (N, 4, P); NaN if no window has one."""
     each = [
         pearson(a[mask].cpu().numpy(), b[mask].cpu().numpy())
@@ -293,12 +222,7 @@ def _none_if_nan(value: Any) -> Any:
 
 def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
     """Return the time of a call, the best of three."""
-    times = []
-    for _ in range(_REPEATS):
-        began = now(device)
-        work()
-        times.append(now(device) - began)
-    return min(times)
+    return min(seconds_of(work, device) for _ in range(_REPEATS))
 
 
 def _by_track(values: Tensor, is_substitution: Tensor) -> NDArray[np.float32]:

@@ -1,0 +1,70 @@
+"""The audit of TISM against exact ISM."""
+
+import json
+
+import numpy as np
+import pytest
+from scan_models import INPUT_BP, TRACKS
+from scipy import stats
+
+from tism_scan.attribution import ism, tism
+from tism_scan.errors import PlanError
+from tism_scan.genome.alphabet import one_hot
+from tism_scan.genome.fasta import Genome
+from tism_scan.locus.auditing import audit
+from tism_scan.plan.tiling import Lattice
+
+LATTICE = Lattice(INPUT_BP, 8)
+
+
+@pytest.fixture
+def genome(tiny_genome):
+    with Genome(tiny_genome) as opened:
+        yield opened
+
+
+def test_a_linear_model_agrees_perfectly(genome, linear_model):
+    result = audit(linear_model, genome, TRACKS, n_windows=6, core_bp=8)
+    for each, within in zip(result.agreements, result.window_pearson, strict=True):
+        assert each.tism_pearson == pytest.approx(1, abs=1e-5)
+        assert within == pytest.approx(1, abs=1e-5)
+        assert each.n_substitutions == 6 * 8 * 3
+    np.testing.assert_allclose(result.approximate, result.exact, atol=1e-5)
+
+
+def test_correlations_are_those_of_tism_and_ism_on_the_cores(genome, tiny_model):
+    result = audit(tiny_model, genome, TRACKS, n_windows=7, core_bp=8, seed=3, batch_size=5)
+    codes = np.stack([genome.fetch(chrom, start, start + INPUT_BP) for chrom, start in result.windows])
+    X = one_hot(codes, tiny_model.alphabet)
+    core = slice(LATTICE.flank, LATTICE.flank + 8)
+    mask = X[..., core] == 0
+    for i, track in enumerate(TRACKS):
+        a = tism(tiny_model, X, track)[:, 0, :, core][mask]
+        b = ism(tiny_model, X, track)[:, 0, :, core][mask]
+        assert result.agreements[i].tism_pearson == pytest.approx(stats.pearsonr(a, b)[0], abs=1e-5)
+        np.testing.assert_allclose(result.approximate[i], a, atol=1e-6)
+        np.testing.assert_allclose(result.exact[i], b, atol=1e-5)
+        within = [stats.pearsonr(*pair)[0] for pair in zip(a.reshape(7, -1), b.reshape(7, -1), strict=True)]
+        assert result.window_pearson[i] == pytest.approx(np.median(within), abs=1e-5)
+
+
+def test_times_are_those_of_a_whole_window(genome, tiny_model):
+    result = audit(tiny_model, genome, TRACKS, n_windows=2, core_bp=8)
+    assert result.theoretical_speed_up == 3 * INPUT_BP
+    assert result.speed_up == result.ism_seconds / result.tism_seconds > 0
+    assert result.speed_up_all_tracks == result.ism_seconds / result.all_tracks_seconds
+
+
+def test_what_was_found_is_plain_json_and_nan_is_null(genome, linear_model):
+    linear_model.body[1].weight.data.zero_()
+    described = json.loads(json.dumps(audit(linear_model, genome, TRACKS, n_windows=2, core_bp=8).to_json()))
+    assert described["agreements"][0]["tism_pearson"] is None
+    assert described["window_pearson"] == [None, None]
+    assert described["agreements"][1]["track"] == "c"
+    assert {"speed_up", "theoretical_speed_up", "windows", "seed", "device"} <= set(described)
+    assert "exact" not in described
+
+
+def test_a_core_that_does_not_fit_the_window_is_refused(genome, tiny_model):
+    with pytest.raises(PlanError, match="stride 26 does not fit a window of 24 bp"):
+        audit(tiny_model, genome, TRACKS, core_bp=26)
