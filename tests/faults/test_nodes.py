@@ -6,7 +6,7 @@ import re
 import pytest
 import ray
 from drivers import driver_environment
-from fault_workers import SlowNodeWorker, UnhurriedWorker, assert_scores_are_codes
+from fault_workers import HeldWorker, SlowNodeWorker, assert_scores_are_codes
 from ray.cluster_utils import Cluster
 from ray_heads import started_head
 from waiting import lines_of_log, repeated_without_reason, wait_until
@@ -42,8 +42,8 @@ def scan_with(worker_class, store, scan, **settings):
     return scan_on_ray(store, scan.genome, scan.weights, worker_class=worker_class, **settings)
 
 
-def nodes_in(store):
-    return {node for event, _, _, node in lines_of_log(store) if event == "done"}
+def nodes_in(store, event="done"):
+    return {node for what, _, _, node in lines_of_log(store) if what == event}
 
 
 @pytest.mark.timeout(900)
@@ -51,14 +51,17 @@ def test_blocks_of_a_lost_node_are_computed_by_one_that_joins(cluster, scan, tmp
     for i_change in range(CHANGES[is_full_dose]):
         store = ScoreStore.create(tmp_path / str(i_change) / "scores.zarr", scan.plan)
         nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
-        joined = []
+        joined, hold = [], store.path.parent / "hold"
 
-        def exchange(progress, nodes=nodes, joined=joined):
+        def exchange(progress, store=store, nodes=nodes, joined=joined, hold=hold):
             if progress.n_blocks >= 5 and not joined:
+                hold.touch()  # so that blocks are left for the new node, however long it takes to join
                 cluster.remove_node(nodes.pop(0), allow_graceful=False)
                 joined.append(cluster.add_node(num_cpus=1))
+            elif joined and joined[0].node_id[:8] in nodes_in(store, "begin"):
+                hold.unlink(missing_ok=True)
 
-        progress = scan_with(UnhurriedWorker, store, scan, on_progress=exchange)
+        progress = scan_with(HeldWorker, store, scan, on_progress=exchange)
         assert not progress.failed
         assert list(store.pending()) == []
         assert_scores_are_codes(store, scan)

@@ -45,6 +45,23 @@ class UnhurriedWorker(CodesWorker):
     pause_s = 0.4
 
 
+class HeldWorker(CodesWorker):
+    """Begins blocks, but ends none while there is a file ``hold`` beside the store."""
+
+    pause_s = 0.05
+
+    def make_engine(self, plan):
+        hold, engine = self.setup.store.parent / "hold", super().make_engine(plan)
+
+        class Held:
+            def score(self, codes, stretch, wanted):
+                while hold.exists():
+                    time.sleep(0.05)
+                return engine.score(codes, stretch, wanted)
+
+        return Held()
+
+
 class SlowNodeWorker(CodesWorker):
     """Is ten times slower on the node that is named in a file beside the store."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.options.common import FILE, Command, with_options
+from tism_scan.errors import TrackError
 
 if TYPE_CHECKING:
     from tism_scan.models.contract import Model
@@ -68,6 +69,15 @@ def model_source(options: Mapping[str, Any]) -> "ModelSource":
     return ModelSource(options["spec"], options["weights"], options["input_bp"], options["alphabet"])
 
 
+def check_tracks_chosen(options: Mapping[str, Any]) -> None:
+    """Raise TrackError, before a model is loaded, if a command's options choose no track."""
+    if options["tracks"] is None and not options["groups"]:
+        raise TrackError(
+            "no track was chosen; expected a selection such as 267, '*CTCF*' or 'all'; give --tracks, or "
+            "--group NAME=SPEC"
+        )
+
+
 def model_and_tracks(options: Mapping[str, Any]) -> tuple["Model", tuple["Track", ...]]:
     """Return the model of a command's options, and its chosen tracks.
 
@@ -79,6 +89,7 @@ def model_and_tracks(options: Mapping[str, Any]) -> tuple["Model", tuple["Track"
     from tism_scan.engine.devices import check_device
     from tism_scan.engine.readout import chosen_tracks
 
+    check_tracks_chosen(options)
     check_device(options["device"])
     model = model_source(options).load()
     return model, chosen_tracks(model, options["tracks"], options["groups"], options["track_names"])

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.options.common import PATH, Command, taken, with_options
-from tism_scan.cli.options.model import memory_option, model_options_without_device, model_source
+from tism_scan.cli.options.model import (
+    check_tracks_chosen,
+    memory_option,
+    model_options_without_device,
+    model_source,
+)
 from tism_scan.cli.options.scoring import scoring_options, scoring_settings
 
 if TYPE_CHECKING:
@@ -65,6 +70,7 @@ def planned_scan(options: Mapping[str, Any]) -> "PlannedScan":
     """
     from tism_scan.scan.planning import plan_scan
 
+    check_tracks_chosen(options)
     settings = scoring_settings(options, options.get("device")) | taken(options, *_PLANNED)
     return plan_scan(options["genome"], model_source(options), **settings)
 
