@@ -83,4 +83,4 @@ def _report(result: "Bench") -> None:
         f"{result.flop_per_s / 1e12:.3g} TFLOP/s of the method's own arithmetic, "
         f"{100 * result.share:.0f} % of the device's {result.product_flop_per_s / 1e12:.3g} on large products"
     )
-    say(f"peak memory {result.peak_bytes / 2**30:.2f} GiB")
+    say(f"peak memory {result.peak_bytes / 1e9:.2f} GB")

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.devices import default_device, device_name, seconds_of
 from tism_scan.engine.head import Product
 from tism_scan.engine.trunk_engine import PASSES, make_engine
 from tism_scan.genome.alphabet import Codes
+from tism_scan.models.contract import Model
 from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Precision, Scoring
 from tism_scan.plan.tiling import Block
@@ -109,7 +110,7 @@ class Bench:
 
 
 def bench(
-    model: nn.Module,
+    model: Model,
     scoring: Scoring,
     *,
     seconds: float = 5.0,

@@ -7,12 +7,13 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tism_scan.engine.devices import default_device, device_name
 from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
 from tism_scan.errors import PlanError, ScanError
 from tism_scan.genome.alphabet import Codes, channel_of_base, complement_channels, is_acgt, one_hot_table
+from tism_scan.models.contract import Model
 from tism_scan.models.frozen import check_batch_size, frozen
 from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Scoring
@@ -34,7 +35,7 @@ class BlockEngine(ABC):
 
     Parameters
     ----------
-    model : torch.nn.Module
+    model : Model
         Maps float (N, 4, input_bp) to logits (N, n_outputs); has `input_bp`, `alphabet` and `n_outputs`. The
         engine takes it over: it is moved to `device`, frozen and put in evaluation mode.
     scoring : Scoring
@@ -55,7 +56,7 @@ class BlockEngine(ABC):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         scoring: Scoring,
         *,
         batch_size: int,
@@ -64,7 +65,7 @@ class BlockEngine(ABC):
         if scoring.input_bp != model.input_bp:
             raise ValueError(f"the plan's windows have {scoring.input_bp} bp, the model's {model.input_bp}")
         largest = max(max(track.outputs) for track in scoring.tracks)
-        if largest >= int(model.n_outputs):  # type: ignore[arg-type]
+        if largest >= model.n_outputs:
             raise ValueError(f"output {largest} of {model.n_outputs} is asked for")
         check_batch_size(batch_size)
         self.device = torch.device(device or default_device())
@@ -77,7 +78,7 @@ class BlockEngine(ABC):
         self.scoring = scoring
         self.lattice = scoring.lattice
         self.batch_size = batch_size
-        alphabet = str(model.alphabet)
+        alphabet = model.alphabet
         self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)
         self._to_acgt = torch.from_numpy(channel_of_base(alphabet)).to(self.device)
         self._complement = torch.from_numpy(complement_channels(alphabet)).to(self.device)

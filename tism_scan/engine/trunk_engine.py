@@ -33,6 +33,7 @@ from tism_scan.engine.trunk import (
     trunk_layers,
 )
 from tism_scan.engine.window_engine import WindowEngine
+from tism_scan.models.contract import Model
 from tism_scan.models.frozen import frozen
 from tism_scan.plan.scoring import Precision, Scoring
 
@@ -56,7 +57,7 @@ log = logging.getLogger(__name__)
 
 
 def make_engine(
-    model: nn.Module,
+    model: Model,
     scoring: Scoring,
     *,
     batch_size: int | None = None,
@@ -67,7 +68,7 @@ def make_engine(
 
     Parameters
     ----------
-    model : torch.nn.Module
+    model : Model
         As for `WindowEngine`.
     scoring : Scoring
     batch_size : int, optional
@@ -93,7 +94,7 @@ class NotSharedError(ValueError):
     """The trunk engine cannot compute a scoring with a model."""
 
 
-def warn_if_not_shared(model: nn.Module, scoring: Scoring) -> None:
+def warn_if_not_shared(model: Model, scoring: Scoring) -> None:
     """Let the log say, once, why the trunk engine cannot compute a scoring with a model, if it cannot."""
     reason = why_not_shared(model, scoring)
     if reason is not None:
@@ -105,7 +106,7 @@ def _warn_once(reason: str) -> None:
     log.warning("windows are computed one by one, which is slower: %s", reason)
 
 
-def why_not_shared(model: nn.Module, scoring: Scoring) -> str | None:
+def why_not_shared(model: Model, scoring: Scoring) -> str | None:
     """Return why the trunk engine cannot compute a scoring with a model, or None if it can."""
     parts = declared_parts(model)
     layers = None if parts is None else trunk_layers(parts[0])
@@ -118,7 +119,7 @@ def why_not_shared(model: nn.Module, scoring: Scoring) -> str | None:
     return None
 
 
-def _is_head_on_trunk(model: nn.Module, trunk: nn.Module, head: nn.Module, input_bp: int) -> bool:
+def _is_head_on_trunk(model: Model, trunk: nn.Module, head: nn.Module, input_bp: int) -> bool:
     """Return whether a model is what it declares, tried on one window."""
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(4, (1, input_bp), generator=generator)
@@ -132,7 +133,7 @@ class TrunkEngine(BlockEngine):
 
     Parameters
     ----------
-    model : torch.nn.Module
+    model : Model
         As for `WindowEngine`; also has `trunk` and `head`, and its output is ``head(trunk(X))``.
     scoring : Scoring
         Its stride is a multiple of the trunk's.
@@ -141,8 +142,9 @@ class TrunkEngine(BlockEngine):
     device : str, optional
         Where to compute; a GPU if there is one.
     memory_gb : float, optional
-        Memory for a slab, beside the model and the block's scores, in units of 2^30 bytes. By default half of
-        what a GPU has free, or of a CPU's share of the machine's. More than enough is left alone.
+        Memory for a slab, beside the model and the block's scores, in GB of 10^9 bytes. By default half of
+        what a GPU has free, or of a CPU's share of the machine's. Memory beyond what the engine can use is
+        not allocated.
 
     Raises
     ------
@@ -154,28 +156,28 @@ class TrunkEngine(BlockEngine):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         scoring: Scoring,
         *,
         windows_per_slab: int | None = None,
         device: str | None = None,
         memory_gb: float | None = None,
     ) -> None:
-        reason = why_not_shared(model, scoring)
-        if reason is not None:
+        reason, parts = why_not_shared(model, scoring), declared_parts(model)
+        if reason is not None or parts is None:
             raise NotSharedError(reason)
         super().__init__(
             model, scoring, batch_size=1 if windows_per_slab is None else windows_per_slab, device=device
         )
         self.passes = PASSES[scoring.precision]
-        self.layers = trunk_layers(self.model.trunk, self.passes) or []  # type: ignore[arg-type]
+        trunk, head = parts
+        self.layers = trunk_layers(trunk, self.passes) or []
         self._n_positions = n_positions(self.layers, scoring.input_bp)[-1]
         self._step = scoring.stride // total_stride(self.layers)
         reach = scoring.reach
         self._extents = cone(self.layers, scoring.input_bp, reach.start, reach.stop)
-        trunk_head: nn.Module = self.model.head  # type: ignore[assignment]
-        self._head = TrunkHead(trunk_head, self._n_positions, self._extents[-1], scoring, self.passes)
-        budget = _memory(self.device) if memory_gb is None else memory_gb * 2**30
+        self._head = TrunkHead(head, self._n_positions, self._extents[-1], scoring, self.passes)
+        budget = _memory(self.device) if memory_gb is None else memory_gb * 1e9
         self._n_pairs = self._pairs_within(budget / 2)
         if windows_per_slab is None:
             self.batch_size = self._windows_within(budget / 2)

@@ -7,12 +7,13 @@ backward pass. Its passes cannot differ in precision, so "mixed" is float32 here
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.cost import module_flop
 from tism_scan.engine.devices import default_device
 from tism_scan.engine.readout import track_output
+from tism_scan.models.contract import Model
 from tism_scan.plan.scoring import Scoring
 
 BATCH_ON_CPU = 16
@@ -32,7 +33,7 @@ class WindowEngine(BlockEngine):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         scoring: Scoring,
         *,
         batch_size: int | None = None,

@@ -128,7 +128,7 @@ def audit(
 
     Parameters
     ----------
-    model : torch.nn.Module
+    model : Model
         As `tism_scan.models.source.ModelSource.load` returns it. It is moved to the device and frozen.
     genome : Genome
     tracks : sequence of Track

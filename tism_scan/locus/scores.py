@@ -100,7 +100,7 @@ def score_region(
 
     Parameters
     ----------
-    model : torch.nn.Module
+    model : Model
         As `tism_scan.models.source.ModelSource.load` returns it. It is moved to the device and frozen.
     genome : Genome
     region : Interval

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from tism_scan.attribution import deep_lift_shap, gradient, ism, mean_tism, tism, transform
 from tism_scan.attribution.transforms import Kind
 from tism_scan.genome.alphabet import BASES, channel_of_base, complement_channels
+from tism_scan.models.contract import Model
 from tism_scan.plan.methods import Method, MethodSettings
 
 _KINDS: dict[Method, Kind] = {
@@ -17,14 +18,13 @@ _KINDS: dict[Method, Kind] = {
 
 
 def attribute_windows(
-    model: nn.Module, X: Tensor, settings: MethodSettings, start: int, end: int, *, batch_size: int
+    model: Model, X: Tensor, settings: MethodSettings, start: int, end: int, *, batch_size: int
 ) -> Tensor:
     """Return the values of the bases [start, end) of windows.
 
     Parameters
     ----------
-    model : torch.nn.Module
-        With `alphabet`; see `tism_scan.attribution.gradient`.
+    model : Model
     X : float32 (N, 4, L)
         One-hot in the model's channel order, all zeros at N, on the model's device.
     settings : MethodSettings
@@ -37,7 +37,7 @@ def attribute_windows(
     -------
     float32 (N, T, end - start), or (N, T, 4, end - start) in A, C, G, T order
     """
-    alphabet = str(model.alphabet)
+    alphabet = model.alphabet
     readout = _Probability(model) if settings.output_space == "probability" else model
     values = _attribute(readout, X, settings, alphabet, slice(start, end), batch_size)
     if settings.strands == "both":
