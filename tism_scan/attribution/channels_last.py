@@ -3,7 +3,7 @@
 PyTorch's ``conv1d`` copies its input to channels-first memory. On CPUs the same convolution is faster with
 the channels of a position side by side, which only two-dimensional layers keep; so while `channels_last`
 lasts, models' one-dimensional layers run as two-dimensional ones of height 1. The results are the same to
-float rounding, gradients included. A single sequence gains nothing, and is left alone.
+float rounding, gradients included. A single sequence gains nothing and runs unchanged.
 """
 
 from collections.abc import Callable, Iterable, Mapping

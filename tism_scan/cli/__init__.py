@@ -11,18 +11,18 @@ from tism_scan.version import __version__
 
 # In the order of the work, which is the order of the help.
 _COMMANDS = {
-    "demo": "Scan a small genome with a small model, and show what was found.",
+    "demo": "Scan a small example genome with a small model.",
     "tracks": "List a model's outputs by index and name.",
     "attribute": "Score and draw one region, or sequences, with any attribution method.",
     "audit": "Compare TISM with exact ISM for a model, and time both.",
-    "bench": "Time a model on a device.",
-    "plan": "Tell what a scan will take, without computing it.",
+    "bench": "Measure a model's speed on a device.",
+    "plan": "Estimate a scan's time and disk space before running it.",
     "run": "Scan a genome into a store of scores; run it again to resume.",
-    "status": "Show what a store holds and what is still to be done.",
-    "verify": "Look for damage in a store, and make damaged blocks pending again.",
+    "status": "Show what a store holds, and which blocks are pending.",
+    "verify": "Check a store for damage; damaged blocks become pending again.",
     "export": "Write a store's tracks as bigWig files.",
-    "view": "Look at exported tracks in a web browser.",
-    "seqlets": "Write the runs of high scores as BED.",
+    "view": "Show exported tracks in a web browser.",
+    "seqlets": "Write runs of high-scoring bases (seqlets) as BED.",
 }
 
 # What Click raises if nothing was typed; before 8.2, it shows the help and ends with code 0 instead.

@@ -27,43 +27,47 @@ _IUPAC = frozenset("ACGTURYSWKMBDHVN")
 
 
 @click.command(name="attribute")
-@click.option("--genome", type=PATH, help="FASTA, plain or bgzip, that --region lies in.")
-@click.option("--region", metavar="chr1:1,000-2,000", help="The bases to score; 1-based, inclusive.")
-@click.option("--sequence", metavar="ACGT...", help="A sequence, instead of a region.")
-@click.option("--fasta", type=PATH, help="FASTA records, each scored as a sequence, instead of a region.")
+@click.option("--genome", type=PATH, help="FASTA of the --region, plain or bgzip.")
+@click.option("--region", metavar="chr1:1,000-2,000", help="The bases to score; 1-based, both ends included.")
+@click.option("--sequence", metavar="ACGT...", help="Score this sequence instead of a region.")
+@click.option(
+    "--fasta", type=PATH, help="Score every record of this FASTA as a sequence, instead of a region."
+)
 @model_options
 @click.option(
     "--method",
     "methods",
     type=click.Choice(METHODS),
     multiple=True,
-    help="See above; several are drawn in one picture. [default: mean-tism]",
+    help="See above; repeat it to draw several methods in one picture. [default: mean-tism]",
 )
-@click.option("--out", type=PATH, metavar="FILE", help="The scores: .npz or .tsv.")
-@click.option("--plot", type=PATH, metavar="FILE", help="A picture: .png, .svg or .pdf.")
+@click.option("--out", type=PATH, metavar="FILE", help="File for the scores: .npz or .tsv.")
+@click.option("--plot", type=PATH, metavar="FILE", help="File for a picture: .png, .svg or .pdf.")
 @click.option("--spans", type=PATH, metavar="BED", help="Genes or motifs to draw above the picture.")
 @click.option(
-    "--center", is_flag=True, help="Put the region in the middle of one window, not on run's lattice."
+    "--center",
+    is_flag=True,
+    help="Put the region in the middle of one window, instead of the windows that run uses.",
 )
 @scoring_options
 @click.option("--background", metavar="A,C,G,T", help="Base frequencies for hypothetical. [default: equal]")
-@click.option("--seed", default=0, show_default=True, help="Of deepliftshap's shuffles.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the shuffles of deepliftshap.")
 def command(**options: Any) -> int:
     """Score the bases of one region, or of sequences, and draw them.
 
-    A region is tiled as run tiles the genome, so that tism and mean-tism are the numbers of run; the other
-    methods cannot be stitched by mean. A sequence is padded with N to a window, in its middle.
+    Windows are placed on a region as run places them, so tism and mean-tism equal what run stores; --stitch
+    mean works with these two only. A sequence is put in the middle of a window, with N around it.
 
     \b
     One value a base, positive where the base supports the output:
       mean-tism      minus the mean TISM of the three substitutions
-      mean-ism       the same of exact ISM (three model calls a base)
+      mean-ism       minus the mean of exact ISM (three model calls a base)
       gradxinput     gradient at the reference base
     Four values a base:
       tism, ism      change of the output by each substitution
-      gradient       of the output, untouched
-      corrected      less its mean over the four bases
-      hypothetical   less its mean under --background
+      gradient       gradient of the output
+      corrected      gradient minus its mean over the four bases
+      hypothetical   gradient minus its mean under --background
       deepliftshap   DeepLIFT/SHAP against 20 dinucleotide shuffles
     """  # noqa: D301  # click's \b keeps the table's lines apart
     request = _Request.take(options)
@@ -134,7 +138,7 @@ class _Request:
         if self.spans is not None and self.plot is None:
             raise click.UsageError("--spans is for pictures; add --plot, or leave it out")
         if self.spans is not None:
-            read_named_spans(self.spans, Interval("", 0, 0))  # its faults are told before the work
+            read_named_spans(self.spans, Interval("", 0, 0))  # its faults are reported before the work
         if self.plot is not None:
             check_target(self.plot, PICTURE_SUFFIXES)
 

@@ -17,13 +17,26 @@ if TYPE_CHECKING:
 @click.command(name="audit")
 @click.option("--genome", required=True, type=PATH, help="FASTA, plain or bgzip.")
 @model_options
-@click.option("--n", "n_windows", type=click.IntRange(1), default=50, show_default=True, help="Windows.")
-@click.option("--seed", default=0, show_default=True, help="Which windows are drawn.")
-@click.option("--core-bp", default=256, show_default=True, help="Bases of each window that are mutated.")
-@click.option("--bed", multiple=True, type=PATH, help="Draw cores that overlap this BED file, such as peaks.")
-@click.option("--chroms", multiple=True, metavar="GLOBS", help="Draw from these chroms, such as 'chr8,chr9'.")
-@click.option("--out", type=PATH, metavar="FILE", help="Everything that was found: .json.")
-@click.option("--plot", type=PATH, metavar="FILE", help="TISM against ISM: .png, .svg or .pdf.")
+@click.option(
+    "--n", "n_windows", type=click.IntRange(1), default=50, show_default=True, help="Number of windows."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the random choice of windows.")
+@click.option(
+    "--core-bp", default=256, show_default=True, help="Bases in the middle of each window that are mutated."
+)
+@click.option(
+    "--bed",
+    multiple=True,
+    type=PATH,
+    help="Draw only windows whose core overlaps this BED file, such as peaks.",
+)
+@click.option(
+    "--chroms", multiple=True, metavar="GLOBS", help="Draw only from these chroms, such as 'chr8,chr9'."
+)
+@click.option("--out", type=PATH, metavar="FILE", help="File for all results: .json.")
+@click.option(
+    "--plot", type=PATH, metavar="FILE", help="Scatter plot of TISM against ISM: .png, .svg or .pdf."
+)
 def command(
     genome: Path,
     n_windows: int,
@@ -38,7 +51,7 @@ def command(
     """Compare TISM with exact ISM on windows drawn at random, and time both.
 
     Exact ISM takes three model calls for each base of each core: the default is 38,400 calls. Most windows of
-    a genome hold no site that the model knows; --bed shows how TISM does where there are some.
+    a genome contain no site that the model knows; --bed compares the two where there are some.
     """
     from tism_scan.genome.fasta import Genome
     from tism_scan.genome.wanted import wanted_spans

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 @timed_model_options
 @scoring_options
 @memory_option
-@click.option("--tracks", type=click.IntRange(1), default=1, show_default=True, help="How many.")
-@click.option("--seconds", default=5.0, show_default=True, help="The least time to score for.")
+@click.option("--tracks", type=click.IntRange(1), default=1, show_default=True, help="Number of tracks.")
+@click.option("--seconds", default=5.0, show_default=True, help="Score for at least this many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(*, tracks: int, seconds: float, memory_gb: float | None, as_json: bool, **options: Any) -> int:
-    """Time the scoring of random sequence: bases and FLOP each second, share of the device, memory.
+    """Measure how fast random sequence is scored: bases and FLOP per second, and memory.
 
-    Without --weights, Beluga's are random: they change no time.
+    Without --weights, Beluga gets random weights, which do not change the speed.
     """
     from tism_scan.engine.bench import bench
     from tism_scan.engine.devices import check_device

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="How many devices will share the work.",
+    help="Number of devices that share the work.",
 )
 @click.option(
     "--bases-per-s",
     type=click.FloatRange(0, min_open=True),
-    help="Rate of one device, as `bench` measured it there. [default: measured here]",
+    help="Speed of one device, from `bench` on that device. [default: measured here]",
 )
-@click.option("--device", metavar="cpu|cuda", help="What to measure here. [default: a GPU if there is one]")
-@click.option("--seconds", default=5.0, show_default=True, help="The least time to measure for.")
+@click.option("--device", metavar="cpu|cuda", help="Device to measure here. [default: a GPU if there is one]")
+@click.option("--seconds", default=5.0, show_default=True, help="Measure for at least this many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bool, **options: Any) -> int:
-    """Tell what `run` with the same options will take: windows, arithmetic, hours, and bytes on disk.
+    """Estimate what `run` with the same options takes: windows, arithmetic, hours, and bytes on disk.
 
     Counts the windows in the genome, and scores a sample of it. Accepts every option of `run`, so
     its command line can be pasted; options that do not affect the estimate are ignored.

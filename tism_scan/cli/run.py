@@ -34,36 +34,40 @@ _MOST_FAILURES_SHOWN = 10
     help="The store: a folder such as scores.zarr, or s3://bucket/prefix, gs://bucket/prefix.",
 )
 @scan_options
-@click.option("--actors", "n_actors", type=click.IntRange(1), help="Ray actors. [default: as many as fit]")
-@click.option("--max-actors", type=click.IntRange(1), help="Have a cluster that grows do so for as many.")
+@click.option(
+    "--actors", "n_actors", type=click.IntRange(1), help="Number of Ray actors. [default: as many as fit]"
+)
+@click.option(
+    "--max-actors", type=click.IntRange(1), help="Let an autoscaling cluster grow to this many actors."
+)
 @click.option(
     "--gpus-per-actor",
     type=click.FloatRange(0, min_open=True),
-    help="GPUs each, such as 0.5; waits for GPUs to come. [default: 1 where there are any, else CPU cores]",
+    help="GPUs per actor, such as 0.5; waits until they are free. [default: 1 if there are any, else CPUs]",
 )
 @click.option(
     "--stage-genome",
     "stage_folder",
     type=PATH,
     metavar="FOLDER",
-    help="Copy the genome here, on each node's own disk.",
+    help="Folder on each node's own disk to copy the genome to.",
 )
 @click.option(
     "--address",
     default="local",
     show_default=True,
-    help="local, auto (the cluster that runs here) or ray://...",
+    help="local, auto (the cluster that this machine is part of) or ray://host:port",
 )
 @click.option(
     "--ship-package",
     "ships_package",
     is_flag=True,
-    help="Bring this package to a cluster's nodes that lack it.",
+    help="Copy this package to nodes that lack it; what it needs must be installed there.",
 )
-@click.option("--retry-failed", is_flag=True, help="Try blocks again that were given up.")
-@click.option("--break-lock", is_flag=True, help="Take the store from a run that is known to be dead.")
-@click.option("--overwrite", is_flag=True, help="Delete the store first; asks.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--retry-failed", is_flag=True, help="Compute failed blocks again.")
+@click.option("--break-lock", is_flag=True, help="Take the store from a run that you know is dead.")
+@click.option("--overwrite", is_flag=True, help="Delete the existing store first; asks for confirmation.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(*, out: Place, overwrite: bool, yes: bool, **options: Any) -> int:
     """Compute mean TISM of every base of a genome, on Ray.
 
@@ -159,7 +163,7 @@ def _say_what_was_done(store: "ScoreStore", result: "ScanResult", seconds: float
 def _say_what_is_missing(store: "ScoreStore", result: "ScanResult") -> int:
     """Say what is missing and what to type for it, and return the exit code."""
     for interval, reason in list(result.failed.items())[:_MOST_FAILURES_SHOWN]:
-        say_error(f"{interval} was given up: {reason}")
+        say_error(f"{interval} failed: {reason}")
     if len(result.failed) > _MOST_FAILURES_SHOWN:
         say_error(f"and {len(result.failed) - _MOST_FAILURES_SHOWN:,} more; see `tism-scan status`")
     if result.was_stopped:

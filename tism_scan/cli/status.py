@@ -15,16 +15,21 @@ from tism_scan.storage.places import Place
 @click.command(name="status")
 @click.argument("store", type=STORE)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-@click.option("--watch", "is_watching", is_flag=True, help="Print a line now and then until all is done.")
+@click.option(
+    "--watch",
+    "is_watching",
+    is_flag=True,
+    help="Print a line of progress every few seconds until nothing is pending.",
+)
 @click.option(
     "--every",
     type=click.FloatRange(0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds between them.",
+    help="Seconds between two lines of --watch.",
 )
 def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> int:
-    """Show what STORE was made with, what is done, pending and failed, and who is writing it."""
+    """Show the settings of STORE, which blocks are done, pending and failed, and which process writes it."""
     from tism_scan.store.status import store_status
 
     if is_watching:

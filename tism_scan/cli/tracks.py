@@ -9,9 +9,9 @@ from tism_scan.storage.places import Place
 
 @click.command(name="tracks")
 @click.argument("pattern", required=False)
-@click.option("--track-names", type=FILE, required=True, help="Names, one a line.")
+@click.option("--track-names", type=FILE, required=True, help="File with one output name a line.")
 def command(pattern: str | None, track_names: Place) -> int:
-    """List outputs whose name contains PATTERN, or fits it as a glob; all without one."""
+    """List the outputs whose name contains PATTERN or matches it as a glob; without PATTERN, all outputs."""
     from tism_scan.plan.tracks import read_track_names, track_table
     from tism_scan.storage.copies import local_copy
 

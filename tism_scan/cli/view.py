@@ -17,8 +17,8 @@ from tism_scan.cli.options.common import PATH
 @click.command(name="view")
 @click.argument("folder", type=PATH)
 @click.option("--port", type=int, help="Port on this machine; by default 8765, or any that is free.")
-@click.option("--genome", type=PATH, help="The FASTA that was scanned; letters need it.")
-@click.option("--locus", metavar="REGION", help="Where to look first, such as chr1:1,000-2,000.")
+@click.option("--genome", type=PATH, help="FASTA that was scanned; needed to draw letters.")
+@click.option("--locus", metavar="REGION", help="Region to show first, such as chr1:1,000-2,000.")
 @click.option("--igv-js", type=PATH, help="A copy of igv.js to draw with.")
 @click.option("--no-browser", is_flag=True, help="Only serve the folder and print its address.")
 def command(
@@ -32,8 +32,8 @@ def command(
 ) -> int:
     """Serve FOLDER, as `tism-scan export` wrote it, to browsers on this machine, until Ctrl-C.
 
-    Any page that is open in a browser of yours may read the folder and the genome meanwhile: that is how
-    UCSC, IGV and JBrowse come to them. Nothing is served to other machines.
+    While it runs, any page open in your browser can read the folder and the genome; UCSC, IGV and JBrowse
+    depend on that. Nothing is served to other machines.
 
     igv.js is fetched once and kept, from its public address or with npm; after that no internet is needed.
     """

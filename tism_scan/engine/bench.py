@@ -171,7 +171,7 @@ def time_windows(engine: BlockEngine, codes: Codes, seconds: float) -> tuple[int
     ----------
     engine : BlockEngine
     codes : uint8 (L,)
-        At least a window; more bases than windows need are left alone, and fewer repeated.
+        At least one window long; cut if too long, repeated if too short.
     seconds : float
         Twice as many cores are scored until this is reached.
     """

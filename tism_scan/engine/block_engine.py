@@ -133,7 +133,7 @@ class BlockEngine(ABC):
 
     @abstractmethod
     def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
-        """Add the scores of the first windows to the sums over a stretch, and return how many it were.
+        """Add the scores of the first windows to a stretch's sums, and return how many windows were added.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class BlockEngine(ABC):
         where : int64 (n,)
             The windows that are still to be computed, in order.
         total : float32 (T, channels, L)
-            Sums of scores; left alone if memory runs out.
+            Sums of scores; unchanged if memory runs out.
         """
 
     def _add_if_it_fits(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""BED files, plain or gzipped: read whole, and every line at fault is told by its number."""
+"""BED files, plain or gzipped: read whole; every faulty line is named by its number."""
 
 import gzip
 import zlib
@@ -24,7 +24,7 @@ def read_bed(path: str | Path, chroms: Mapping[str, int], *, skip_unknown: bool 
     chroms : mapping from str to int
         Length of every chrom, in bp.
     skip_unknown : bool
-        For lists of bases to leave out: lines on chroms that the genome lacks are passed over, and ends
+        For lists of bases to leave out: lines on chroms that the genome lacks are ignored, and ends
         beyond a chrom's end are clipped. By default both are faults.
 
     Raises
@@ -59,7 +59,7 @@ def read_named_spans(path: str | Path, within: Interval) -> list[tuple[int, int,
     path : str or Path
         The name is the fourth column, empty where there is none.
     within : Interval
-        Lines on other chroms, and empty ones, are passed over.
+        Lines on other chroms, and empty ones, are ignored.
 
     Raises
     ------

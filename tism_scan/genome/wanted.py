@@ -32,7 +32,7 @@ def wanted_spans(
         Names or globs of chroms, several of them in one item apart by commas: ``"*_alt,chrUn_*"``. A chrom
         is chosen if it fits `include` (or that is empty) and does not fit `exclude`.
     exclude_beds : sequence of str or Path
-        Their lines on chroms that the genome lacks are passed over.
+        Their lines on chroms that the genome lacks are ignored.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Ray's cluster: how it is started, joined and left, and what becomes of it meanwhile."""
+"""Ray's cluster: how a scan starts it, joins it, watches it and leaves it."""
 
 import contextlib
 import logging
@@ -125,7 +125,8 @@ def _without_notices() -> AbstractContextManager[None]:
     """Keep Ray from printing on this process's standard output.
 
     It tells there of every worker that died, whatever the logging's level; the loop logs these itself. Ray
-    has no public switch for it; without this one of its own the notices would merely come back.
+    has no public switch for it; if Ray drops this private flag, the notices reappear and nothing else
+    changes.
     """
     return _switched_off(ray._private.worker, "_worker_logs_enabled")
 
@@ -133,7 +134,7 @@ def _without_notices() -> AbstractContextManager[None]:
 def _on_loopback() -> AbstractContextManager[None]:
     """Have a Ray that starts now listen on 127.0.0.1 alone: whoever reaches its ports may run code.
 
-    On Linux it takes the machine's address and listens everywhere, even if it is told to use loopback; on
+    On Linux it takes the machine's address and listens everywhere, even if it is asked to use loopback; on
     other systems, where it makes no clusters, it uses loopback. It looks for that difference in one constant.
     """
     return _switched_off(ray._private.ray_constants, "ENABLE_RAY_CLUSTER")
@@ -141,7 +142,7 @@ def _on_loopback() -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _switched_off(module: Any, name: str) -> Iterator[None]:
-    """Set one of Ray's own switches, which is on as a rule, to False meanwhile."""
+    """Set one of Ray's private flags to False inside the context."""
     before = getattr(module, name, True)
     setattr(module, name, False)
     try:

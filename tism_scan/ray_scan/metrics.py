@@ -11,10 +11,10 @@ EVERY_S = 1.0
 
 
 class ScanMetrics:
-    """Tells Ray how far a scan is.
+    """Reports to Ray how far a scan is.
 
     A cluster shows it where its nodes have ``ray[default]``; elsewhere, and for a driver outside the
-    cluster, at ``ray://``, nothing is told.
+    cluster, at ``ray://``, nothing is reported.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class ScanMetrics:
         self._named: set[str] = set()
 
     def show(self, result: ScanResult, *, at_once: bool = False) -> None:
-        """Tell how far a scan is, once a second at most unless told otherwise."""
+        """Report how far a scan is, at most once a second unless `at_once` is set."""
         now = time.monotonic()
         if not self._is_inside or (now - self._shown_at < EVERY_S and not at_once):
             return

@@ -1,4 +1,4 @@
-"""What a cluster's nodes have installed, looked at before any block is computed."""
+"""What a cluster's nodes have installed, checked before the first block."""
 
 import importlib.util
 import logging
@@ -27,7 +27,7 @@ def shipped_package() -> dict[str, Any]:
 def check_nodes() -> None:
     """Raise unless every node that may hold an actor has what an actor imports.
 
-    A node that does not answer is passed over: its actors will tell.
+    A node that does not answer is skipped: its actors report what is missing.
 
     Raises
     ------

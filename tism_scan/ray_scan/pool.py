@@ -28,7 +28,7 @@ USED_CPUS = 0.85
 ABANDON_S = 10.0
 IDLE_S = 30.0
 MAX_FAILED_STARTS = 3
-MAX_FAILURES_IN_A_ROW = 2  # then the actor itself is doubted: a GPU that failed once may fail ever after
+MAX_FAILURES_IN_A_ROW = 2  # then the actor itself is doubted: a GPU that failed once may go on failing
 LONGEST_PAUSE_S = 60.0  # before another actor is started where one failed; the first lasts two seconds
 PATIENCE_S = 60.0
 
@@ -276,7 +276,7 @@ class ActorPool:
         return block
 
     def _kill(self, actor: Actor) -> None:
-        """End an actor; one that is merely out of reach must not live on."""
+        """End an actor, even one that is only unreachable: it must not live on."""
         for ref in actor.in_flight:
             self._owners.pop(ref, None)
         actor.in_flight.clear()

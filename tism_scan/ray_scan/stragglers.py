@@ -52,7 +52,7 @@ class Stragglers:
     def latest(self, blocks: Iterable[Block]) -> Block | None:
         """Return that of some blocks in flight which is late the longest, and has no second worker.
 
-        After a look in vain there is none for a while, and the blocks are not iterated over.
+        If no block is late, later calls return None without looking again for `LOOK_EVERY_S` seconds.
         """
         now = self._clock()
         if not self._n_ended or now < self._look_at:

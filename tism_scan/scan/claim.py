@@ -1,4 +1,4 @@
-"""The store of a running scan: held by one driver, and left alone once another takes it."""
+"""The store of a running scan: held by one driver, and not touched once another takes it."""
 
 import contextlib
 import signal

@@ -17,7 +17,7 @@ FRACTION_ALLOWED = 1e-4
 
 @dataclass(frozen=True)
 class Recomputed:
-    """How a block's stored scores compare with those computed anew.
+    """How a block's stored scores compare with those computed again.
 
     Attributes
     ----------

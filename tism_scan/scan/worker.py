@@ -163,7 +163,7 @@ class BlockWorker:
         return self.setup.execution.engine(source.load(), plan.scoring)
 
     def process(self, block: Block) -> BlockReport:
-        """Compute a block and publish it, unless another worker has, and this one was told."""
+        """Compute a block and publish it, unless `abandon` was called for it."""
         block_input = fetch_block(self.genome, self.store.plan, block)
         scores, report = self._model_thread.submit(score_block, self.engine, block_input).result()
         with self._publishing.of(block) as may_publish:
@@ -187,7 +187,7 @@ class Publishing:
 
     Two devices round differently, so the second result would replace the first, and a worker that is ended
     between the scores and their marker would leave scores that do not fit the first one's marker. So the
-    loser is told before it is ended.
+    loser gets `abandon` before it is ended.
     """
 
     def __init__(self) -> None:

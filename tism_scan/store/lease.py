@@ -112,7 +112,7 @@ class Lease:
         Parameters
         ----------
         break_lock : bool
-            Take it whoever holds it now; one who takes it in the same moment is left alone.
+            Take it whoever holds it now, unless somebody else takes it in the same moment.
 
         Raises
         ------
@@ -271,6 +271,6 @@ def _this_host() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         numbering = os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux; if the clock was set meanwhile, the owner is watched as on another host
+    except OSError:  # not Linux; if the clock was set in between, the owner is watched as on another host
         boot, numbering = str(int(psutil.boot_time())), ""
     return f"{platform.node()}#{boot}#{numbering}"

@@ -27,15 +27,24 @@ _BASES = (
         "regions",
         multiple=True,
         metavar="chr1:1,000-2,000",
-        help="Only these bases; 1-based, inclusive.",
+        help="Score only these bases; 1-based, both ends included.",
     ),
-    click.option("--bed", "beds", multiple=True, type=PATH, help="Only the bases of this BED file."),
-    click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'."),
+    click.option("--bed", "beds", multiple=True, type=PATH, help="Score only the bases of this BED file."),
     click.option(
-        "--exclude-chroms", multiple=True, metavar="GLOBS", help="Not these, such as '*_alt,chrUn_*'."
+        "--chroms", multiple=True, metavar="GLOBS", help="Score only these chroms, such as 'chr1,chr2*'."
     ),
     click.option(
-        "--exclude-bed", "exclude_beds", multiple=True, type=PATH, help="Not the bases of this BED file."
+        "--exclude-chroms",
+        multiple=True,
+        metavar="GLOBS",
+        help="Do not score these chroms, such as '*_alt,chrUn_*'.",
+    ),
+    click.option(
+        "--exclude-bed",
+        "exclude_beds",
+        multiple=True,
+        type=PATH,
+        help="Do not score the bases of this BED file.",
     ),
 )
 _PLANNED = (
@@ -51,10 +60,15 @@ _STORED = (
         help="Store mean TISM, or TISM of all four bases.",
     ),
     click.option(
-        "--block-bp", default=0, metavar="BP", help="Bases per block, the unit of resume. [default: auto]"
+        "--block-bp",
+        default=0,
+        metavar="BP",
+        help="Bases per block, the unit that is resumed. [default: chosen by the number of tracks]",
     ),
     click.option(
-        "--keep-bits", type=int, help="Keep this many bits of mantissa (10: half the size). [default: all]"
+        "--keep-bits",
+        type=int,
+        help="Mantissa bits to keep in stored scores (10 halves the size). [default: all]",
     ),
     memory_option,
 )

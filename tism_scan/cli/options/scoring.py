@@ -16,28 +16,28 @@ _OPTIONS = (
         type=click.Choice(get_args(Stitch)),
         default="center",
         show_default=True,
-        help="Score a base from the window that it is central in, or as the mean over all that hold it.",
+        help="center: a base's score is from the window whose centre holds it; mean: from all that hold it.",
     ),
     click.option(
         "--strands",
         type=click.Choice(get_args(Strands)),
         default="forward",
         show_default=True,
-        help="'both' averages each window with its reverse complement: better, and twice the time.",
+        help="both: average each window with its reverse complement; more accurate, twice the time.",
     ),
     click.option(
         "--output-space",
         type=click.Choice(get_args(OutputSpace)),
         default="logit",
         show_default=True,
-        help="What is explained: the model's output, or its sigmoid.",
+        help="What the scores explain: the model's output (logit), or its sigmoid.",
     ),
     click.option(
         "--precision",
         type=click.Choice(["auto", *get_args(Precision)]),
         default="auto",
         show_default=True,
-        help="Of products. 'mixed': float32 forward, bfloat16 backward; auto: mixed on GPUs, fp32 on CPUs.",
+        help="Of matrix products. mixed: float32 forward, bfloat16 backward; auto: mixed on GPUs, else fp32.",
     ),
 )
 
