@@ -163,21 +163,22 @@ def audit(
     found = compare(model, X, chosen, positions, batch_size=batch_size, progress=progress)
     one_track = _tism_seconds(model, X, chosen[:1], batch_size)
     all_tracks = _tism_seconds(model, X, chosen, batch_size) if len(chosen) > 1 else one_track
+    whole_pass_s = _seconds_per_whole_pass(model, X, chosen, positions, batch_size)
     return Audit(
-        found.per_track([track.name for track in chosen]),
-        _window_pearson(found),
-        n_windows,
-        core_bp,
-        input_bp,
-        seed,
-        tuple(windows),
-        one_track / n_windows,
-        all_tracks / n_windows,
-        _seconds_per_whole_pass(model, X, chosen, positions, batch_size) * 3 * input_bp,
-        found.ism_seconds * input_bp / core_bp / n_windows,
-        device,
-        _by_track(found.approximate, found.is_substitution),
-        _by_track(found.exact, found.is_substitution),
+        agreements=found.per_track([track.name for track in chosen]),
+        window_pearson=_window_pearson(found),
+        n_windows=n_windows,
+        core_bp=core_bp,
+        input_bp=input_bp,
+        seed=seed,
+        windows=tuple(windows),
+        tism_seconds=one_track / n_windows,
+        all_tracks_seconds=all_tracks / n_windows,
+        ism_seconds=whole_pass_s * 3 * input_bp,
+        ism_here_seconds=found.ism_seconds * input_bp / core_bp / n_windows,
+        device=device,
+        approximate=_by_track(found.approximate, found.is_substitution),
+        exact=_by_track(found.exact, found.is_substitution),
     )
 
 

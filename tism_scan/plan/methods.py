@@ -98,10 +98,10 @@ class MethodSettings:
         return Scoring(
             self.tracks,
             input_bp,
-            self.stride,
-            self.stitch,
-            self.strands,
-            self.output_space,
-            values,
-            self.precision,
+            stride=self.stride,
+            stitch=self.stitch,
+            strands=self.strands,
+            output_space=self.output_space,
+            values=values,
+            precision=self.precision,
         )
