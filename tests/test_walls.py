@@ -191,11 +191,23 @@ def test_library_by_another_door_would_be_noticed(importer, source):
     assert any(has_no_door(found) for found in imports_of(source, importer))
 
 
-@pytest.mark.parametrize("module", ["tism_scan", "tism_scan.cli"])
-def test_importing_the_package_loads_no_large_library(module):
+LIGHT = ["tism_scan", "tism_scan.cli", "tism_scan.genome", "tism_scan.plan", "tism_scan.storage"]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_importing_a_light_package_loads_no_large_library(module):
     code = f"import sys, {module}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(run.stdout.split()).isdisjoint({"ray", "torch", "zarr", "matplotlib"})
+    assert set(run.stdout.split()).isdisjoint({"ray", "torch", "zarr", "matplotlib", "obstore", "pyfaidx"})
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "plan", "bench", "attribute", "audit", "verify", "export", "status"]
+)
+def test_help_loads_no_large_library(command):
+    code = f"import sys, tism_scan.cli.{command}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(run.stdout.split()).isdisjoint({"ray", "torch", "zarr", "matplotlib", "obstore", "pyfaidx"})
 
 
 def test_engines_need_torch_and_numpy_alone():
