@@ -150,7 +150,7 @@ def run_asleep(store, n_actors: int, arguments: argparse.Namespace) -> dict:
         while len(pool.ready) < n_actors:
             pool.wait(1.0)
         progress = ScanResult(n_blocks_total=sum(1 for _ in store.pending()))
-        loop = Feed(pool, store.pending(), Claim(store, Lease(store.folder)), progress, lambda _: None)
+        loop = Feed(pool, Claim(store, Lease(store.folder), store.pending(), progress), lambda: None)
         began, cpu_began, machine_began = time.perf_counter(), time.process_time(), busy_s()
         loop.run()
         seconds, driver_cpu_s = time.perf_counter() - began, time.process_time() - cpu_began

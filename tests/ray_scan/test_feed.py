@@ -71,10 +71,10 @@ def feed(tmp_path):
     )
 
     def run(pool, *, stop=None, disowned=None, on_change=lambda _: None):
-        result = ScanResult(n_blocks_total=N_BLOCKS)
-        claim = Claim(store, None, stop or threading.Event(), disowned or threading.Event())
-        Feed(pool, store.pending(), claim, result, on_change).run()
-        return result
+        events = stop or threading.Event(), disowned or threading.Event()
+        claim = Claim(store, None, store.pending(), ScanResult(n_blocks_total=N_BLOCKS), *events)
+        Feed(pool, claim, lambda: on_change(claim.result)).run()
+        return claim.result
 
     return run
 

@@ -15,7 +15,6 @@ from tism_scan.ray_scan.metrics import ScanMetrics
 from tism_scan.ray_scan.pool import ActorPool
 from tism_scan.scan.claim import Claim, claimed, stopping_on_signals
 from tism_scan.scan.execution import Execution
-from tism_scan.scan.order import WidestFirst
 from tism_scan.scan.result import ScanResult
 from tism_scan.scan.worker import BlockWorker, WorkerSetup
 from tism_scan.store.score_store import ScoreStore
@@ -75,10 +74,8 @@ def scan_on_ray(
     execution, options = execution or Execution(), options or RayOptions()
     genome = Path(genome).absolute()
     source = model_source(model).absolute()
-    with claimed(store, break_lock=execution.break_lock) as claim:
-        blocks = WidestFirst(store.plan, store.pending(retry_failed=execution.retry_failed))
-        result = ScanResult(blocks.n_blocks, blocks.n_bp)
-        if blocks.n_blocks:
+    with claimed(store, execution) as claim:
+        if claim.result.n_blocks_total:
             setup = WorkerSetup(
                 store.path,
                 genome,
@@ -95,23 +92,20 @@ def scan_on_ray(
                 stopping_on_signals(claim.stop),
                 contextlib.closing(ActorPool(setup, options, worker_class)) as pool,
             ):
-                _feed(pool, blocks, claim, result, on_progress)
-        claim.close(result)
-    return result
+                _feed(pool, claim, on_progress)
+    return claim.result
 
 
-def _feed(
-    pool: ActorPool, blocks: WidestFirst, claim: Claim, result: ScanResult, on_progress: OnProgress | None
-) -> None:
+def _feed(pool: ActorPool, claim: Claim, on_progress: OnProgress | None) -> None:
     """Have the actors compute the blocks, and tell Ray and the caller how far they are."""
     metrics = ScanMetrics()
 
-    def show(result: ScanResult) -> None:
-        metrics.show(result)
+    def show() -> None:
+        metrics.show(claim.result)
         if on_progress is not None:
-            on_progress(result.progress())
+            on_progress(claim.result.progress())
 
     try:
-        Feed(pool, iter(blocks), claim, result, show).run()
+        Feed(pool, claim, show).run()
     finally:
-        metrics.show(result, at_once=True)
+        metrics.show(claim.result, at_once=True)

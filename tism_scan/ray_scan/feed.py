@@ -11,14 +11,14 @@ result counts; the other actor is kept from publishing its own.
 import collections
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from tism_scan.errors import StorageFullError
 from tism_scan.plan.tiling import Block
 from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, ActorPool, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.claim import Claim
-from tism_scan.scan.result import MAX_ATTEMPTS, ScanResult
+from tism_scan.scan.result import MAX_ATTEMPTS
 
 MAX_LOSSES = 20
 DRAIN_S = 25.0  # which leaves five of the thirty promised for Ray to end
@@ -33,26 +33,20 @@ class Feed:
     Parameters
     ----------
     pool : ActorPool
-    blocks : iterator of Block
-        Those to be computed, best first.
     claim : Claim
-        The store, and whether the scan is to stop.
-    result : ScanResult
-        Kept up to date.
+        The store, its blocks, the result, which is kept up to date, and whether the scan is to stop.
     on_change : callable
-        Called with the result twice a second, and after each block.
+        Called twice a second, and after each block.
     """
 
     def __init__(
         self,
         pool: ActorPool,
-        blocks: Iterator[Block],
         claim: Claim,
-        result: ScanResult,
-        on_change: Callable[[ScanResult], None],
+        on_change: Callable[[], None],
     ) -> None:
-        self.pool, self.blocks, self.store = pool, blocks, claim.store
-        self.result, self.on_change = result, on_change
+        self.pool, self.blocks, self.store = pool, iter(claim.blocks), claim.store
+        self.result, self.on_change = claim.result, on_change
         self.stop, self.disowned = claim.stop, claim.disowned
         self.again: list[tuple[Block, Actor | None]] = []
         self.suspects: collections.deque[Block] = collections.deque()
@@ -240,4 +234,4 @@ class Feed:
         self.result.n_workers = len(self.pool.ready)
         for name in self.result.bp_per_s.keys() - names:
             del self.result.bp_per_s[name]
-        self.on_change(self.result)
+        self.on_change()

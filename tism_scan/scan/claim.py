@@ -3,11 +3,14 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
 from tism_scan.errors import LeaseError
+from tism_scan.plan.tiling import Block
+from tism_scan.scan.execution import Execution
+from tism_scan.scan.order import WidestFirst
 from tism_scan.scan.result import ScanResult
 from tism_scan.store.lease import STALE_S, Lease
 from tism_scan.store.score_store import ScoreStore
@@ -21,6 +24,10 @@ class Claim:
     ----------
     store : ScoreStore
     lease : Lease
+    blocks : iterable of Block
+        Those to be computed, in the order that is best for many workers.
+    result : ScanResult
+        Kept up to date while they are.
     stop : threading.Event
         Set by anybody to end the scan; blocks in flight may finish.
     disowned : threading.Event
@@ -29,42 +36,39 @@ class Claim:
 
     store: ScoreStore
     lease: Lease
+    blocks: Iterable[Block] = ()
+    result: ScanResult = field(default_factory=ScanResult)
     stop: threading.Event = field(default_factory=threading.Event)
     disowned: threading.Event = field(default_factory=threading.Event)
 
-    def close(self, result: ScanResult) -> None:
-        """Consolidate the store if nothing is pending in it.
-
-        Raises
-        ------
-        LeaseError
-            If another process has taken the store.
-        """
-        if result.was_stopped and not self.lease.is_held():
-            raise LeaseError(
-                f"another process took {self.store.path} over, and this one stopped; what it finished is kept"
-            )
-        finish(self.store)
-
 
 @contextlib.contextmanager
-def claimed(store: ScoreStore, *, break_lock: bool) -> Iterator[Claim]:
-    """Hold a store's lease, and remove what interrupted writers left.
+def claimed(store: ScoreStore, execution: Execution) -> Iterator[Claim]:
+    """Hold a store while its pending blocks are computed; in the end, consolidate it if none is left.
+
+    What interrupted writers left is removed first.
 
     Raises
     ------
     LeaseError
-        If another process is scanning into the store.
+        If another process is scanning into the store, or has taken it over.
     """
-    claim = Claim(store, Lease(store.folder, on_lost=lambda: leave()))
+    stop, disowned = threading.Event(), threading.Event()
 
     def leave() -> None:
-        claim.disowned.set()
-        claim.stop.set()
+        disowned.set()
+        stop.set()
 
-    with claim.lease.acquire(break_lock=break_lock):
+    with Lease(store.folder, on_lost=leave).acquire(break_lock=execution.break_lock) as lease:
         store.folder.sweep(STALE_S)
-        yield claim
+        blocks = WidestFirst(store.plan, store.pending(retry_failed=execution.retry_failed))
+        result = ScanResult(blocks.n_blocks, blocks.n_bp)
+        yield Claim(store, lease, blocks, result, stop, disowned)
+        if result.was_stopped and not lease.is_held():
+            raise LeaseError(
+                f"another process took {store.path} over, and this one stopped; what it finished is kept"
+            )
+        finish(store)
 
 
 @contextlib.contextmanager

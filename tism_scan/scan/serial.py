@@ -8,9 +8,8 @@ from tism_scan.errors import StorageFullError
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress
-from tism_scan.scan.claim import claimed, stopping_on_signals
+from tism_scan.scan.claim import Claim, claimed, stopping_on_signals
 from tism_scan.scan.execution import Execution
-from tism_scan.scan.order import WidestFirst
 from tism_scan.scan.result import MAX_ATTEMPTS, ScanResult, reason_of
 from tism_scan.scan.worker import BlockWorker, WorkerSetup
 from tism_scan.store.score_store import ScoreStore
@@ -61,29 +60,27 @@ def scan_serially(
         If the genome, the weights or the store are not those of the plan.
     """
     execution = execution or Execution()
-    with claimed(store, break_lock=execution.break_lock) as claim:
-        blocks = WidestFirst(store.plan, store.pending(retry_failed=execution.retry_failed))
-        result = ScanResult(blocks.n_blocks, blocks.n_bp)
-        if blocks.n_blocks:
+    with claimed(store, execution) as claim:
+        result = claim.result
+        if result.n_blocks_total:
             setup = WorkerSetup(store.path, Path(genome), model_source(model), store.plan.digest(), execution)
             with stopping_on_signals(claim.stop), contextlib.closing(worker_class(setup)) as worker:
                 worker.disowned = claim.disowned
                 worker.start(store)
                 result.n_workers = 1
-                for block in blocks:
+                for block in claim.blocks:
                     if on_progress is not None:
                         on_progress(result.progress())
                     if claim.stop.is_set():
                         break
-                    _process(worker, block, store, result)
+                    _process(worker, block, claim)
             result.was_stopped = result.n_blocks_left > 0
             if on_progress is not None:
                 on_progress(result.progress())
-        claim.close(result)
     return result
 
 
-def _process(worker: BlockWorker, block: Block, store: ScoreStore, result: ScanResult) -> None:
+def _process(worker: BlockWorker, block: Block, claim: Claim) -> None:
     """Compute a block and count it, or record that it failed every attempt."""
     for i_attempt in range(1, MAX_ATTEMPTS + 1):
         try:
@@ -94,8 +91,8 @@ def _process(worker: BlockWorker, block: Block, store: ScoreStore, result: ScanR
             reason = reason_of(error)
             log.warning("%s failed (attempt %d): %s", block, i_attempt, reason)
         else:
-            if not worker.disowned.is_set():
+            if not claim.disowned.is_set():
                 log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
-                result.count(block, report.n_scored)
+                claim.result.count(block, report.n_scored)
             return
-    result.give_up(store, block, reason, MAX_ATTEMPTS)
+    claim.result.give_up(claim.store, block, reason, MAX_ATTEMPTS)

@@ -123,8 +123,8 @@ class BlockWorker:
         return node
 
     def close(self) -> None:
-        """End the model's thread once it is idle, and close the genome."""
-        self._model_thread.shutdown()
+        """Have the model's thread end once it is idle, and close the genome."""
+        self._model_thread.shutdown(wait=False)
         if hasattr(self, "genome"):
             self.genome.close()
 
