@@ -234,3 +234,31 @@ def test_plot_draws_loci_of_one_or_several_methods(tmp_path):
 def test_path_of_the_class_model_is_no_pitfall():
     assert issubclass(ts.Beluga, ts.Model)
     assert isinstance(ts.load_beluga(WEIGHTS), ts.Model)
+
+
+@pytest.mark.parametrize("page", ["README.md", ".github/docs/python.md"])
+def test_examples_of_the_pages_run(page, genome, tmp_path):
+    root = Path(__file__).parents[1]
+    blocks = re.findall(r"```python\n(.*?)```", (root / page).read_text(), re.DOTALL)
+    (tmp_path / "names.txt").write_text("".join(f"K562_CTCF_{i}\n" for i in range(7)))
+    stand_ins = {
+        "hg38.fa": str(genome),
+        "deepsea.beluga.pth": str(WEIGHTS),
+        "predictor_names.txt": str(tmp_path / "names.txt"),
+        "scores.zarr": str(tmp_path / "scores.zarr"),
+        '"bigwig"': repr(str(tmp_path / "bigwig")),
+        "267": "3",
+        "1,000,001-1,001,000": "1-300",
+        "1,000,001-1,000,200": "1-20",
+        "1,000,001-1,100,000": "1-300",
+    }
+    lines, scope = 0, {}
+    for block in blocks:
+        for name, stand_in in stand_ins.items():
+            block = block.replace(name, stand_in)
+        if "ScanPlan" in block:  # another plan
+            block = block.replace("scores.zarr", "other.zarr")
+        exec(compile(block, page, "exec"), scope)
+        lines += block.count("\n")
+    assert lines > 5
+    assert scope["store"].read("chr1:1-9").shape[1] == 9

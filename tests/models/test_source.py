@@ -20,7 +20,7 @@ from tism_scan.plan.methods import MethodSettings
 from tism_scan.plan.tracks import Track, select_tracks
 
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / ".github" / "docs" / "models.md"
 
 MODEL = """
 import torch
@@ -227,9 +227,8 @@ def test_a_model_without_gradient_is_refused_before_the_work(module, tmp_path):
     assert np.isfinite(ism.values).all()
 
 
-def test_the_readmes_example_is_a_model(module, tmp_path):
-    section = README.read_text().split("## Your own model")[1]
-    source = section.split("```python\n")[1].split("```")[0]
+def test_the_example_of_ones_own_model_is_a_model(module, tmp_path):
+    source = PAGE.read_text().split("```python\n")[1].split("```")[0]
     assert len([line for line in source.splitlines() if line.strip()]) <= 12
     model = _load(module(source), tmp_path, "load")
     assert model.output_names is not None
