@@ -30,13 +30,13 @@ def digest(genome):
 @pytest.fixture
 def copies(monkeypatch):
     """Return the list of what was copied."""
-    made, copied = [], staging._copied
+    made, chunks = [], staging._chunks
 
-    def counted(source, target):
+    def counted(source):
         made.append(source)
-        return copied(source, target)
+        return chunks(source)
 
-    monkeypatch.setattr(staging, "_copied", counted)
+    monkeypatch.setattr(staging, "_chunks", counted)
     return made
 
 

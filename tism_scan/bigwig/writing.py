@@ -1,10 +1,7 @@
 """Scores of one track, written as a bigWig that is checked before it gets its name."""
 
-import errno
-import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +10,8 @@ from tism_scan.bigwig.pybigwig import memory_available, memory_needed, write_wit
 from tism_scan.bigwig.request import ReadScores, Request, choose_chroms, partial_of, refuse_little_space
 from tism_scan.bigwig.stream import bigwig_stream
 from tism_scan.bigwig.summary import BigWigSummary, Tally
-from tism_scan.errors import ExportError, StorageFullError
+from tism_scan.errors import ExportError
+from tism_scan.storage.atomic import full_disk_explained, put_in_place, sync_path
 
 Writer = Literal["stream", "pybigwig"]
 
@@ -106,7 +104,7 @@ def write_bigwig(
         _, expected_bytes = foreseen_bytes(sum(chosen.values()))
     try:
         refuse_little_space(path, expected_bytes)
-        with _full_disk_explained(path):
+        with full_disk_explained(path):
             tally = _stream(request, n_threads) if writer == "stream" else write_with_pybigwig(request)
         summary = tally.summary(path)
         check(request, summary)
@@ -128,37 +126,14 @@ def _stream(request: Request, n_threads: int) -> Tally:
         return stream.finish()
 
 
-@contextmanager
-def _full_disk_explained(path: Path) -> Iterator[None]:
-    """Turn a full disk, an exhausted quota or a limit of file sizes into an error that says so."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFullError(
-                f"no room left to write {path} ({error.strerror}); finished files are kept: make room and "
-                "run the same command again"
-            ) from None
-        raise
-
-
 def _publish(request: Request) -> None:
     """Give the file its name once it is on the disk."""
     try:
-        with _full_disk_explained(request.path):
-            _sync(request.partial)
-            os.replace(request.partial, request.path)
-            _sync(request.partial.parent)
+        with full_disk_explained(request.path):
+            sync_path(request.partial)
+            put_in_place(request.partial, request.path)
     except OSError as error:
         raise ExportError(
             f"cannot write {request.path}: {error.strerror}; expected to rename a finished file to it; "
             "choose another name or folder"
         ) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,7 +4,6 @@ The index (``.fai``, and ``.gzi`` for BGZF) is made beside the file if it is mis
 is used only if every entry of it fits the file, so a stale one cannot shift the sequence in silence.
 """
 
-import hashlib
 import os
 import re
 import struct
@@ -22,6 +21,7 @@ import pyfaidx
 
 from tism_scan.errors import GenomeError
 from tism_scan.genome.alphabet import N_CODE, Codes, encode
+from tism_scan.storage.atomic import file_digest
 from tism_scan.storage.places import is_url
 
 _BGZF_SUFFIXES = (".gz", ".bgz")
@@ -137,8 +137,7 @@ class Genome:
     def digest(self) -> str:
         """Return the SHA-256 of the file's bytes, in hexadecimal."""
         try:
-            with open(self.path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return file_digest(self.path)
         except OSError as error:
             raise GenomeError(
                 f"cannot read {str(self.path)!r}: {error.strerror}; expected a FASTA file"

@@ -7,7 +7,6 @@ risk", Nature Genetics 50, 1171 (2018), doi 10.1038/s41588-018-0160-6. Weights:
 https://zenodo.org/record/3402406 (non-commercial licence, therefore not part of this package).
 """
 
-import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from tism_scan.errors import WeightsError
 from tism_scan.models.contract import Model
+from tism_scan.storage.atomic import file_digest
 
 INPUT_BP = 2000
 TRUNK_POSITIONS = 106
@@ -146,8 +146,7 @@ def weights_digest(path: str | Path) -> str:
         If the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise _unreadable(Path(path), error) from None
 

@@ -1,7 +1,7 @@
-"""Files to be written: checked before the work, and put in place when they are whole."""
+"""Files that are whole or not there: checked before the work, written aside, synced, and renamed."""
 
-import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +12,9 @@ from tism_scan.errors import ExportError, StorageFullError
 
 SCORE_SUFFIXES = (".npz", ".tsv")
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
+PARTIAL = ".partial"  # how the names of files end that are still being written
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_target(path: Path, suffixes: Sequence[str]) -> None:
@@ -36,18 +39,19 @@ def check_target(path: Path, suffixes: Sequence[str]) -> None:
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that takes the place of `path` once it is whole.
+    """Yield a file that takes the place of `path`, durably, once it is whole.
 
     Raises
     ------
     ExportError
         If it cannot be written; what was there before stays.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_beside(path)
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "xb") as file:
             yield file
-        os.replace(partial, path)
+            sync_file(file)
+        put_in_place(partial, path)
     except OSError as error:
         raise ExportError(
             f"cannot write {str(path)!r}: {error.strerror}; expected room in a folder that can be written "
@@ -57,16 +61,47 @@ def replaced_file(path: Path) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
 
 
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+def partial_beside(path: Path) -> Path:
+    """Return where a file is written before it takes a path: a hidden name in the same folder."""
+    return path.with_name(f".{os.getpid()}.{os.urandom(4).hex()}{PARTIAL}")
 
 
-@contextlib.contextmanager
+def put_in_place(partial: Path, path: Path) -> None:
+    """Give a whole and synced file its name, durably; what had the name is replaced."""
+    os.replace(partial, path)
+    sync_path(path.parent)
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Bring what was written into an open file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_path(path: Path) -> None:
+    """Bring a file, or the names in a folder where the file system can, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def full_disk_explained(path: Path) -> Iterator[None]:
-    """Turn a full disk or an exhausted quota into an error that says so."""
+    """Turn a full disk, an exhausted quota or a limit of file sizes into an error that says so.
+
+    Raises
+    ------
+    StorageFullError
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _NO_ROOM:
             raise StorageFullError(
                 f"no room left to write {path}; what is finished is kept: make room and run the same command "
                 "again"
@@ -74,13 +109,7 @@ def full_disk_explained(path: Path) -> Iterator[None]:
         raise
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable, where the file system can."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
+def file_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

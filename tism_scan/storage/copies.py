@@ -12,10 +12,11 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tism_scan.errors import AccessError, StorageError
+from tism_scan.storage.atomic import file_digest, partial_beside, put_in_place, sync_file
 from tism_scan.storage.object_folder import RemoteObject
 from tism_scan.storage.places import WEB, Place, Url, cache_folder
 from tism_scan.storage.web import open_page
@@ -84,7 +85,7 @@ def _fetched(place: Url, home: Path, expected: str | None) -> Path:
             if kept is not None:
                 return kept
         log.info("reading %s", place)
-        partial = home / f".{os.getpid()}.{os.urandom(4).hex()}.partial"
+        partial = partial_beside(seen)
         try:
             digest = _written(remote.chunks(), partial)
             if expected not in (None, digest):
@@ -94,23 +95,22 @@ def _fetched(place: Url, home: Path, expected: str | None) -> Path:
                 )
             (home / digest).mkdir(exist_ok=True)
             copy = home / digest / (place.name or "file")
-            partial.replace(copy)
-            partial.write_text(digest)
-            partial.replace(seen)
+            put_in_place(partial, copy)
+            _written([digest.encode()], partial)
+            put_in_place(partial, seen)
         finally:
             partial.unlink(missing_ok=True)
     return copy
 
 
-def _written(chunks: Iterator[bytes], path: Path) -> str:
+def _written(chunks: Iterable[bytes], path: Path) -> str:
     """Write a file durably, and return its SHA-256."""
     digest = hashlib.sha256()
     with open(path, "xb") as file:
         for chunk in chunks:
             digest.update(chunk)
             file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
     return digest.hexdigest()
 
 
@@ -119,9 +119,8 @@ def _kept(home: Path, digest: str) -> Path | None:
     folder = home / digest
     copies = sorted(folder.iterdir()) if folder.is_dir() else []
     for copy in copies:
-        with open(copy, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == digest:
-                return copy
+        if file_digest(copy) == digest:
+            return copy
     if copies:
         log.warning("the copy in %s is damaged; it is read again", folder)
         shutil.rmtree(folder)
@@ -159,10 +158,10 @@ def staged(genome: Path, folder: Path, digest: str) -> Path:
             is_new = not _is_whole(copy, genome)
             if is_new:
                 _make(genome, copy, digest)
-        if not is_new and _digest(copy) != digest:
+        if not is_new and file_digest(copy) != digest:
             log.warning("the copy %s is damaged; it is made again", copy)
             with locked(home / "lock"):
-                if _digest(copy) != digest:
+                if file_digest(copy) != digest:
                     _make(genome, copy, digest)
     except OSError as error:
         raise AccessError(
@@ -188,9 +187,9 @@ def _make(genome: Path, copy: Path, digest: str) -> None:
             "stage to another folder"
         )
     log.info("copying %s to %s", genome, copy)
-    partial = copy.with_name(f".{os.getpid()}.{os.urandom(4).hex()}.partial")
+    partial = partial_beside(copy)
     try:
-        found = _copied(genome, partial)
+        found = _written(_chunks(genome), partial)
         if found != digest:
             raise AccessError(
                 f"{genome} is another file here (SHA-256 {found[:12]}, expected {digest[:12]}); put the "
@@ -201,7 +200,7 @@ def _make(genome: Path, copy: Path, digest: str) -> None:
             if index.exists():
                 shutil.copyfile(index, f"{partial}{suffix}")
                 os.replace(f"{partial}{suffix}", f"{copy}{suffix}")
-        os.replace(partial, copy)
+        put_in_place(partial, copy)
         for suffix in INDEXES:  # an index must not be older than its FASTA
             with contextlib.suppress(FileNotFoundError):
                 os.utime(f"{copy}{suffix}")
@@ -209,19 +208,11 @@ def _make(genome: Path, copy: Path, digest: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _copied(source: Path, target: Path) -> str:
-    """Copy a file, and return the SHA-256 of what was read."""
-    found = hashlib.sha256()
-    with open(source, "rb") as reading, open(target, "xb") as writing:
-        while chunk := reading.read(CHUNK_BYTES):
-            found.update(chunk)
-            writing.write(chunk)
-    return found.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _chunks(source: Path) -> Iterator[bytes]:
+    """Yield the content of a file."""
+    with open(source, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
 
 
 @contextlib.contextmanager

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Protocol
 
 from tism_scan.errors import StoreError
-from tism_scan.storage.atomic import full_disk_explained, sync_folder
+from tism_scan.storage.atomic import (
+    PARTIAL,
+    full_disk_explained,
+    partial_beside,
+    put_in_place,
+    sync_file,
+    sync_path,
+)
 from tism_scan.storage.object_folder import ObjectFolder
 from tism_scan.storage.places import Place, Url, store_place
-
-_PARTIAL = ".partial"
 
 
 class Folder(Protocol):
@@ -106,11 +111,10 @@ class LocalFolder:
         with full_disk_explained(path):
             partial = self._write_partial(path, content)
             try:
-                os.replace(partial, path)
+                put_in_place(partial, path)
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
-            sync_folder(path.parent)
 
     def put_new(self, key: str, content: bytes) -> bool:
         """Publish an object unless the key is taken, and return whether it was published.
@@ -128,7 +132,7 @@ class LocalFolder:
                     return False
             finally:
                 os.unlink(partial)
-            sync_folder(path.parent)
+            sync_path(path.parent)
         return True
 
     def get(self, key: str) -> bytes | None:
@@ -150,7 +154,7 @@ class LocalFolder:
                     key = f"{here}/{entry.name}" if here else entry.name
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(key)
-                    elif not entry.name.endswith(_PARTIAL):
+                    elif not entry.name.endswith(PARTIAL):
                         with contextlib.suppress(FileNotFoundError):  # removed since it was listed
                             found[key] = entry.stat().st_size
         return found
@@ -165,7 +169,7 @@ class LocalFolder:
 
         Their age is told by the file system's own clock.
         """
-        partials = list(self.root.rglob(f"*{_PARTIAL}"))
+        partials = list(self.root.rglob(f"*{PARTIAL}"))
         if not partials:
             return []
         now = self._now()
@@ -227,13 +231,12 @@ class LocalFolder:
         missing = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         for folder in missing:
-            sync_folder(folder.parent)
-        partial = path.with_name(f".{os.getpid()}.{os.urandom(4).hex()}{_PARTIAL}")
+            sync_path(folder.parent)
+        partial = partial_beside(path)
         try:
             with open(partial, "xb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                sync_file(file)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
