@@ -16,6 +16,7 @@ ROOT = Path(tism_scan.__file__).parent
 # From the ground up. A package imports from packages of lower rows only, and freely within itself.
 ROWS = [
     ["callable_package", "errors", "progress", "version"],
+    ["optional"],
     ["storage"],
     ["bigwig", "genome"],
     ["models", "plan", "plot"],

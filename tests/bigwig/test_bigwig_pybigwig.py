@@ -63,7 +63,7 @@ def test_the_last_zoom_record_is_mended(path, length):
 
 def test_too_little_memory_is_refused_before_a_score_is_read(path, monkeypatch):
     monkeypatch.setattr(pybigwig.psutil, "virtual_memory", lambda: Memory(8_000_000_000))
-    monkeypatch.setattr("tism_scan.bigwig.request.shutil.disk_usage", lambda _path: DiskUsage(0, 0, 10**12))
+    monkeypatch.setattr("tism_scan.bigwig.task.shutil.disk_usage", lambda _path: DiskUsage(0, 0, 10**12))
     with pytest.raises(
         ExportError, match=r"needs about 12\.8 GB of memory .* 8 GB are available; leave out --writer"
     ):

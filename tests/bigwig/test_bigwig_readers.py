@@ -12,8 +12,8 @@ from bigwig_readers import (
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tism_scan.bigwig import index, layout, write_bigwig
-from tism_scan.bigwig.layout import MAGIC, chrom_tree
+from tism_scan.bigwig import headers, index, write_bigwig
+from tism_scan.bigwig.headers import MAGIC, chrom_tree
 from tism_scan.bigwig.stream import PIECE_BP, bigwig_stream
 
 PATTERNS = ("dense", "runs", "every second", "one base", "constant", "negative", "none", "islands")
@@ -115,7 +115,7 @@ def test_the_file_is_the_same_whatever_the_threads(path):
 
 @pytest.mark.parametrize("per_node", [2, 3, 256])
 def test_trees_of_any_depth_lead_to_every_score(path, monkeypatch, per_node):
-    monkeypatch.setattr(layout, "CHROMS_PER_NODE", per_node)
+    monkeypatch.setattr(headers, "CHROMS_PER_NODE", per_node)
     monkeypatch.setattr(index, "ITEMS_PER_NODE", per_node)
     scores = {f"chr{i * 7919 % 101}": scores_of("islands", 5_000 * (i % 4) + 200, i) for i in range(50)}
     write_arrays(path, scores)

@@ -13,6 +13,7 @@ from rich.console import Console
 from small_plans import publish, random_scores, small_plan
 
 from tism_scan.cli import console
+from tism_scan.progress import Progress
 from tism_scan.store.score_store import ScoreStore
 
 COMMAND = [sys.executable, "-m", "tism_scan", "export"]
@@ -61,17 +62,21 @@ def test_export_says_what_it_wrote_and_then_what_it_kept(store, tmp_path):
     assert "2 of them were finished by an earlier export and kept; --overwrite" in again.stdout
 
 
+def part(name, fraction):
+    return Progress(int(100 * fraction), 100, "bases", part=name)
+
+
 def test_a_terminal_shows_a_bar_for_each_file_that_is_being_written(monkeypatch):
     shown = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=shown, force_terminal=True, width=100))
     with console.file_bars("export", 3) as update:
-        update(1.0, "kept.bw")
-        update(0.5, "a.bw")
-        update(0.25, "b.bw")
+        update(part("kept.bw", 1.0))
+        update(part("a.bw", 0.5))
+        update(part("b.bw", 0.25))
         time.sleep(0.3)  # the bars are drawn ten times a second
         while_written = shown.getvalue()
         for name in ("a.bw", "b.bw"):
-            update(1.0, name)
+            update(part(name, 1.0))
     assert all(word in while_written for word in ("export", "58.3 %", "a.bw", "50.0 %", "b.bw", "25.0 %"))
     assert "kept.bw" not in while_written
     assert "100.0 %" in shown.getvalue()
@@ -80,9 +85,9 @@ def test_a_terminal_shows_a_bar_for_each_file_that_is_being_written(monkeypatch)
 def test_without_a_terminal_lines_tell_of_each_file(monkeypatch, capsys):
     monkeypatch.setattr(console, "PLAIN_LINE_EVERY_S", 0.0)
     with console.file_bars("export", 3) as update:
-        update(1.0, "a.bw")
-        update(0.5, "b.bw")
-        update(0.25, "c.bw")
+        update(part("a.bw", 1.0))
+        update(part("b.bw", 0.5))
+        update(part("c.bw", 0.25))
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("export: 58.3 %, 1 of 3 files done, b.bw 50 %, c.bw 25 %")
 

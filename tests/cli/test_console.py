@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from tism_scan.cli.console import count_of, file_bars, log_to_console, say, say_error, say_table
+from tism_scan.progress import Progress
 
 
 @pytest.mark.parametrize(
@@ -76,5 +77,5 @@ def test_bars_tell_names_as_they_are(capsys, monkeypatch, name):
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes a terminal of what is none
     monkeypatch.setenv("COLUMNS", "100")
     with file_bars("export", 2) as update:
-        update(0.5, name)
+        update(Progress(1, 2, "bases", part=name))
     assert name in capsys.readouterr().err

@@ -66,7 +66,7 @@ def written_again(store, out, **options):
     """Return the names of the files that another export writes, and does not keep."""
     before = times(out)
     kept = set()
-    export_bigwigs(store, out, on_progress=lambda p: kept.add(p.name) if p.is_kept else None, **options)
+    export_bigwigs(store, out, on_progress=lambda p: kept.add(p.part) if p.is_kept else None, **options)
     changed = {name for name, time in times(out).items() if before.get(name) != time}
     assert changed.isdisjoint(kept)
     return sorted(changed)
@@ -127,13 +127,13 @@ def test_header_has_every_chrom_in_the_order_of_the_genome(store, out):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_progress_ends_with_all_bases_of_all_files(store, out, jobs):
     seen = {}
-    export_bigwigs(store, out, jobs=jobs, on_progress=lambda p: seen.setdefault(p.name, []).append(p))
+    export_bigwigs(store, out, jobs=jobs, on_progress=lambda p: seen.setdefault(p.part, []).append(p))
     assert sorted(seen) == FILES
     for steps in seen.values():
-        counts = [step.n_bases for step in steps]
+        counts = [step.n_done for step in steps]
         assert counts == sorted(counts)
         if jobs == 1:
-            assert counts[-1] == steps[-1].n_bases_total == 2 * (1300 + 300 + 512)
+            assert counts[-1] == steps[-1].n_total == 2 * (1300 + 300 + 512)
         assert not any(step.is_kept for step in steps)
 
 
@@ -191,7 +191,7 @@ def test_an_export_of_other_tracks_forgets_nothing(store, out):
 
 def test_an_interrupted_export_goes_on_with_what_is_missing(store, out):
     def interrupt(progress):
-        if progress.name == FILES[1]:
+        if progress.part == FILES[1]:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -334,14 +334,14 @@ def test_too_little_room_for_all_files_is_told_before_the_first(store, out, monk
 
 def test_a_full_disk_stops_the_export_and_keeps_finished_files(store, out, monkeypatch):
     export_bigwigs(store, out, tracks="0")
-    write = processes.TrackFile.write
+    write = processes.TrackExport.write
 
     def fill(self, *arguments):
         if self.i_track == 1:
             raise StorageFullError("no room left")
         return write(self, *arguments)
 
-    monkeypatch.setattr(processes.TrackFile, "write", fill)
+    monkeypatch.setattr(processes.TrackExport, "write", fill)
     with pytest.raises(StorageFullError, match="no room left"):
         export_bigwigs(store, out)
     assert bigwigs(out) == FILES[:1]

@@ -222,9 +222,9 @@ def test_unfinished_store_is_verified_as_far_as_it_goes(store):
 
 def test_progress_grows_to_the_end(store):
     shown = []
-    verify_store(store.path, full=True, on_progress=lambda done, words: shown.append((done, words)))
-    assert [done for done, _ in shown] == sorted(done for done, _ in shown)
-    assert shown[-1] == (1.0, "10 of 10 objects, 0 damaged")
+    verify_store(store.path, full=True, on_progress=shown.append)
+    assert [each.n_done for each in shown] == sorted(each.n_done for each in shown)
+    assert (shown[-1].fraction, shown[-1].note) == (1.0, "10 of 10 objects, 0 damaged")
 
 
 def test_what_is_no_store_is_one_clear_error(tmp_path):

@@ -16,7 +16,7 @@ from stored import finished_store, objects
 from tism_scan.errors import PlanError, StorageFullError, StoreError
 from tism_scan.plan import scan_plan as plan_module
 from tism_scan.store import score_store as store_module
-from tism_scan.store.layout import encode_shard, node_name, rounded
+from tism_scan.store.arrays import encode_shard, node_name, rounded
 from tism_scan.store.score_store import ScoreStore, checksum_of
 
 # Shards of two tracks, so that the last group of three has one only; and one track with all four bases.

@@ -7,7 +7,6 @@ Shrikumar, Greenside, Kundaje, "Learning important features through propagating 
 2017.
 """
 
-import importlib
 import warnings
 from collections.abc import Callable
 from types import ModuleType
@@ -27,8 +26,8 @@ from tism_scan.attribution.transforms import (
     transform,
 )
 from tism_scan.engine.readout import Tracks, track_outputs
-from tism_scan.errors import InputError
 from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, dtype_of, frozen
+from tism_scan.optional import required
 
 References = str | ArrayLike | Callable[..., Tensor]
 
@@ -136,13 +135,10 @@ def tangermeme_module(name: str) -> ModuleType:
     InputError
         If tangermeme is not installed.
     """
-    try:
-        return importlib.import_module(f"tangermeme.{name}")
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"the module {error.name!r} is not installed; expected tangermeme, for DeepLIFT/SHAP and random "
-            "sequences; run: pip install 'tism-scan[attribution]'"
-        ) from None
+    module: ModuleType = required(
+        f"tangermeme.{name}", "DeepLIFT/SHAP and random sequences", "'tism-scan[attribution]'"
+    )
+    return module
 
 
 class _TrackReadout(nn.Module):

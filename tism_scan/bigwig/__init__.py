@@ -1,7 +1,7 @@
 """Scores of one track as a bigWig, and what the file holds."""
 
-from tism_scan.bigwig.request import ReadScores, remove_leftovers
 from tism_scan.bigwig.summary import BigWigSummary
+from tism_scan.bigwig.task import ReadScores, remove_leftovers
 from tism_scan.bigwig.writing import Writer, foreseen_bytes, write_bigwig, writers_that_fit
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.bigwig.layout import NODE_HEADER, node_bytes
+from tism_scan.bigwig.headers import NODE_HEADER, node_bytes
 from tism_scan.bigwig.sections import Packed
 
 INDEX_MAGIC = 0x2468ACE0

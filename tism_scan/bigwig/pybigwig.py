@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from tism_scan.bigwig.check import reopened, unpack_at
 from tism_scan.bigwig.pybigwig_process import ACKNOWLEDGED, FRAME
-from tism_scan.bigwig.request import Request
 from tism_scan.bigwig.summary import Tally
+from tism_scan.bigwig.task import WriteTask
 from tism_scan.errors import ExportError, StorageFullError
 
 # Measured with 0.3.29, while it closes a file.
@@ -49,7 +49,7 @@ def memory_available() -> float:
     return float(psutil.virtual_memory().available)
 
 
-def write_with_pybigwig(request: Request) -> Tally:
+def write_with_pybigwig(task: WriteTask) -> Tally:
     """Write the file, and return what was counted.
 
     Raises
@@ -65,38 +65,38 @@ def write_with_pybigwig(request: Request) -> Tally:
     of each zoom level (but where that record is a tiny part of a large file). One zoom record in a thousand
     still covers a single base and has the sum 0.
     """
-    needed, available = memory_needed(request.chosen.values()), memory_available()
+    needed, available = memory_needed(task.chosen.values()), memory_available()
     if needed > available:
         raise ExportError(
-            f"pyBigWig needs about {needed / 1e9:.3g} GB of memory to write {request.path}, and "
+            f"pyBigWig needs about {needed / 1e9:.3g} GB of memory to write {task.path}, and "
             f"{available / 1e9:.3g} GB are available; leave out --writer pybigwig: the default writer needs "
             "less than 0.2 GB"
         )
     tally = Tally()
-    with tempfile.TemporaryFile() as complaints, _Process(request, complaints) as process:
+    with tempfile.TemporaryFile() as complaints, _Process(task, complaints) as process:
         process.begin()
-        for i_chrom, chrom in enumerate(request.chroms):
-            if chrom not in request.chosen:
+        for i_chrom, chrom in enumerate(task.chroms):
+            if chrom not in task.chosen:
                 continue
-            for start, scores in request.blocks(chrom):
+            for start, scores in task.blocks(chrom):
                 process.send(i_chrom, start, scores)
                 tally.add(scores[~np.isnan(scores)])
         if not tally.n_bases:
             raise ExportError(
                 "the track has no score, and pyBigWig makes no valid file of it; leave out --writer pybigwig "
-                f"to get an empty {request.path.name}"
+                f"to get an empty {task.path.name}"
             )
         process.close()
-    _mend(request, tally.maximum)
+    _mend(task, tally.maximum)
     return tally
 
 
 class _Process:
     """The process that holds the file, driven block by block over pipes."""
 
-    def __init__(self, request: Request, complaints: BinaryIO) -> None:
-        self._request, self._complaints = request, complaints
-        command = [sys.executable, "-m", "tism_scan.bigwig.pybigwig_process", str(request.partial)]
+    def __init__(self, task: WriteTask, complaints: BinaryIO) -> None:
+        self._request, self._complaints = task, complaints
+        command = [sys.executable, "-m", "tism_scan.bigwig.pybigwig_process", str(task.partial)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=environment
@@ -157,15 +157,15 @@ class _Process:
         )
 
 
-def _mend(request: Request, maximum: float) -> None:
+def _mend(task: WriteTask, maximum: float) -> None:
     """Correct the header's maximum and the last record of each zoom level, as far as these are wrong.
 
     libBigWig compares a score with the maximum only if it is no new minimum, starts from the smallest
     positive number, and stores a zoom record's sum when the next one begins (`updateStats` and
     `updateInterval` in its bwWrite.c).
     """
-    chroms = list(request.chroms)
-    with contextlib.closing(reopened(request)) as bigwig, open(request.partial, "r+b") as file:
+    chroms = list(task.chroms)
+    with contextlib.closing(reopened(task)) as bigwig, open(task.partial, "r+b") as file:
         (summary_at,) = unpack_at(file, "<Q", 44)
         file.seek(summary_at + 16)
         file.write(struct.pack("<d", maximum))

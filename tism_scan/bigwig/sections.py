@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.bigwig.layout import ITEMS_PER_SECTION, SECTION_HEADER
+from tism_scan.bigwig.headers import ITEMS_PER_SECTION, SECTION_HEADER
 
 # A section costs some 70 bytes, and time, beside its scores; the position of a base costs 2 bytes (measured).
 SHORT_RUN_BP = 64

@@ -14,8 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.bigwig.index import IndexedParts
-from tism_scan.bigwig.layout import (
+from tism_scan.bigwig.headers import (
     ITEMS_PER_SECTION,
     MAGIC,
     RECORDS_PER_BLOCK,
@@ -25,6 +24,7 @@ from tism_scan.bigwig.layout import (
     head,
     reductions,
 )
+from tism_scan.bigwig.index import IndexedParts
 from tism_scan.bigwig.sections import Packed, pack_sections
 from tism_scan.bigwig.summary import Tally
 from tism_scan.bigwig.zooms import RECORD, Records, ZoomLevels

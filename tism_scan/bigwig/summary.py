@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tism_scan.bigwig.magnitudes import Magnitudes
+
 LIMIT_QUANTILE = Fraction(999, 1000)
 
-# Without its sign and its lowest bits, a float32 is the number of its bin: 8 bits of exponent, 8 of mantissa.
-_DROPPED_BITS = 15
-_N_BINS = 1 << (31 - _DROPPED_BITS)
+_MANTISSA_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Tally:
         self._minimum, self._maximum = math.inf, -math.inf
         self.total = 0.0
         self.total_of_squares = 0.0
-        self._n_in_bin = np.zeros(_N_BINS, np.int64)
+        self._magnitudes = Magnitudes(_MANTISSA_BITS)
 
     def add(self, scores: NDArray[np.float32]) -> None:
         """Count scores, float32 (n,), all finite."""
@@ -67,8 +67,7 @@ class Tally:
         wide = scores.astype(np.float64)
         self.total += float(wide.sum())
         self.total_of_squares += float(wide @ wide)
-        bins = (scores.view(np.uint32) & np.uint32(0x7FFFFFFF)) >> np.uint32(_DROPPED_BITS)
-        self._n_in_bin += np.bincount(bins, minlength=_N_BINS)
+        self._magnitudes.add(scores)
 
     @property
     def minimum(self) -> float:
@@ -86,9 +85,8 @@ class Tally:
         if not self.n_bases:
             return 0.0
         rank = math.ceil(LIMIT_QUANTILE * self.n_bases)
-        i_bin = int(np.searchsorted(np.cumsum(self._n_in_bin), rank))
-        largest_bits = np.array(((i_bin + 1) << _DROPPED_BITS) - 1, np.uint32)
-        return min(float(largest_bits.view(np.float32)), max(abs(self.minimum), abs(self.maximum)))
+        i_bin = int(np.searchsorted(np.cumsum(self._magnitudes.counts), rank))
+        return min(self._magnitudes.highest_in(i_bin), max(abs(self.minimum), abs(self.maximum)))
 
     def summary(self, path: Path) -> BigWigSummary:
         """Return what the bigWig at a path holds, after all scores were counted."""

@@ -7,9 +7,9 @@ from typing import Literal
 
 from tism_scan.bigwig.check import check
 from tism_scan.bigwig.pybigwig import memory_available, memory_needed, write_with_pybigwig
-from tism_scan.bigwig.request import ReadScores, Request, choose_chroms, partial_of, refuse_little_space
 from tism_scan.bigwig.stream import bigwig_stream
 from tism_scan.bigwig.summary import BigWigSummary, Tally
+from tism_scan.bigwig.task import ReadScores, WriteTask, choose_chroms, partial_of, refuse_little_space
 from tism_scan.errors import ExportError
 from tism_scan.storage.atomic import full_disk_explained, put_in_place, sync_path
 
@@ -99,41 +99,41 @@ def write_bigwig(
     chosen = choose_chroms(chroms, only)
     partial = partial_of(path)
     header = {chrom: length for chrom, length in chroms.items() if length > 0}
-    request = Request(path, partial, header, chosen, read, block_bp, on_progress or (lambda _n_bases: None))
+    task = WriteTask(path, partial, header, chosen, read, block_bp, on_progress or (lambda _n_bases: None))
     if expected_bytes is None:
         _, expected_bytes = foreseen_bytes(sum(chosen.values()))
     try:
         refuse_little_space(path, expected_bytes)
         with full_disk_explained(path):
-            tally = _stream(request, n_threads) if writer == "stream" else write_with_pybigwig(request)
+            tally = _stream(task, n_threads) if writer == "stream" else write_with_pybigwig(task)
         summary = tally.summary(path)
-        check(request, summary)
-        _publish(request)
+        check(task, summary)
+        _publish(task)
     finally:
         partial.unlink(missing_ok=True)
     return summary
 
 
-def _stream(request: Request, n_threads: int) -> Tally:
+def _stream(task: WriteTask, n_threads: int) -> Tally:
     """Write the file with our own writer, and return what was counted."""
-    folder = request.partial.parent
+    folder = task.partial.parent
     with (
-        open(request.partial, "wb", buffering=1 << 20) as file,
-        bigwig_stream(file, request.chroms, folder, n_threads) as stream,
+        open(task.partial, "wb", buffering=1 << 20) as file,
+        bigwig_stream(file, task.chroms, folder, n_threads) as stream,
     ):
-        for chrom in request.chosen:
-            stream.write_chrom(chrom, (scores for _start, scores in request.blocks(chrom)))
+        for chrom in task.chosen:
+            stream.write_chrom(chrom, (scores for _start, scores in task.blocks(chrom)))
         return stream.finish()
 
 
-def _publish(request: Request) -> None:
+def _publish(task: WriteTask) -> None:
     """Give the file its name once it is on the disk."""
     try:
-        with full_disk_explained(request.path):
-            sync_path(request.partial)
-            put_in_place(request.partial, request.path)
+        with full_disk_explained(task.path):
+            sync_path(task.partial)
+            put_in_place(task.partial, task.path)
     except OSError as error:
         raise ExportError(
-            f"cannot write {request.path}: {error.strerror}; expected to rename a finished file to it; "
+            f"cannot write {task.path}: {error.strerror}; expected to rename a finished file to it; "
             "choose another name or folder"
         ) from error

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.bigwig.layout import FIRST_REDUCTION, REDUCTION_STEP
+from tism_scan.bigwig.headers import FIRST_REDUCTION, REDUCTION_STEP
 
 RECORD = np.dtype(
     [

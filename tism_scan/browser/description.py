@@ -43,7 +43,7 @@ in-silico mutagenesis would find. It is minus the mean change of the model's out
 reference base is replaced by each of the three others.
 
   sign   Positive (blue): the reference base supports the prediction; mutating it lowers the output.
-         Negative (vermilion): the reference base speaks against it.""",
+         Negative (vermilion): the reference base lowers the prediction.""",
     "tism": """\
 TISM of one alternative base in each bigWig (*.A.bw to *.T.bw), one number a base: an approximation,
 from one gradient, of how the model's output changes when that base replaces the reference base. It

@@ -197,7 +197,7 @@ def requested_span(header: str | None, size: int) -> tuple[HTTPStatus, int, int]
     Parameters
     ----------
     header : str or None
-        The Range header. What is no single range of bytes is passed over, as RFC 9110 allows.
+        The Range header. Anything but a single range of bytes is ignored, as RFC 9110 allows.
     size : int
         Length of the file.
     """

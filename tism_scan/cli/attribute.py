@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import Update, count_of, duration, progress_bar, say, say_warning
+from tism_scan.cli.console import count_of, duration, progress_bar, say, say_warning
 from tism_scan.cli.options.common import PATH, taken
 from tism_scan.cli.options.model import model_and_tracks, model_options
 from tism_scan.cli.options.scoring import scoring_options, scoring_settings
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tism_scan.locus.scores import LocusScores
     from tism_scan.models.contract import Model
     from tism_scan.plan.tracks import Track
-    from tism_scan.progress import Progress
 
 _WARNING_LENGTH = 200
 _IUPAC = frozenset("ACGTURYSWKMBDHVN")
@@ -190,11 +189,7 @@ class _Request:
         """Yield each method's settings, and how to compute it, with a bar of how far it is."""
         how = taken(self.options, "batch_size", "device")
         for each in settings:
-            with progress_bar(f"{each.method}, {label}", 1.0) as update:
-
-                def show(progress: "Progress", update: Update = update) -> None:
-                    update(progress.fraction, f"{progress.n_done:,} of {progress.n_total:,} bases")
-
+            with progress_bar(f"{each.method}, {label}") as show:
                 yield each, how | {"on_progress": show}
 
     def write(self, loci: list[list["LocusScores"]]) -> None:

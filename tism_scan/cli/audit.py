@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=PATH, metavar="FILE", help="File for all results: .json.")
 @click.option(
-    "--plot", type=PATH, metavar="FILE", help="Scatter plot of TISM against ISM: .png, .svg or .pdf."
+    "--plot",
+    type=PATH,
+    metavar="FILE",
+    help="Scatter plot of Scatter plot of TISM against ISM: .png, .svg or .pdf.",
 )
 def command(
     genome: Path,

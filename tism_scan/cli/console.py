@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
+
+from tism_scan.progress import OnProgress, Progress
 
 PLAIN_LINE_EVERY_S = 10.0
 MOST_FILES_SHOWN = 4
@@ -18,8 +21,6 @@ _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False
 
 out = Console(**_PLAIN)
 err = Console(stderr=True, **_PLAIN)
-
-Update = Callable[[float, str], None]
 
 
 def say(text: str = "") -> None:
@@ -33,7 +34,7 @@ def say_error(text: str) -> None:
 
 
 def say_warning(text: str) -> None:
-    """Print one line to the standard error, of what went on all the same."""
+    """Print a one-line warning to stderr; the command continues."""
     err.print(f"Warning: {' '.join(text.split())}")
 
 
@@ -69,60 +70,53 @@ def log_to_console(*, verbose: bool) -> None:
 
 
 @contextmanager
-def progress_bar(label: str, total: float) -> Iterator[Update]:
-    """Yield ``update(done, words)``: a bar on a terminal, else a plain line every ten seconds.
-
-    Parameters
-    ----------
-    label : str
-    total : float
-        The value of `done` at the end.
-    """
+def progress_bar(label: str) -> Iterator[OnProgress]:
+    """Yield what shows how far a long call is: a bar on a terminal, else a plain line every ten seconds."""
+    began = time.monotonic()
     if not err.is_terminal:
-        yield _plain_lines(label, total)
+        line = _plain_lines(label)
+        yield lambda progress: line(progress.fraction, _words(progress, began))
         return
     columns: list[Any] = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=10)]
     columns += [TextColumn("{task.percentage:.1f} %"), TimeRemainingColumn(compact=True)]
     columns += [TextColumn("left, {task.fields[words]}", markup=False)]
-    with Progress(*columns, console=err) as bar:
-        task = bar.add_task(label, total=total, words="")
-
-        def update(done: float, words: str) -> None:
-            bar.update(task, completed=done, words=words)
-
-        yield update
+    with Bars(*columns, console=err) as bar:
+        task = bar.add_task(label, total=1.0, words="")
+        yield lambda progress: bar.update(task, completed=progress.fraction, words=_words(progress, began))
 
 
 @contextmanager
-def file_bars(label: str, n_files: int) -> Iterator[Update]:
-    """Yield ``update(part, name)``: bars for all files and for each that is being written, or plain lines.
+def file_bars(label: str, n_files: int) -> Iterator[OnProgress]:
+    """Yield what shows how far each file of many is, and all of them: bars on a terminal, else plain lines.
 
     Parameters
     ----------
     label : str
     n_files : int
-        Files that will be at part 1 in the end.
+        Files that will be complete in the end. Each `Progress` is of the file that its `part` names.
     """
     parts: dict[str, float] = {}
     if not err.is_terminal:
-        line = _plain_lines(label, float(n_files))
+        line = _plain_lines(label)
 
-        def tell(part: float, name: str) -> None:
-            parts[name] = part
+        def tell(progress: Progress) -> None:
+            parts[progress.part] = progress.fraction
             n_done = sum(part >= 1 for part in parts.values())
             now = [f"{name} {100 * part:.0f} %" for name, part in parts.items() if part < 1]
             shown = ", ".join(now[:MOST_FILES_SHOWN]) + (", ..." if len(now) > MOST_FILES_SHOWN else "")
-            line(sum(parts.values()), f"{n_done} of {n_files} files done" + (f", {shown}" if now else ""))
+            words = f"{n_done} of {n_files} files done" + (f", {shown}" if now else "")
+            line(sum(parts.values()) / n_files, words)
 
         yield tell
         return
     columns: list[Any] = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=10)]
     columns += [TextColumn("{task.percentage:.1f} %"), TimeRemainingColumn(compact=True), TextColumn("left")]
-    with Progress(*columns, console=err) as bars:
+    with Bars(*columns, console=err) as bars:
         whole = bars.add_task(label, total=n_files)
         running: dict[str, TaskID] = {}
 
-        def update(part: float, name: str) -> None:
+        def update(progress: Progress) -> None:
+            name, part = progress.part, progress.fraction
             parts[name] = part
             if name not in running and part < 1:
                 running[name] = bars.add_task(name, total=1.0)
@@ -135,7 +129,18 @@ def file_bars(label: str, n_files: int) -> Iterator[Update]:
         yield update
 
 
-def _plain_lines(label: str, total: float) -> Update:
+def _words(progress: Progress, began: float) -> str:
+    """Return what is done, of how much, how fast, and what else is worth showing."""
+    words = [progress.part] if progress.part else []
+    if progress.unit == "bases":
+        rate = progress.n_done / max(time.monotonic() - began, 1e-9)
+        words += [f"{base_count(progress.n_done)} of {base_count(progress.n_total)}", f"{base_count(rate)}/s"]
+    elif progress.unit != "bytes":  # what is counted in bytes has better words in its note
+        words.append(f"{progress.n_done:,} of {progress.n_total:,} {progress.unit}")
+    return ", ".join([*words, *([progress.note] if progress.note else [])])
+
+
+def _plain_lines(label: str) -> Callable[[float, str], None]:
     began = last = time.monotonic()
 
     def update(done: float, words: str) -> None:
@@ -143,9 +148,9 @@ def _plain_lines(label: str, total: float) -> Update:
         now = time.monotonic()
         if now - last >= PLAIN_LINE_EVERY_S:
             last = now
-            left = (now - began) * (total - done) / done if done else None
+            left = (now - began) * (1 - done) / done if done else None
             remaining = f", {duration(left)} left" if left is not None else ""
-            err.print(f"{label}: {100 * done / max(total, 1):.1f} %, {words}{remaining}")
+            err.print(f"{label}: {100 * done:.1f} %, {words}{remaining}")
 
     return update
 

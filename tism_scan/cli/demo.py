@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tism_scan.cli.console import duration, progress_bar, say, say_table
+from tism_scan.cli.console import duration, file_bars, say, say_table
 from tism_scan.cli.options.common import PATH
 
 if TYPE_CHECKING:
@@ -64,14 +64,8 @@ def command(out: Path) -> int:
     if code:
         return code
     store = ScoreStore.open(out / "scores.zarr")
-    with progress_bar("export", 1.0) as update:
-        summaries = export_bigwigs(
-            store,
-            out / "bigwig",
-            on_progress=lambda p: update(
-                (p.i_track + p.n_bases / p.n_bases_total) / p.n_tracks, p.track.name
-            ),
-        )
+    with file_bars("export", len(store.plan.scoring.tracks)) as show:
+        summaries = export_bigwigs(store, out / "bigwig", on_progress=show)
     rows = [
         [name, f"{n_sites:,}", f"{area:.3f}", summary.path.name]
         for (name, (n_sites, area)), summary in zip(

@@ -35,7 +35,7 @@ from tism_scan.storage.places import Place
     help="Keep this many bits of mantissa (10: three quarters of the size). [default: all]",
 )
 @click.option("--allow-incomplete", is_flag=True, help="Leave gaps where blocks are not computed yet.")
-@click.option("--overwrite", is_flag=True, help="Write files anew that are finished.")
+@click.option("--overwrite", is_flag=True, help="Rewrite files that are already complete.")
 @click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -59,7 +59,7 @@ def command(store: Place, out: Path, genome_id: str | None, igv_js: Path | None,
     finished are kept, unless the store or the options changed.
     """
     from tism_scan.browser import check_browser_options
-    from tism_scan.export import Progress, export_bigwigs
+    from tism_scan.export import ExportProgress, export_bigwigs
     from tism_scan.export.browsers import describe_export
     from tism_scan.plan.tracks import choose_tracks
     from tism_scan.store.score_store import ScoreStore
@@ -71,10 +71,10 @@ def command(store: Place, out: Path, genome_id: str | None, igv_js: Path | None,
     kept: list[str] = []
     with file_bars("export", n_files) as update:
 
-        def show(progress: Progress) -> None:
+        def show(progress: ExportProgress) -> None:
             if progress.is_kept:
-                kept.append(progress.name)
-            update(progress.n_bases / max(progress.n_bases_total, 1), progress.name)
+                kept.append(progress.part)
+            update(progress)
 
         summaries = export_bigwigs(opened, out, **options, on_progress=show)
     rows = [
@@ -83,9 +83,7 @@ def command(store: Place, out: Path, genome_id: str | None, igv_js: Path | None,
     ]
     say_table(f"bigWig files in {out}", ["file", "bases", "lowest", "highest", "99.9 % within"], rows)
     if kept:
-        say(
-            f"{len(kept):,} of them were finished by an earlier export and kept; --overwrite writes them anew"
-        )
+        say(f"{len(kept):,} of them were finished by an earlier export and kept; --overwrite rewrites them")
     describe_export(
         opened,
         out,

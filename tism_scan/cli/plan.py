@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tism_scan.engine.block_engine import BlockEngine
     from tism_scan.genome.fasta import Genome
     from tism_scan.plan.scan_plan import ScanPlan
-    from tism_scan.progress import Progress
     from tism_scan.scan.estimate import Estimate, Workload
 
 
@@ -76,11 +75,7 @@ command.params += list(_idle_options())
 def _count(genome: "Genome", plan: "ScanPlan") -> "Workload":
     from tism_scan.scan.estimate import count_work
 
-    with progress_bar("count", 1.0) as update:
-
-        def show(progress: "Progress") -> None:
-            update(progress.fraction, f"{base_count(progress.n_done)} of {base_count(progress.n_total)}")
-
+    with progress_bar("count") as show:
         return count_work(genome, plan, on_progress=show)
 
 

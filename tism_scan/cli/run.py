@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import base_count, count_of, duration, progress_bar, say, say_error
+from tism_scan.cli.console import count_of, duration, progress_bar, say, say_error
 from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.scan import execution, planned_scan, scan_options
 from tism_scan.errors import InputError, StoreError
@@ -16,7 +16,6 @@ from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:
     from tism_scan.plan.scoring import Precision
-    from tism_scan.progress import Progress
     from tism_scan.ray_scan.cluster import RayOptions
     from tism_scan.scan.execution import Execution
     from tism_scan.scan.planning import PlannedScan
@@ -35,7 +34,10 @@ _MOST_FAILURES_SHOWN = 10
 )
 @scan_options
 @click.option(
-    "--actors", "n_actors", type=click.IntRange(1), help="Number of Ray actors. [default: as many as fit]"
+    "--actors",
+    "n_actors",
+    type=click.IntRange(1),
+    help="Number of Number of Ray actors. [default: as many as fit]",
 )
 @click.option(
     "--max-actors", type=click.IntRange(1), help="Let an autoscaling cluster grow to this many actors."
@@ -126,13 +128,7 @@ def scan_and_report(
     store = planned.create_store(out, typed_command())
     began = time.monotonic()
     n_done_before = len(store.done_blocks())
-    with progress_bar("scan", 1.0) as update:
-
-        def show(progress: "Progress") -> None:
-            rate = progress.n_done / (time.monotonic() - began)
-            done = f"{base_count(progress.n_done)} of {base_count(progress.n_total)}"
-            update(progress.fraction, f"{done}, {base_count(rate)}/s, {progress.note}")
-
+    with progress_bar("scan") as show:
         result = scan_on_ray(
             store, planned.genome, planned.model, execution=how, options=ray, on_progress=show
         )

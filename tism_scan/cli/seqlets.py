@@ -56,7 +56,7 @@ def command(
 
     rule = SeqletRule(quantile, gap, min_bases)
     opened = ScoreStore.open(store)
-    with progress_bar("seqlets", 1.0) as update:
+    with progress_bar("seqlets") as show:
         called = write_seqlets(
             opened,
             out,
@@ -65,7 +65,7 @@ def command(
             chroms=chroms,
             jobs=jobs,
             allow_incomplete=allow_incomplete,
-            on_progress=lambda n_done, n_all, track: update(n_done / n_all, track.name),
+            on_progress=show,
         )
     rows = [
         [each.track.name, f"{each.n_seqlets:,}", f"{each.n_by_chance:,.1f}", f"{each.threshold:.4g}"]

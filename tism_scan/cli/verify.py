@@ -53,8 +53,8 @@ def command(
     from tism_scan.scan.verify import verify_store
 
     sample = _sample(n_recompute, genome, seed, model)
-    with progress_bar("verify", 1.0) as update:
-        report = verify_store(store, full=full, sample=sample, break_lock=break_lock, on_progress=update)
+    with progress_bar("verify") as show:
+        report = verify_store(store, full=full, sample=sample, break_lock=break_lock, on_progress=show)
     if as_json:
         click.echo(json.dumps(_plain(report), indent=2))
     else:
@@ -100,7 +100,7 @@ def _say(report: "VerifyReport") -> None:
     _say_all(report.damaged)
     _say_all(report.mended)
     if report.swept:
-        say(f"swept away {count_of(len(report.swept), 'temporary file')} of writers that were broken off")
+        say(f"removed {count_of(len(report.swept), 'temporary file')} left by interrupted writers")
     if report.recomputed:
         _say_recomputed(report)
     if report.damaged:

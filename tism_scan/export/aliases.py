@@ -16,7 +16,7 @@ def read_aliases(path: str | Path, chroms: Iterable[str]) -> dict[str, str]:
     ----------
     path : str or Path
         Two columns, apart by a tab or blanks: a chrom's name in the store, its name in the browser. Lines
-        that begin with ``#`` are passed over, and so are names of chroms that are not in the store.
+        that begin with ``#`` are ignored, and so are names of chroms that are not in the store.
     chroms : iterable of str
         The store's chroms.
 

@@ -13,10 +13,11 @@ from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.processes import fitting_jobs, write_files
 from tism_scan.export.record import ExportRecord, content_of, recipe_of
-from tism_scan.export.track_file import TrackFile, n_wanted
+from tism_scan.export.track_export import TrackExport, n_wanted
 from tism_scan.genome.alphabet import BASES
 from tism_scan.genome.wanted import wanted_spans
-from tism_scan.plan.tracks import Track, choose_tracks, file_stems
+from tism_scan.plan.tracks import choose_tracks, file_stems
+from tism_scan.progress import Progress
 from tism_scan.store.score_store import ScoreStore
 
 log = logging.getLogger(__name__)
@@ -25,28 +26,19 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far one file of an export is.
+class ExportProgress(Progress):
+    """How far one file of an export is, in bases: every base is first written, then checked.
 
     Attributes
     ----------
-    name : str
-        The file's.
-    track : Track
-    i_track, n_tracks : int
-        Which file it is, and of how many; with `channels`, a track has four.
-    n_bases, n_bases_total : int
-        Bases written or checked, and of how many: every base is first written, then checked.
+    i_file, n_files : int
+        Which file it is, and of how many; with `channels`, a track has four. `part` is its name.
     is_kept : bool
         Whether an earlier export had finished it.
     """
 
-    name: str
-    track: Track
-    i_track: int
-    n_tracks: int
-    n_bases: int
-    n_bases_total: int
+    i_file: int = 0
+    n_files: int = 1
     is_kept: bool = False
 
 
@@ -63,7 +55,7 @@ def export_bigwigs(
     overwrite: bool = False,
     writer: Writer = "stream",
     jobs: int | None = 1,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[ExportProgress], None] | None = None,
 ) -> list[BigWigSummary]:
     """Write one bigWig per track, and return what each holds.
 
@@ -88,7 +80,7 @@ def export_bigwigs(
     allow_incomplete : bool
         Whether chroms with blocks that are not computed are exported, with gaps there.
     overwrite : bool
-        Whether finished files are written anew.
+        Whether finished files are rewritten.
     writer : {"stream", "pybigwig"}
         See `write_bigwig`.
     jobs : int or None
@@ -124,14 +116,23 @@ def export_bigwigs(
         writer=writer,
     )
     if not allow_incomplete:
-        _refuse_incomplete(store, files[0].chroms)
+        store.check_complete(files[0].chroms)
     _make_folder(out)
     n_bases_total = 2 * sum(store.plan.chroms[chrom] for chrom in files[0].chroms)
 
     def report(i_file: int, n_bases: int, *, is_kept: bool = False) -> None:
         if on_progress is not None:
-            name, track = files[i_file].path.name, files[i_file].track
-            on_progress(Progress(name, track, i_file, len(files), n_bases, n_bases_total, is_kept))
+            on_progress(
+                ExportProgress(
+                    n_bases,
+                    n_bases_total,
+                    "bases",
+                    part=files[i_file].path.name,
+                    i_file=i_file,
+                    n_files=len(files),
+                    is_kept=is_kept,
+                )
+            )
 
     record, content = ExportRecord(out), content_of(store)
     recipes = [recipe_of(file, store, content) for file in files]
@@ -168,7 +169,7 @@ def _files(
     channels: bool,
     keep_bits: int | None,
     writer: Writer,
-) -> list[TrackFile]:
+) -> list[TrackExport]:
     """Return the files of an export."""
     plan = store.plan
     if channels and plan.scoring.values != "tism":
@@ -188,7 +189,7 @@ def _files(
             suffix = "" if i_base is None else f".{BASES[i_base]}"
             path = out / f"{stems[i_track]}{suffix}.bw"
             track = plan.scoring.tracks[i_track]
-            files.append(TrackFile(path, i_track, track, i_base, names, tuple(chroms), keep_bits, writer))
+            files.append(TrackExport(path, i_track, track, i_base, names, tuple(chroms), keep_bits, writer))
     return files
 
 
@@ -203,22 +204,7 @@ def _make_folder(out: Path) -> None:
         )
 
 
-def _refuse_incomplete(store: ScoreStore, chroms: Sequence[str]) -> None:
-    """Raise if a chrom has a block that is not computed."""
-    pending: dict[str, int] = {}
-    for block in store.pending(retry_failed=True):
-        if block.chrom in chroms:
-            pending[block.chrom] = pending.get(block.chrom, 0) + 1
-    if pending:
-        shown = [f"{chrom} ({n} blocks)" for chrom, n in list(pending.items())[:_SHOWN]]
-        shown += ["..."] if len(pending) > _SHOWN else []
-        raise StoreError(
-            f"{store.path} is not complete: {', '.join(shown)} still to be computed; run the same "
-            "`tism-scan run` again, choose other --chroms, or add --allow-incomplete to leave gaps"
-        )
-
-
-def _make_room(out: Path, store: ScoreStore, files: Sequence[TrackFile], jobs: int) -> None:
+def _make_room(out: Path, store: ScoreStore, files: Sequence[TrackExport], jobs: int) -> None:
     """Remove what killed exports left behind, and raise if there is no room for all files to be written."""
     if not files:
         return
@@ -246,7 +232,7 @@ def _raise(faults: Sequence[ExportError | StoreError], n_files: int) -> None:
         raise ExportError(f"{len(faults)} of {n_files} bigWig files could not be made: {shown}{more}")
 
 
-def _warn_if_empty(file: TrackFile, summary: BigWigSummary) -> None:
+def _warn_if_empty(file: TrackExport, summary: BigWigSummary) -> None:
     if not summary.n_bases:
         shown = ", ".join(file.chroms[:_SHOWN]) + (", ..." if len(file.chroms) > _SHOWN else "")
         log.warning("%s has no score in %s: %s holds no entry", file.track.name, shown, summary.path)

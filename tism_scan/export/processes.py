@@ -10,18 +10,30 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
+from typing import Any
 
 from tism_scan.bigwig import BigWigSummary, remove_leftovers, writers_that_fit
 from tism_scan.errors import ExportError, StoreError
-from tism_scan.export.track_file import TrackFile
+from tism_scan.export.track_export import TrackExport
 from tism_scan.store.score_store import ScoreStore
 
 Outcome = BigWigSummary | ExportError | StoreError
 Report = Callable[[int, int], None]
 """Take the number of a file, and how many of its bases are done."""
 
+_SPAWN = mp.get_context("spawn")  # a fork of a process with threads, as Zarr's, may hang
 _POLL_S = 0.1
 _BASES_WORTH_A_PROCESS = 20_000_000  # they take about as long as the start of a process
+
+
+def spawned_pool(jobs: int, begin: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
+    """Return a pool of new processes, each of which calls a function first."""
+    return ProcessPoolExecutor(jobs, mp_context=_SPAWN, initializer=begin, initargs=arguments)
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the process that started this one, which tells it to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def usable_cores() -> int:
@@ -29,13 +41,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def fitting_jobs(store: ScoreStore, files: Sequence[TrackFile], jobs: int | None) -> int:
+def fitting_jobs(store: ScoreStore, files: Sequence[TrackExport], jobs: int | None) -> int:
     """Return how many files to write at once, at least one.
 
     Parameters
     ----------
     store : ScoreStore
-    files : sequence of TrackFile
+    files : sequence of TrackExport
     jobs : int or None
         What the user wants: None for a process on every core, as far as the work is worth their start.
     """
@@ -48,14 +60,14 @@ def fitting_jobs(store: ScoreStore, files: Sequence[TrackFile], jobs: int | None
 
 
 def write_files(
-    store: ScoreStore, files: Mapping[int, TrackFile], jobs: int, report: Report
+    store: ScoreStore, files: Mapping[int, TrackExport], jobs: int, report: Report
 ) -> Generator[tuple[int, Outcome], None, None]:
     """Yield number and outcome of each file as it is finished: what it holds, or why it could not be made.
 
     Parameters
     ----------
     store : ScoreStore
-    files : Mapping from int to TrackFile
+    files : Mapping from int to TrackExport
         By number.
     jobs : int
         Files at once. With more than one, each is written in a process.
@@ -76,25 +88,18 @@ def write_files(
 
 
 def _one_by_one(
-    store: ScoreStore, files: Mapping[int, TrackFile], n_threads: int, report: Report
+    store: ScoreStore, files: Mapping[int, TrackExport], n_threads: int, report: Report
 ) -> Generator[tuple[int, Outcome], None, None]:
     for i_file, file in files.items():
         yield i_file, _outcome(partial(file.write, store, n_threads, _counter(i_file, report)))
 
 
 def _at_once(
-    store: ScoreStore, files: Mapping[int, TrackFile], jobs: int, n_threads: int, report: Report
+    store: ScoreStore, files: Mapping[int, TrackExport], jobs: int, n_threads: int, report: Report
 ) -> Generator[tuple[int, Outcome], None, None]:
-    # A fork of a process with threads, as Zarr's, may hang.
-    context = mp.get_context("spawn")
-    progress: SimpleQueue[tuple[int, int]] = context.SimpleQueue()
-    stop = context.Event()
-    with ProcessPoolExecutor(
-        jobs,
-        mp_context=context,
-        initializer=_begin,
-        initargs=(str(store.path), n_threads, progress, stop),
-    ) as pool:
+    progress: SimpleQueue[tuple[int, int]] = _SPAWN.SimpleQueue()
+    stop = _SPAWN.Event()
+    with spawned_pool(jobs, _begin, str(store.path), n_threads, progress, stop) as pool:
         try:
             waiting: dict[Future[BigWigSummary], int] = {
                 pool.submit(_write, i_file, file): i_file for i_file, file in files.items()
@@ -154,7 +159,7 @@ class _Worker:
         self._is_orphan = False
         self._is_idle = threading.Lock()
 
-    def write(self, i_file: int, file: TrackFile) -> BigWigSummary:
+    def write(self, i_file: int, file: TrackExport) -> BigWigSummary:
         """Write a file."""
         with self._is_idle:
             return file.write(self._store, self._n_threads, _counter(i_file, self._report))
@@ -179,14 +184,12 @@ _worker: _Worker | None = None  # a pool hands its processes nothing else that l
 
 def _begin(store: str, n_threads: int, progress: "SimpleQueue[tuple[int, int]]", stop: Event) -> None:
     global _worker
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the driver, which tells the processes to stop
+    ignore_interrupts()
     _worker = _Worker(ScoreStore.open(store), n_threads, progress, stop)
     threading.Thread(target=_worker.follow_driver, daemon=True).start()
 
 
-def _write(i_file: int, file: TrackFile) -> BigWigSummary:
+def _write(i_file: int, file: TrackExport) -> BigWigSummary:
     if _worker is None:
         raise RuntimeError("this process is not of the pool")
     return _worker.write(i_file, file)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tism_scan.bigwig import BigWigSummary
-from tism_scan.export.track_file import TrackFile
+from tism_scan.export.track_export import TrackExport
 from tism_scan.storage.folder import LocalFolder
 from tism_scan.store.score_store import ScoreStore
 
@@ -32,13 +32,13 @@ class ExportRecord:
     def __init__(self, folder: Path) -> None:
         self._folder = LocalFolder(folder)
         self._files: dict[str, dict[str, Any]] = {}
-        # What cannot be read is as good as absent: the files are written anew.
+        # A record that cannot be read counts as absent: the files are written again.
         with contextlib.suppress(ValueError, AttributeError, KeyError):
             found = json.loads(self._folder.get(NAME) or b"{}")
             if found.get("format") == FORMAT:
                 self._files = dict(found["files"])
 
-    def finished(self, file: TrackFile, recipe: str) -> BigWigSummary | None:
+    def finished(self, file: TrackExport, recipe: str) -> BigWigSummary | None:
         """Return what a file holds if it was made by this recipe and was not touched since."""
         entry = self._files.get(file.path.name)
         if entry is None or entry.get("recipe") != recipe or entry.get("stamp") != _stamp(file.path):
@@ -59,12 +59,12 @@ class ExportRecord:
         self._folder.put(NAME, content.encode())
 
 
-def recipe_of(file: TrackFile, store: ScoreStore, content: str) -> str:
+def recipe_of(file: TrackExport, store: ScoreStore, content: str) -> str:
     """Return the SHA-256 of all that decides a file's content.
 
     Parameters
     ----------
-    file : TrackFile
+    file : TrackExport
     store : ScoreStore
     content : str
         See `content_of`.

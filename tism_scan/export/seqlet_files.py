@@ -2,15 +2,13 @@
 
 import heapq
 import os
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,9 +17,11 @@ from numpy.typing import NDArray
 
 from tism_scan.browser.shown import one_line
 from tism_scan.errors import ExportError, ScanError, StoreError
-from tism_scan.export.seqlets import Magnitudes, Scores, SeqletRule, find_seqlets
+from tism_scan.export.processes import ignore_interrupts, spawned_pool
+from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, find_seqlets
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tracks import Track, choose_tracks
+from tism_scan.progress import OnProgress, Progress
 from tism_scan.store.score_store import ScoreStore
 
 COLUMNS = ("chrom", "start", "end", "name", "score", "strand", "sum", "max")
@@ -75,7 +75,7 @@ def write_seqlets(
     chroms: Sequence[str] = (),
     jobs: int = 1,
     allow_incomplete: bool = False,
-    on_progress: Callable[[int, int, Track], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[TrackSeqlets]:
     """Write the seqlets of a store as BED6+2, sorted, and return what was called in each track.
 
@@ -97,9 +97,9 @@ def write_seqlets(
     jobs : int
         Processes; with 1, everything is done in this one.
     allow_incomplete : bool
-        Whether blocks that are not computed are passed over.
+        Whether blocks that are not computed are skipped.
     on_progress : callable, optional
-        Called with the number of passes over a chrom that are done, and of all, and the track.
+        Called with the passes over a chrom that are done; `part` is the track's name.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def write_seqlets(
     i_tracks = choose_tracks(plan.scoring.tracks, tracks)
     chosen = list(wanted_spans({chrom: plan.chroms[chrom] for chrom in plan.wanted}, include=chroms))
     if not allow_incomplete:
-        _refuse_incomplete(store, chosen)
+        store.check_complete(chosen)
     called = []
     n_passes = 2 * len(chosen) * len(i_tracks)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside:
@@ -127,7 +127,8 @@ def write_seqlets(
 
                 def count(n_done: int, n_before: int = n_before, track: Track = track) -> None:
                     if on_progress is not None:
-                        on_progress(2 * len(chosen) * n_before + n_done, n_passes, track)
+                        n_all_done = 2 * len(chosen) * n_before + n_done
+                        on_progress(Progress(n_all_done, n_passes, "passes", part=track.name))
 
                 called.append(_call_track(store, i_track, chosen, rule, Path(aside), workers, count))
         merged = Path(aside) / "merged.bed"
@@ -140,13 +141,7 @@ class _Workers:
     """Processes that carry out tasks, or this process alone."""
 
     def __init__(self, jobs: int) -> None:
-        # Zarr runs threads, which a forked child would miss.
-        context = get_context("spawn")
-        self._pool = (
-            ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
-            if jobs > 1
-            else None
-        )
+        self._pool = spawned_pool(jobs, ignore_interrupts) if jobs > 1 else None
 
     def __enter__(self) -> "_Workers":
         return self
@@ -176,11 +171,6 @@ class _Workers:
             ) from None
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the process that started this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _call_track(
     store: ScoreStore,
     i_track: int,
@@ -193,7 +183,7 @@ def _call_track(
     """Call the seqlets of one track, each chrom's into a file of its own, and return their number."""
     # The longest first, so that no process is left with it at the end.
     order = sorted(chroms, key=lambda chrom: -store.plan.chroms[chrom])
-    magnitudes, n_done = Magnitudes(), 0
+    magnitudes, n_done = ScoredMagnitudes(), 0
     for bins, n_in_bin in workers.map(_count_chrom, [(str(store.path), i_track, chrom) for chrom in order]):
         magnitudes.counts[bins] += n_in_bin
         n_done += 1
@@ -213,7 +203,7 @@ def _call_track(
 
 def _count_chrom(path: str, i_track: int, chrom: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the bins of magnitudes that are not empty on a chrom, and how many scores each holds."""
-    magnitudes = Magnitudes()
+    magnitudes = ScoredMagnitudes()
     for start, scores in _pieces(ScoreStore.open(path), i_track, chrom):
         try:
             magnitudes.add(scores)
@@ -305,16 +295,6 @@ def _check_out(out: Path) -> bool:
             f"{str(out)!r} needs pysam, for bgzip and tabix; `pip install pysam`, or write {out.stem}"
         )
     return is_compressed
-
-
-def _refuse_incomplete(store: ScoreStore, chroms: Sequence[str]) -> None:
-    """Raise if a chrom has a block that is not computed."""
-    missing = next((block for block in store.pending(retry_failed=True) if block.chrom in chroms), None)
-    if missing is not None:
-        raise StoreError(
-            f"{store.path} is not complete: {missing} is still to be computed; run the same `tism-scan run` "
-            "again, choose other --chroms, or add --allow-incomplete"
-        )
 
 
 def _publish(merged: Path, out: Path, *, is_compressed: bool, longest_bp: int) -> None:

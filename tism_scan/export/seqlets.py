@@ -15,13 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tism_scan.bigwig.magnitudes import Magnitudes
 from tism_scan.errors import InputError
 
 Scores = NDArray[np.float32]
 
-# Without sign and lowest bits, a float32 is the number of its bin: 8 bits of exponent, 12 of mantissa.
-_DROPPED_BITS = 11
-_N_BINS = 1 << (31 - _DROPPED_BITS)
+_MANTISSA_BITS = 12
 
 
 @dataclass(frozen=True)
@@ -93,16 +92,11 @@ class Seqlets:
         return len(self.start)
 
 
-class Magnitudes:
-    """Counts how often each magnitude comes, to within 1/4096 of it, in memory that does not grow.
-
-    Attributes
-    ----------
-    counts : int64 (2**20,)
-    """
+class ScoredMagnitudes(Magnitudes):
+    """Counts how often each magnitude comes in a track, to within 1/4096 of it."""
 
     def __init__(self) -> None:
-        self.counts = np.zeros(_N_BINS, dtype=np.int64)
+        super().__init__(_MANTISSA_BITS)
 
     def add(self, scores: Scores) -> None:
         """Count the scores that are numbers.
@@ -112,11 +106,10 @@ class Magnitudes:
         ValueError
             If one is infinite.
         """
-        bits = scores[~np.isnan(scores)].view(np.uint32) & np.uint32(0x7FFFFFFF)
-        if (bits == 0x7F800000).any():
+        numbers = scores[~np.isnan(scores)]
+        if np.isinf(numbers).any():
             raise ValueError("a score is infinite")
-        found = np.bincount(bits >> np.uint32(_DROPPED_BITS))
-        self.counts[: len(found)] += found
+        super().add(numbers)
 
     @property
     def n_bases(self) -> int:
@@ -127,7 +120,7 @@ class Magnitudes:
         """Return how many magnitudes are at or above a threshold that `threshold` returned."""
         if math.isinf(threshold):
             return 0
-        return int(self.counts[int(np.float32(threshold).view(np.uint32)) >> _DROPPED_BITS :].sum())
+        return int(self.counts[int(self.bins(np.array([threshold]))[0]) :].sum())
 
     def threshold(self, quantile: float) -> float:
         """Return the lowest edge of a bin that no more than ``1 - quantile`` of all magnitudes reach.
@@ -139,15 +132,13 @@ class Magnitudes:
         edges = np.flatnonzero(reaching[1:] <= allowed) + 1
         if not len(edges) or reaching[edges[0]] == 0:
             return math.inf
-        return float(np.array(edges[0] << _DROPPED_BITS, dtype=np.uint32).view(np.float32))
+        return self.lowest_in(int(edges[0]))
 
     @property
     def highest(self) -> float:
         """The upper edge of the highest magnitude's bin; 0 if there is none."""
         filled = np.flatnonzero(self.counts)
-        if not len(filled):
-            return 0.0
-        return float(np.array(((filled[-1] + 1) << _DROPPED_BITS) - 1, dtype=np.uint32).view(np.float32))
+        return self.highest_in(int(filled[-1])) if len(filled) else 0.0
 
 
 def find_seqlets(

@@ -192,7 +192,7 @@ def _check_kind(path: Path) -> bool:
         try:
             head = zlib.decompressobj(31).decompress(head)
         except zlib.error as error:
-            raise GenomeError(f"{str(path)!r} is damaged: {error}; {remedy}; fetch it anew") from None
+            raise GenomeError(f"{str(path)!r} is damaged: {error}; {remedy}; download it again") from None
     elif path.name.lower().endswith(_BGZF_SUFFIXES):
         raise GenomeError(f"{str(path)!r} is not compressed in spite of its name; {remedy}; rename it")
     if head.lstrip()[:1] not in (b">", b";"):
@@ -211,7 +211,7 @@ def _check_bgzf(path: Path, head: bytes, tail: bytes) -> None:
         )
     if tail != _BGZF_END:
         raise GenomeError(
-            f"{str(path)!r} is cut short, its BGZF end mark is missing; expected a whole file; fetch it anew"
+            f"{str(path)!r} is cut short, its BGZF end mark is missing; expected a whole file; download it again"
         )
     if not path.name.lower().endswith(_BGZF_SUFFIXES):
         raise GenomeError(f"{str(path)!r} is BGZF under a plain name; expected a name in .gz; rename it")
@@ -280,7 +280,7 @@ def _refusal(path: Path, error: Exception, *, is_new: bool) -> GenomeError:
     if not is_new:
         return GenomeError(
             f"the index of {str(path)!r} cannot be read: {text or type(error).__name__}; expected what "
-            f"'samtools faidx' writes; delete {path.name}.fai (and .gzi) and it will be made anew"
+            f"'samtools faidx' writes; delete {path.name}.fai (and .gzi) and it is built again"
         )
     line = re.search(r"at line (\d+)", text)
     if line and text.startswith("Bad sequence name"):
@@ -290,7 +290,7 @@ def _refusal(path: Path, error: Exception, *, is_new: bool) -> GenomeError:
     if line and text.startswith("Line length"):
         return _unequal_lines(path, f"at line {line[1]}")
     return GenomeError(
-        f"{str(path)!r} is not FASTA, or damaged: {text or type(error).__name__}; fetch it anew"
+        f"{str(path)!r} is not FASTA, or damaged: {text or type(error).__name__}; download it again"
     )
 
 
@@ -319,7 +319,7 @@ def _check_index(path: Path, faidx: Any, *, is_new: bool) -> None:
     if rest:
         raise GenomeError(
             f"the index of {str(path)!r} does not fit the file {where}; expected the index of this file; "
-            f"delete {path.name}.fai (and .gzi) and it will be made anew"
+            f"delete {path.name}.fai (and .gzi) and it is built again"
         )
     if not any(record.rlen for record in faidx.index.values()):
         raise GenomeError(f"{str(path)!r} holds no base; expected FASTA with sequence below its header lines")

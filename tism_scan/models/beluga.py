@@ -172,7 +172,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         raise _unreadable(path, error) from None
     try:
         with warnings.catch_warnings():
-            # PyTorch warns of pickles that it then refuses, or loads all the same.
+            # PyTorch warns about pickles that it then refuses, or loads in spite of the warning.
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

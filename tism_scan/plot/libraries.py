@@ -1,12 +1,11 @@
 """What all pictures share: the libraries that draw them, which are loaded when a picture is made."""
 
-import importlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.errors import InputError
+from tism_scan import optional
 
 MARK_COLOR = "#5b5f97"
 
@@ -19,13 +18,7 @@ def required(name: str) -> Any:
     InputError
         If it is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"the module {error.name!r} is not installed; expected matplotlib and logomaker, for pictures; "
-            "run: pip install 'tism-scan[attribution]'"
-        ) from None
+    return optional.required(name, "pictures", "'tism-scan[attribution]'")
 
 
 def as_array(values: Any) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.scan.blocks import fetch_block
-from tism_scan.store.layout import encode_shard, rounded
+from tism_scan.store.arrays import encode_shard, rounded
 
 _SAMPLE_CORES = 128
 

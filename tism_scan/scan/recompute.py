@@ -8,7 +8,7 @@ from tism_scan.engine.block_engine import Engine
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.tiling import Block
 from tism_scan.scan.blocks import fetch_block, score_block
-from tism_scan.store.layout import rounded
+from tism_scan.store.arrays import rounded
 from tism_scan.store.score_store import ScoreStore
 
 TOLERANCE = 1e-4

@@ -3,7 +3,7 @@
 import os
 import random
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from tism_scan.engine.trunk_engine import make_engine
 from tism_scan.errors import GenomeError, StoreError, WeightsError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.source import ModelSource
+from tism_scan.progress import OnProgress, Progress
 from tism_scan.scan.blocks import check_genome
 from tism_scan.scan.claim import finish
 from tism_scan.scan.recompute import Recomputed, recompute_block
@@ -23,8 +24,6 @@ from tism_scan.store.ledger import Checksum, ShardAddress
 from tism_scan.store.score_store import ScoreStore, checksum_of
 
 MOST_READERS = 8  # each holds a whole shard, up to 128 MB, in memory
-
-OnProgress = Callable[[float, str], None]
 
 
 class Damage(NamedTuple):
@@ -67,7 +66,7 @@ class Sample:
 
 @dataclass
 class VerifyReport:
-    """What was looked at, and what was found.
+    """What was checked, and what was found.
 
     Attributes
     ----------
@@ -79,9 +78,9 @@ class VerifyReport:
     damaged : list of Damage
         Blocks; they are pending again.
     mended : list of Damage
-        What was put right at once: metadata, records that belong to no block.
+        What was repaired at once: metadata, records that belong to no block.
     swept : list of str
-        Temporary files of writers that were broken off; no damage.
+        Temporary files left by interrupted writers; no damage.
     recomputed : list of Recomputed
     device : str
         What computed these blocks again.
@@ -132,7 +131,7 @@ def verify_store(
     break_lock : bool
         Take the store even if another process seems to write it.
     on_progress : callable, optional
-        Called as ``on_progress(done, words)``, where `done` grows from 0 to 1.
+        Called with the bytes that are checked, then with the blocks that are computed again.
 
     Raises
     ------
@@ -144,7 +143,7 @@ def verify_store(
         If those of the sample are not the plan's.
     """
     store = ScoreStore.open(path)
-    show = on_progress or (lambda done, words: None)
+    show = on_progress or (lambda progress: None)
     with Lease(store.folder).acquire(break_lock=break_lock):
         if sample is not None:
             _check_sample(store, sample)
@@ -194,10 +193,8 @@ def _check_objects(store: ScoreStore, report: VerifyReport, show: OnProgress) ->
     n_bytes_seen = 0
     for i, (address, fault) in enumerate(_faults(store, marked, sizes, full=report.is_full)):
         n_bytes_seen += marked[address][0].size
-        show(
-            n_bytes_seen / max(report.n_bytes, 1),
-            f"{i + 1:,} of {len(marked):,} objects, {len(report.damaged):,} damaged",
-        )
+        note = f"{i + 1:,} of {len(marked):,} objects, {len(report.damaged):,} damaged"
+        show(Progress(n_bytes_seen, report.n_bytes, "bytes", note=note))
         if fault is None:
             continue
         for checksum in marked[address]:
@@ -281,7 +278,7 @@ def _recompute(store: ScoreStore, sample: Sample, report: VerifyReport, show: On
     marked = store.ledger.done()
     with Genome(sample.genome) as genome:
         for i, block in enumerate(sorted(chosen, key=blocks.index)):
-            show(i / len(chosen), f"computing block {i + 1:,} of {len(chosen):,} again")
+            show(Progress(i, len(chosen), "blocks", note="computing them again"))
             try:
                 found = recompute_block(genome, engine, store, block)
             except StoreError as error:

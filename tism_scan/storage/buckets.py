@@ -11,9 +11,9 @@ from datetime import timedelta
 from typing import Any
 
 from tism_scan.errors import AccessError, StorageError, TismScanError
+from tism_scan.optional import required
 from tism_scan.storage.places import Url
 
-INSTALL = "pip install 'tism-scan[cloud]'"
 BACKOFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=15), "base": 2}
 CONNECT_S, RETRY_S = 10, 180
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -58,20 +58,17 @@ def _s3_settings(place: Url) -> dict[str, Any]:
     """Return what boto3 knows of credentials, region and endpoint, beside what obstore itself knows."""
     if _is_true(os.environ.get("AWS_SKIP_SIGNATURE", "")):
         return {}
+    exceptions, botocore_session, auth = (
+        _required(name) for name in ("botocore.exceptions", "botocore.session", "obstore.auth.boto3")
+    )
     try:
-        import botocore.exceptions
-        import botocore.session
-        from obstore.auth.boto3 import Boto3CredentialProvider
-    except ModuleNotFoundError as error:
-        raise _not_installed(error) from None
-    try:
-        session = botocore.session.Session()
+        session = botocore_session.Session()
         scoped = session.get_scoped_config()
         if session.get_credentials() is None:
             raise _no_credentials(place, "none were found")
-    except botocore.exceptions.BotoCoreError as error:
+    except exceptions.BotoCoreError as error:
         raise _no_credentials(place, str(error)) from None
-    settings: dict[str, Any] = {"credential_provider": Boto3CredentialProvider(session)}
+    settings: dict[str, Any] = {"credential_provider": auth.Boto3CredentialProvider(session)}
     if not {"AWS_REGION", "AWS_DEFAULT_REGION"} & os.environ.keys():
         settings["region"] = session.get_config_variable("region") or "us-east-1"
     if "endpoint_url" in scoped and not any(name.startswith("AWS_ENDPOINT") for name in os.environ):
@@ -81,17 +78,13 @@ def _s3_settings(place: Url) -> dict[str, Any]:
 
 def require_obstore() -> Any:
     """Return obstore, or say how to install it."""
-    try:
-        import obstore
-        import obstore.exceptions
-        import obstore.store
-    except ModuleNotFoundError as error:
-        raise _not_installed(error) from None
-    return obstore
+    for name in ("obstore.exceptions", "obstore.store"):
+        _required(name)
+    return _required("obstore")
 
 
-def _not_installed(error: ModuleNotFoundError) -> AccessError:
-    return AccessError(f"object storage needs the package {error.name}; run: {INSTALL}")
+def _required(module: str) -> Any:
+    return required(module, "object storage", "'tism-scan[cloud]'", AccessError)
 
 
 def _is_true(text: str) -> bool:

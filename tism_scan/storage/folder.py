@@ -119,7 +119,7 @@ class LocalFolder:
     def put_new(self, key: str, content: bytes) -> bool:
         """Publish an object unless the key is taken, and return whether it was published.
 
-        Of several callers at once, on one machine or many, exactly one is told yes.
+        Of several callers at once, on one machine or many, exactly one gets True.
         """
         path = self.root / key
         with full_disk_explained(path):
@@ -167,7 +167,7 @@ class LocalFolder:
     def sweep(self, idle_s: float) -> list[str]:
         """Remove temporary files that nobody has written to for so long, and return their keys.
 
-        Their age is told by the file system's own clock.
+        Their age is measured by the file system's own clock.
         """
         partials = list(self.root.rglob(f"*{PARTIAL}"))
         if not partials:
@@ -175,7 +175,7 @@ class LocalFolder:
         now = self._now()
         swept = []
         for path in partials:
-            with contextlib.suppress(FileNotFoundError):  # its writer ended meanwhile
+            with contextlib.suppress(FileNotFoundError):  # its writer ended in between
                 if now - path.stat().st_mtime >= idle_s:
                     path.unlink()
                     swept.append(path.relative_to(self.root).as_posix())

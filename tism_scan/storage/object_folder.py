@@ -13,7 +13,7 @@ from tism_scan.storage.buckets import explanation, names_no_bucket, open_bucket,
 from tism_scan.storage.places import Url
 
 N_RETRIES = 10  # of a server error or a slow answer, about a minute in all
-N_RETRIES_AT_FIRST = 3  # so that a wrong address is told of soon
+N_RETRIES_AT_FIRST = 3  # so that a wrong address is reported soon
 ANSWER_S, TRANSFER_S = 30, 600
 LARGE_BYTES = 1 << 20  # sending more may well take longer than an answer may
 N_KEYS_PER_REQUEST = 1000
@@ -59,7 +59,7 @@ class ObjectFolder:
     def put_new(self, key: str, content: bytes) -> bool:
         """Publish an object unless the key is taken, and return whether it was published.
 
-        Of several callers at once, on one machine or many, exactly one is told yes.
+        Of several callers at once, on one machine or many, exactly one gets True.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class ObjectFolder:
             self._remove([key])
 
     def is_there(self) -> bool:
-        """Return whether anything lies here; a wrong address is told of soon.
+        """Return whether anything is stored here; a wrong address is reported soon.
 
         Raises
         ------
@@ -154,8 +154,8 @@ class ObjectFolder:
     def sweep(self, idle_s: float) -> list[str]:
         """Remove what broken-off writers left so long ago, and return the keys.
 
-        A PUT leaves nothing behind; only a question that was broken off may. Its age is told by the service's
-        own clock, for ours may be wrong.
+        A PUT leaves nothing behind; only an interrupted conditional-write probe can. Its age is measured by the
+        service's own clock, since ours may be wrong.
         """
         if not self.sizes(PROBE):
             return []

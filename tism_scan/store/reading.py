@@ -9,9 +9,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore, ObjectStore
 
-from tism_scan.errors import InputError, StoreError, TrackError
+from tism_scan.errors import StoreError, TrackError
 from tism_scan.genome.alphabet import BASES
 from tism_scan.genome.intervals import Interval, parse_region
+from tism_scan.optional import required
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tiling import Block
@@ -19,10 +20,10 @@ from tism_scan.plan.tracks import choose_tracks
 from tism_scan.storage.folder import Folder
 from tism_scan.storage.object_folder import ObjectFolder
 from tism_scan.storage.places import Place
-from tism_scan.store.layout import node_name
+from tism_scan.store.arrays import node_name
 
 if TYPE_CHECKING:
-    import xarray
+    from xarray import DataArray
 
 # One track, by name or output index; several of them; or None for all.
 TrackNames = str | int | Sequence[str | int] | None
@@ -111,7 +112,7 @@ class StoredScores:
             values = np.stack([self._read(place.chrom, place.start, place.end, i) for i in chosen])
         return values[0] if _is_one(track) else values
 
-    def to_xarray(self, region: str | Interval, track: TrackNames = None) -> "xarray.DataArray":
+    def to_xarray(self, region: str | Interval, track: TrackNames = None) -> "DataArray":
         """Return the scores of a region as a labelled array.
 
         Parameters
@@ -130,12 +131,7 @@ class StoredScores:
         InputError
             If xarray is not installed.
         """
-        try:
-            import xarray
-        except ModuleNotFoundError:
-            raise InputError(
-                "to_xarray needs the package xarray, which is not installed; run: pip install xarray"
-            ) from None
+        xarray = required("xarray", "labelled arrays", "xarray")
         place = self._interval(region)
         values = self.read_tism(place, track) if self._bases else self.read(place, track)
         names = [self.plan.scoring.tracks[i].name for i in self._i_tracks(track)]
@@ -144,13 +140,14 @@ class StoredScores:
             coordinates["base"] = list(BASES)
         coordinates["track"] = names[0] if _is_one(track) else names
         dimensions = [*([] if _is_one(track) else ["track"]), *(["base"] if self._bases else []), "position"]
-        return xarray.DataArray(
+        array: DataArray = xarray.DataArray(
             values,
             coordinates,
             dimensions,
             name="TISM" if self._bases else "mean TISM",
             attrs={"chrom": place.chrom, "output_space": self.plan.scoring.output_space},
         )
+        return array
 
     def read_track(self, chrom: str, start: int, end: int, i_track: int) -> NDArray[np.float32]:
         """Return the mean TISM of one track by its position, float32 (end - start,); NaN without a score.

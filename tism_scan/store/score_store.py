@@ -6,7 +6,8 @@ that the export of one track reads its own bytes only. Any Zarr v3 reader opens 
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,11 +20,12 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder, open_folder
 from tism_scan.storage.places import Place, Url
-from tism_scan.store.layout import encode_shard, is_equivalent, is_gathered, metadata_of, node_name
+from tism_scan.store.arrays import encode_shard, is_equivalent, is_gathered, metadata_of, node_name
 from tism_scan.store.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress
 from tism_scan.store.reading import StoredScores
 
 MAX_NODE_NAME = 200
+_CHROMS_SHOWN = 5
 METADATA_THREADS = 16
 
 
@@ -178,6 +180,23 @@ class ScoreStore(StoredScores):
         for block in self.plan.all_blocks():
             if (block.chrom, block.i_block) not in passed_by:
                 yield block
+
+    def check_complete(self, chroms: Collection[str]) -> None:
+        """Raise unless every wanted block of some chroms is computed.
+
+        Raises
+        ------
+        StoreError
+            The chroms are named, with the number of their blocks that are missing.
+        """
+        missing = Counter(block.chrom for block in self.pending(retry_failed=True) if block.chrom in chroms)
+        if missing:
+            shown = [f"{chrom} ({n} blocks)" for chrom, n in list(missing.items())[:_CHROMS_SHOWN]]
+            shown += ["..."] if len(missing) > _CHROMS_SHOWN else []
+            raise StoreError(
+                f"{self.path} is not complete: {', '.join(shown)} still to be computed; run the same "
+                "`tism-scan run` again, choose other --chroms, or add --allow-incomplete to leave gaps"
+            )
 
     def mark_failed(self, block: Block, error: str, n_attempts: int) -> None:
         """Record that a block was given up."""

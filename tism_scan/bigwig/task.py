@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from tism_scan.bigwig.layout import MAX_CHROM_BP
+from tism_scan.bigwig.headers import MAX_CHROM_BP
 from tism_scan.errors import ExportError
 
 ReadScores = Callable[[str, int, int], NDArray[np.float32]]
@@ -23,7 +23,7 @@ The array is still in use when the next ones are asked for: each call must give 
 
 
 @dataclass(frozen=True)
-class Request:
+class WriteTask:
     """One bigWig to be written.
 
     Attributes

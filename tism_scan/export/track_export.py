@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, write_bigwig
 from tism_scan.genome.alphabet import BASES
 from tism_scan.plan.tracks import Track
-from tism_scan.store.layout import rounded
+from tism_scan.store.arrays import rounded
 from tism_scan.store.score_store import ScoreStore
 
 
 @dataclass(frozen=True)
-class TrackFile:
+class TrackExport:
     """One bigWig of an export.
 
     Attributes

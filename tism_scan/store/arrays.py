@@ -165,5 +165,5 @@ def node_name(chrom: str) -> str:
     if _SAFE.fullmatch(chrom) and not chrom.startswith("__") and chrom != "zarr.json":
         return chrom
     raw = chrom.encode()
-    # An equals sign alone is the name of nothing.
+    # An empty name becomes "=".
     return "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"={byte:02X}" for byte in raw) or "="

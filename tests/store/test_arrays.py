@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from small_plans import WEIRD_NAMES
 
-from tism_scan.store.layout import node_name, rounded
+from tism_scan.store.arrays import node_name, rounded
 
 LARGEST = float(np.finfo(np.float32).max)
 
