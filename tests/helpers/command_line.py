@@ -12,7 +12,14 @@ from pathlib import Path
 
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
 # Most of what a command takes is the import of these: each new process is forked from one that has them.
-_PRELOADED = ["torch", "ray", "zarr", "matplotlib.pyplot", "tism_scan.ray_scan.driver", "tism_scan.scan.planning"]
+_PRELOADED = [
+    "torch",
+    "ray",
+    "zarr",
+    "matplotlib.pyplot",
+    "tism_scan.ray_scan.driver",
+    "tism_scan.scan.planning",
+]
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(_PRELOADED)
 

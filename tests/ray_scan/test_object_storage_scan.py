@@ -124,6 +124,7 @@ def local_objects(path):
 
 
 @pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_scan_that_is_killed_and_resumed_equals_the_local_store_to_the_bit(
     inputs, start, finish, server, prefix, tmp_path, is_full_dose
