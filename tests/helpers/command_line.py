@@ -24,13 +24,13 @@ _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(_PRELOADED)
 
 
-def tism_scan(*arguments, cwd=None, timeout=200, has_fresh_python=False):
+def tism_scan(*arguments, cwd=None, environment=None, timeout=200, has_fresh_python=False):
     """Run ``tism-scan`` to its end, as ``subprocess.run`` does; nothing can be typed into it.
 
     With a fresh Python, nothing was imported before, as if it were typed.
     """
     words = [str(word) for word in arguments]
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "COLUMNS": "200"}
+    environment = {**(environment or os.environ), "RAY_USAGE_STATS_ENABLED": "0", "COLUMNS": "200"}
     if has_fresh_python:
         return subprocess.run(
             [sys.executable, "-m", "tism_scan", *words],
