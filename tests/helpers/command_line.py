@@ -1,7 +1,6 @@
 """The command line in a process of its own."""
 
 import io
-import multiprocessing
 import os
 import runpy
 import subprocess
@@ -10,18 +9,9 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from forking import processes
+
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
-# Most of what a command takes is the import of these: each new process is forked from one that has them.
-_PRELOADED = [
-    "torch",
-    "ray",
-    "zarr",
-    "matplotlib.pyplot",
-    "tism_scan.ray_scan.driver",
-    "tism_scan.scan.planning",
-]
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(_PRELOADED)
 
 
 def tism_scan(*arguments, cwd=None, environment=None, timeout=200, has_fresh_python=False):
@@ -44,7 +34,7 @@ def tism_scan(*arguments, cwd=None, environment=None, timeout=200, has_fresh_pyt
         )
     with tempfile.TemporaryDirectory() as folder:
         outputs = [f"{folder}/stdout", f"{folder}/stderr"]
-        process = _processes.Process(target=_run, args=(words, environment, cwd or os.getcwd(), outputs))
+        process = processes.Process(target=_run, args=(words, environment, cwd or os.getcwd(), outputs))
         process.start()
         process.join(timeout)
         if process.is_alive():
