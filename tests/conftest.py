@@ -1,5 +1,6 @@
 """What several test modules share."""
 
+import logging
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -38,10 +39,25 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure(config):
+    if config.option.dose == "full" and config.option.markexpr == "not slow":  # which pyproject.toml asks for
+        config.option.markexpr = ""
+
+
 @pytest.fixture
 def is_full_dose(request):
     """Return whether the tests that break things were asked to do so often."""
     return request.config.getoption("dose") == "full"
+
+
+@pytest.fixture(autouse=True)
+def unchanged_log():
+    """Put the package's log back as it was: the command line, which a test may call here, sets it up."""
+    log = logging.getLogger("tism_scan")
+    before = log.handlers, log.propagate, log.level
+    yield
+    log.handlers, log.propagate = before[:2]
+    log.setLevel(before[2])
 
 
 @pytest.fixture(scope="session")

@@ -13,23 +13,27 @@ RELEASES = sorted((Path(__file__).parent / "data").glob("release_*"))
 NAMES = ("CTCF", "GATA1", "AP-1", "NRF1", "ETS", "REST", "accessible")
 
 
-def scan(folder, out):
-    """Scan a folder's genome with the settings that its store was begun with."""
+SETTINGS = {"tracks": "0,2", "groups": "mix=1,3", "track_names": NAMES, "strands": "both", "block_bp": 2048}
+
+
+def resume(folder):
+    """Type the command that a folder's store was begun with."""
     (folder / "names.txt").write_text("\n".join(NAMES) + "\n")
-    arguments = ["run", "--genome", folder / "genome.fa", "--weights", WEIGHTS, "--out", out]
+    arguments = ["run", "--genome", folder / "genome.fa", "--weights", WEIGHTS]
     arguments += ["--track-names", folder / "names.txt", "--tracks", "0,2", "--group", "mix=1,3"]
-    return tism_scan(*arguments, "--strands", "both", "--block-bp", "2048", "--actors", "1")
+    arguments += ["--strands", "both", "--block-bp", "2048", "--actors", "1"]
+    return tism_scan(*arguments, "--out", folder / "scores.zarr")
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda folder: folder.name)
 def test_store_of_an_earlier_release_resumes(release, tmp_path):
     folder = shutil.copytree(release, tmp_path / "scan")
     done_before = ts.ScoreStore.open(folder / "scores.zarr").done_blocks()
-    resumed = scan(folder, folder / "scores.zarr")
+    resumed = resume(folder)
     assert resumed.returncode == 0, resumed.stderr
     assert f"resumed: {len(done_before)} blocks were already done" in resumed.stdout
-    assert scan(folder, folder / "new.zarr").returncode == 0
-    old, new = (ts.ScoreStore.open(folder / name) for name in ("scores.zarr", "new.zarr"))
+    old = ts.ScoreStore.open(folder / "scores.zarr")
+    new = ts.scan(ts.plan_scan(folder / "genome.fa", WEIGHTS, **SETTINGS), folder / "new.zarr")
     assert old.plan == new.plan
     assert old.done_blocks() == new.done_blocks() > done_before
     for block in new.plan.all_blocks():

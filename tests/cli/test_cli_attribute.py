@@ -1,16 +1,13 @@
 """``attribute`` and ``audit`` through a real process."""
 
 import json
-import os
 import struct
-import subprocess
 import sys
-from importlib.resources import files
-from pathlib import Path
 
 import click
 import numpy as np
 import pytest
+from command_line import WEIGHTS, tism_scan
 from sequences import random_sequence
 from serial_scans import scan_with
 
@@ -27,7 +24,6 @@ from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import select_tracks
 from tism_scan.store.score_store import ScoreStore
 
-WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
 IUPAC = {"R": "AG", "Y": "CT", "S": "CG", "K": "GT"}
 
 MODEL = """
@@ -40,15 +36,6 @@ def load(weights=None):
     model.input_bp, model.alphabet, model.output_names = 60, "ACGT", ["one", "two"]
     return model
 """
-
-
-def tism_scan(*arguments, cwd=None):
-    package = str(Path(__file__).parents[2])
-    environment = {**os.environ, "COLUMNS": "200", "PYTHONPATH": package}
-    command = [sys.executable, "-m", "tism_scan", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=100, check=False, cwd=cwd
-    )
 
 
 def _done(*arguments, cwd=None):

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pexpect
 import pytest
+from command_line import tism_scan
 from rich.console import Console
 from small_plans import publish, random_scores, small_plan
 
@@ -21,15 +22,8 @@ ENVIRONMENT = {**os.environ, "COLUMNS": "160", "PYTHONPATH": os.pathsep.join(fil
 FILES = ["0000_track_0.bw", "0001_track_1.bw"]
 
 
-def export(*arguments, command=COMMAND):
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        timeout=100,
-        check=False,
-    )
+def export(*arguments):
+    return tism_scan("export", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +116,10 @@ def test_a_disk_that_fills_gets_one_line_and_keeps_what_is_finished(store, tmp_p
     assert export(store.path, "--out", tmp_path, "--tracks", "0").returncode == 0
     # A limit of file sizes, in kilobytes, stops a writer as a full disk does, without needing a disk to fill.
     limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *COMMAND]
-    result = export(store.path, "--out", tmp_path, "--overwrite", "--jobs", jobs, command=limited)
+    arguments = [store.path, "--out", tmp_path, "--overwrite", "--jobs", jobs]
+    result = subprocess.run(
+        [*limited, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
     assert_one_line(result, 1, "no room left to write", "make room and run the same command again")
     assert bigwigs(tmp_path) == FILES[:1]
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []

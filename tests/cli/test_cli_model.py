@@ -1,8 +1,5 @@
-import os
-import subprocess
-import sys
-
 import numpy as np
+from command_line import tism_scan
 
 import tism_scan as ts
 from tism_scan.plan.tracks import Track
@@ -29,13 +26,8 @@ def test_run_scans_with_a_model_of_ones_own(tmp_path):
     (tmp_path / "my_model.py").write_text(MODEL)
     sequence = "".join(np.random.default_rng(2).choice(list("ACGT"), 1_000))
     (tmp_path / "genome.fa").write_text(f">chr1\n{sequence}\n")
-    command = [sys.executable, "-m", "tism_scan", "run", "--genome", "genome.fa", "--model", "my_model:Tiny"]
-    command += ["--tracks", "two", "--stride", "20", "--out", "s.zarr", "--actors", "1"]
-    paths = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": paths}
-    result = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    arguments = ["--model", "my_model:Tiny", "--tracks", "two", "--stride", "20", "--actors", "1"]
+    result = tism_scan("run", "--genome", "genome.fa", *arguments, "--out", "s.zarr", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     store = ts.ScoreStore.open(tmp_path / "s.zarr")
     assert store.plan.scoring.tracks == (Track("two", (1,), (1.0,)),)

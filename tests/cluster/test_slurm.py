@@ -232,6 +232,7 @@ def wait_for_blocks(process, store, n_blocks):
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_job_that_meets_its_time_limit_goes_on_in_the_next_to_the_same_bits(job):
     folder, store = job.folder, job.folder / "scores.zarr"

@@ -4,36 +4,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from serial_scans import scan_with
 
 from tism_scan.demo.auroc import auroc, motif_auroc
-from tism_scan.demo.genome import N_RUNS, make_genome, write_fasta, write_sites
+from tism_scan.demo.genome import N_RUNS, DemoChrom, make_genome, write_sites
 from tism_scan.demo.genome import SEED as GENOME_SEED
 from tism_scan.demo.synthesis import MOTIFS, OUTPUT_NAMES
 from tism_scan.demo.train import SEED as TRAINING_SEED
 from tism_scan.demo.train import training_window
-from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.genome.fasta import Genome
-from tism_scan.models.beluga import load_beluga, weights_digest
-from tism_scan.plan.scan_plan import ScanPlan
-from tism_scan.plan.scoring import Scoring
-from tism_scan.plan.tracks import select_tracks
-from tism_scan.store.score_store import ScoreStore
+from tism_scan.models.beluga import load_beluga
 
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
 IUPAC = {"R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC"}
 
 
 @pytest.fixture(scope="module")
-def genome():
-    return make_genome()
+def genome(demo_genome):
+    return demo_genome
 
 
 @pytest.fixture(scope="module")
-def fasta(genome, tmp_path_factory):
-    path = tmp_path_factory.mktemp("demo") / "genome.fa"
-    write_fasta(path, genome)
-    return path
+def fasta(demo_fasta):
+    return demo_fasta
 
 
 def test_shipped_model_is_small_and_a_plain_state_dict():
@@ -95,13 +87,10 @@ def test_auroc_counts_pairs_and_half_of_ties():
     assert auroc(positives, negatives) == np.mean(pairs)
 
 
-def test_model_finds_every_factors_motifs(genome, fasta, tmp_path):
-    model = load_beluga(WEIGHTS)
-    scoring = Scoring(select_tracks("all", model.n_outputs, OUTPUT_NAMES), model.input_bp)
-    with Genome(fasta) as opened:
-        wanted = {"chr3": ((0, opened.chroms["chr3"]),)}
-        plan = ScanPlan(scoring, opened.digest(), weights_digest(WEIGHTS), opened.chroms, wanted)
-        store = ScoreStore.create(tmp_path / "s.zarr", plan)
-        scan_with(opened, WindowEngine(model, scoring, device="cpu"), store)
-    found = motif_auroc(store, {"chr3": genome["chr3"]})
+def test_model_finds_every_factors_motifs(genome, demo_store, demo_region):
+    chrom, length = demo_region
+    made = genome[chrom]
+    sites = [site for site in made.sites if site.end < length]
+    found = motif_auroc(demo_store, {chrom: DemoChrom(made.codes[:length], made.is_lower[:length], sites)})
+    assert {name for name, (n_sites, _) in found.items() if n_sites >= 3} == set(OUTPUT_NAMES)
     assert {name: area for name, (_, area) in found.items() if area < 0.95} == {}

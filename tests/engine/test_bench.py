@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from command_line import tism_scan
 
 from tism_scan.cli import cli
 from tism_scan.engine import bench as bench_module
@@ -109,14 +110,9 @@ def test_bench_prints_json_for_a_model_of_ones_own(tmp_path):
         "def load(weights=None):\n"
         "    return Beluga((8, 8, 8, 8, 8, 8), 8, 5)\n"
     )
-    command = [sys.executable, "-m", "tism_scan", "bench", "--model", "mine:load", "--tracks", "5"]
-    done = subprocess.run(
-        [*command, "--device", "cpu", "--seconds", "0.1", "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = ["bench", "--model", "mine:load", "--tracks", "5", "--device", "cpu"]
+    done = tism_scan(*command, "--seconds", "0.1", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert figures["n_tracks"] == 5
     assert figures["bases_per_s"] > 0

@@ -1,10 +1,9 @@
 import math
-import subprocess
-import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from command_line import tism_scan
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -249,8 +248,7 @@ def test_infinite_score_is_named_and_nothing_is_left_behind(scores, tmp_path, jo
 
 
 def seqlets_command(*arguments):
-    command = [sys.executable, "-m", "tism_scan", "seqlets", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return tism_scan("seqlets", *arguments)
 
 
 def test_command_writes_the_file_and_tells_of_chance(store, tmp_path):

@@ -87,6 +87,7 @@ def test_power_cut_without_syncing_would_be_noticed(tmp_path):
     assert report.damaged or not acknowledged <= done
 
 
+@pytest.mark.slow
 def test_full_disk_ends_the_scan_with_one_line_and_it_resumes_once_there_is_room(tmp_path, is_full_dose):
     sequence = "".join(np.random.default_rng(3).choice(list("ACGT"), 30_000))
     (tmp_path / "genome.fa").write_text(f">chr1\n{sequence}\n")

@@ -14,7 +14,7 @@ from waiting import lines_of_log, wait_until
 from tism_scan.scan.verify import verify_store
 from tism_scan.store.score_store import ScoreStore
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 NEAR, FAR = f"tsn{os.getpid()}", f"tsf{os.getpid()}"
 NEAR_IP, FAR_IP = "10.77.0.1", "10.77.0.2"
 # How long the link is cut: Ray takes a node for dead after about half a minute, and forgives less.

@@ -41,6 +41,7 @@ def note_kill(store, what):
         file.write(f"kill {what} 0 0\n")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_scan_that_is_killed_at_random_ends_with_the_bits_of_one_that_is_not(
     cluster, scan, start_driver, tmp_path, is_full_dose, record_property

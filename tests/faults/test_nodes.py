@@ -16,7 +16,7 @@ from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR
 from tism_scan.store.lease import current_owner
 from tism_scan.store.score_store import ScoreStore
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 CHANGES = {False: 1, True: 20}
 
 

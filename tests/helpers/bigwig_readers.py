@@ -57,15 +57,19 @@ def zoom_records_by_reader(path, chrom, length):
 
 def expected_records(scores, reduction):
     """Return what `zoom_records_by_reader` should, from the scores of the chrom."""
-    rows = []
-    for start in range(0, len(scores), reduction):
-        bases = scores[start : start + reduction].astype(np.float64)
-        bases = bases[~np.isnan(bases)]
-        if len(bases):
-            sums = np.clip([bases.sum(), (bases**2).sum()], -LARGEST, LARGEST)
-            end = min(start + reduction, len(scores))
-            rows.append((start, end, len(bases), bases.min(), bases.max(), *sums))
-    return np.array(rows, float).reshape(-1, 7)
+    n_records = -(-len(scores) // reduction)
+    bases = np.full(n_records * reduction, np.nan)
+    bases[: len(scores)] = scores
+    bases = bases.reshape(n_records, reduction)
+    is_scored = ~np.isnan(bases)
+    starts = np.arange(n_records) * reduction
+    known = np.where(is_scored, bases, 0)
+    rows = [
+        *(starts, np.minimum(starts + reduction, len(scores)), is_scored.sum(1)),
+        *(np.where(is_scored, bases, np.inf).min(1), np.where(is_scored, bases, -np.inf).max(1)),
+        *(np.clip(sums.sum(1), -LARGEST, LARGEST) for sums in (known, known**2)),
+    ]
+    return np.column_stack(rows)[is_scored.any(1)]
 
 
 def assert_readers_agree(path, scores):

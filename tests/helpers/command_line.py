@@ -1,17 +1,61 @@
 """The command line in a process of its own."""
 
+import io
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 from importlib.resources import files
 from pathlib import Path
+
+from forking import processes
 
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
 
 
-def tism_scan(*arguments, **kwargs):
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "tism_scan", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=200, check=False, **kwargs
-    )
+def tism_scan(*arguments, cwd=None, environment=None, timeout=200, has_fresh_python=False):
+    """Run ``tism-scan`` to its end, as ``subprocess.run`` does; nothing can be typed into it.
+
+    With a fresh Python, nothing was imported before, as if it were typed.
+    """
+    words = [str(word) for word in arguments]
+    environment = {**(environment or os.environ), "RAY_USAGE_STATS_ENABLED": "0", "COLUMNS": "200"}
+    if has_fresh_python:
+        return subprocess.run(
+            [sys.executable, "-m", "tism_scan", *words],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=timeout,
+            check=False,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [f"{folder}/stdout", f"{folder}/stderr"]
+        process = processes.Process(target=_run, args=(words, environment, cwd or os.getcwd(), outputs))
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(words, timeout)
+        stdout, stderr = (Path(path).read_text() for path in outputs)
+        return subprocess.CompletedProcess(words, process.exitcode, stdout, stderr)
+
+
+def _run(words, environment, folder, outputs):
+    """Be ``python -m tism_scan WORDS`` in a process that was forked."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for descriptor, path in enumerate(outputs, 1):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, descriptor)
+        os.close(file)
+    sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False))  # noqa: SIM115  # for this process's life
+    sys.stderr = io.TextIOWrapper(open(2, "wb", 0, closefd=False), write_through=True)  # noqa: SIM115
+    sys.path.insert(0, folder)  # as -m does
+    sys.argv = ["tism_scan", *words]
+    runpy.run_module("tism_scan", run_name="__main__", alter_sys=True)

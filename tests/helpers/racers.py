@@ -1,9 +1,10 @@
 """What several processes do at the same moment, to see which of them wins."""
 
-import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
+
+from forking import processes
 
 from tism_scan.errors import LeaseError
 from tism_scan.storage.folder import LocalFolder, open_folder
@@ -63,11 +64,10 @@ time.sleep(60)
 
 def race(run, n_racers, *arguments):
     """Run a function in several processes, and return who won each round, as lists by racer."""
-    context = multiprocessing.get_context("spawn")
-    barrier, wins = context.Barrier(n_racers), context.Queue()
+    barrier, wins = processes.Barrier(n_racers), processes.Queue()
     root, *others = arguments
     racers = [
-        context.Process(target=run, args=(str(root), i, *others, barrier, wins)) for i in range(n_racers)
+        processes.Process(target=run, args=(str(root), i, *others, barrier, wins)) for i in range(n_racers)
     ]
     for racer in racers:
         racer.start()

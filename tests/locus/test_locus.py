@@ -1,5 +1,7 @@
 """Scores of one locus: the same numbers as a scan's, wherever the region lies."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -46,18 +48,26 @@ def _settings(method="mean-tism", tracks=TRACKS, **settings):
     return MethodSettings(tracks, method, **{"stride": STRIDE, **settings})
 
 
-@pytest.mark.parametrize("stitch", ["center", "mean"])
-@pytest.mark.parametrize("strands", ["forward", "both"])
-@pytest.mark.parametrize(("method", "values"), [("mean-tism", "mean"), ("tism", "tism")])
-@pytest.mark.parametrize("output_space", ["logit", "probability"])
+# Any three of the choices in every combination, which half of all the combinations are enough for.
+CHOICES = [
+    choice
+    for i, choice in enumerate(
+        itertools.product(["center", "mean"], ["forward", "both"], ["mean", "tism"], ["logit", "probability"])
+    )
+    if i.bit_count() % 2 == 0
+]
+
+
+@pytest.mark.parametrize(("stitch", "strands", "values", "output_space"), CHOICES)
 def test_a_region_has_the_numbers_of_a_scan(
-    genome, tiny_model, tmp_path, stitch, strands, method, values, output_space
+    genome, tiny_model, tmp_path, stitch, strands, values, output_space
 ):
+    method = {"mean": "mean-tism", "tism": "tism"}[values]
     tracks = (*TRACKS, GROUP)
     scoring = Scoring(tracks, INPUT_BP, STRIDE, stitch, strands, output_space, values)
     chroms = {name: length for name, length in genome.chroms.items() if length}
     wanted = {name: ((0, length),) for name, length in chroms.items()}
-    plan = ScanPlan(scoring, "g", "w", chroms, wanted, block_bp=64)
+    plan = ScanPlan(scoring, "g", "w", chroms, wanted, block_bp=128)
     store = ScoreStore.create(tmp_path / "s.zarr", plan)
     scan_with(genome, WindowEngine(tiny_model, scoring), store)
     settings = _settings(method, tracks, stitch=stitch, strands=strands, output_space=output_space)

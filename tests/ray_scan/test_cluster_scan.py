@@ -106,7 +106,7 @@ def beluga(tmp_path_factory, narrow_beluga_weights):
     return plan, genome, scores_in(store)
 
 
-@pytest.mark.parametrize(("n_nodes", "stages"), [(2, False), (4, True)])
+@pytest.mark.parametrize(("n_nodes", "stages"), [(2, False), pytest.param(4, True, marks=pytest.mark.slow)])
 def test_nodes_together_give_the_scores_of_one_process_to_the_bit(
     nodes, beluga, narrow_beluga_weights, tmp_path, n_nodes, stages
 ):
@@ -239,6 +239,7 @@ print(json.dumps({"n_blocks": progress.n_blocks, "first": seen[0], "most": most,
 """
 
 
+@pytest.mark.slow
 def test_cluster_grows_as_the_scan_asks_and_shrinks_when_it_is_done(cloud, quick):
     command = [sys.executable, "-c", SCAN_IN_THE_CLOUD, cloud, str(quick.folder)]
     environment = os.environ | {"PYTHONPATH": f"{Path(tism_scan.__file__).parents[1]}:{HELPERS}"}
@@ -283,6 +284,7 @@ print(n_nodes())
 """
 
 
+@pytest.mark.slow
 def test_cluster_shrinks_although_the_driver_was_killed_while_its_blocks_were_to_end(cloud, quick):
     """As `ray job stop` does it: SIGTERM, and three seconds later SIGKILL."""
     environment = os.environ | {"PYTHONPATH": f"{Path(tism_scan.__file__).parents[1]}:{HELPERS}"}

@@ -173,4 +173,9 @@ class Interruptions(RuleBasedStateMachine):
 
 
 TestInterruptions = Interruptions.TestCase
-TestInterruptions.settings = settings(max_examples=15, stateful_step_count=10, deadline=None)
+TestInterruptions.settings = settings(max_examples=6, stateful_step_count=10, deadline=None)
+
+
+@pytest.mark.slow
+class TestMoreInterruptions(Interruptions.TestCase):
+    settings = settings(max_examples=25, stateful_step_count=10, deadline=None)

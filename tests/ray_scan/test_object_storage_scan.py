@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from importlib.resources import files
 
 import numpy as np
 import psutil
 import pybigtools
 import pytest
 import zarr
+from command_line import WEIGHTS, tism_scan
 from object_server import BUCKET
 from racers import acquire_often, race
 from scan_models import TRACKS, plan_of
@@ -34,7 +34,6 @@ from tism_scan.store.ledger import DONE, RUN_KEY
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.store.status import store_status
 
-WEIGHTS = files("tism_scan.demo") / "demo_beluga.pth"
 NAMES = "CTCF\nGATA1\nAP-1\nNRF1\nETS\nREST\naccessible\n"
 FAULTS = {"errors": 0.08, "slow": 0.08, "lost answers": 0.08}
 
@@ -74,7 +73,7 @@ def start(inputs, object_server, tmp_path):
         process.kill()
         process.communicate()
 
-    start_command.kill = kill
+    start_command.kill, start_command.environment = kill, environment
     yield start_command
     for process in started:
         if process.poll() is None:
@@ -89,10 +88,9 @@ def finish(start):
     """Return a function that runs ``tism-scan`` to its end."""
 
     def run(*arguments, code=0):
-        process = start(*arguments)
-        output, errors = process.communicate(timeout=200)
-        assert process.returncode == code, errors
-        return output + errors
+        done = tism_scan(*arguments, environment=start.environment)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
 
     return run
 
@@ -124,6 +122,7 @@ def local_objects(path):
 
 
 @pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_scan_that_is_killed_and_resumed_equals_the_local_store_to_the_bit(
     inputs, start, finish, server, prefix, tmp_path, is_full_dose

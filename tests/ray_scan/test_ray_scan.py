@@ -1,21 +1,17 @@
 import contextlib
 import functools
 import itertools
-import json
 import os
 import re
 import signal
 
 import numpy as np
-import psutil
 import pytest
 import ray
 import ray_workers
-import torch
-from drivers import HELPERS, starting_drivers
-from file_scans import plan_of_files, scan_alone
+from drivers import HELPERS
 from scan_models import plan_of
-from sequences import random_sequence
+from serial_scans import scan_with
 from stored import assert_equal_to_the_bit, scores_in
 
 from tism_scan.errors import LeaseError, ScanError, StorageFullError
@@ -30,8 +26,6 @@ from tism_scan.store.lease import Lease, current_owner
 from tism_scan.store.score_store import ScoreStore
 
 N_BLOCKS = 10
-BELUGA_BP = 6_000
-BELUGA_TRACKS = (Track("a", (3,), (1.0,)), Track("g", (1, 7), (0.5, 0.5)))
 
 
 @pytest.fixture(scope="module")
@@ -66,37 +60,8 @@ def quick(tmp_path, cluster):
         )
 
     scan.store, scan.folder, scan.codes = store, tmp_path, codes
-    return scan
-
-
-@pytest.fixture(scope="module")
-def beluga_genome(tmp_path_factory):
-    path = tmp_path_factory.mktemp("genome") / "genome.fa"
-    path.write_text(
-        f">chr1\n{random_sequence(BELUGA_BP, 4)}NNNNN\n>chr2\n{random_sequence(700, 5).lower()}\n"
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def beluga_plan(beluga_genome, narrow_beluga_weights):
-    return plan_of_files(beluga_genome, narrow_beluga_weights, Scoring(BELUGA_TRACKS, 2000, 256), 512)
-
-
-@pytest.fixture(scope="module")
-def serial_scores(beluga_genome, beluga_plan, narrow_beluga_weights, tmp_path_factory):
-    """Return the scores that one process computes with one thread, by chrom."""
-    store = ScoreStore.create(tmp_path_factory.mktemp("serial") / "scores.zarr", beluga_plan)
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    scan_alone(store, beluga_genome, narrow_beluga_weights)
-    torch.set_num_threads(n_threads)
-    return scores_in(store)
-
-
-@pytest.fixture
-def beluga_store(tmp_path, beluga_plan):
-    return ScoreStore.create(tmp_path / "scores.zarr", beluga_plan)
+    yield scan
+    assert ray.is_initialized()  # a scan joins the Ray that is running, and leaves it running
 
 
 @pytest.fixture
@@ -104,25 +69,10 @@ def beluga_scan(cluster, beluga_store, beluga_genome, narrow_beluga_weights):
     return functools.partial(scan_on_ray, beluga_store, beluga_genome, narrow_beluga_weights)
 
 
-@pytest.fixture
-def start_driver(beluga_store, beluga_genome, narrow_beluga_weights):
-    """Return a function that starts a scan in a process of its own, with a Ray of its own."""
-    with starting_drivers(beluga_genome, narrow_beluga_weights) as start:
-        yield functools.partial(start, beluga_store.path)
-
-
 def attempts(scan):
     """Return the block and the process of every attempt."""
     lines = (scan.folder / "attempts").read_text().splitlines()
     return [tuple(map(int, line.split())) for line in lines]
-
-
-def wait_until_blocks_are_done(driver, n_blocks):
-    """Read a driver's lines until it has finished some blocks."""
-    for line in driver.stdout:
-        if json.loads(line).get("n_blocks", 0) >= n_blocks:
-            return
-    pytest.fail(f"the driver ended early: {driver.stderr.read()}")
 
 
 def once(n_blocks, act):
@@ -135,15 +85,6 @@ def once(n_blocks, act):
             act()
 
     return on_progress
-
-
-def processes_below(pid):
-    return psutil.Process(pid).children(recursive=True)
-
-
-def are_gone(processes, timeout_s=60):
-    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
-    return [process.pid for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_ray_gives_the_scores_of_one_process_to_the_bit(beluga_scan, beluga_store, serial_scores):
@@ -188,11 +129,6 @@ def test_progress_is_shown_after_each_block(quick):
     quick(on_progress=lambda progress: shown.append((progress.n_blocks, progress.n_done, progress.n_workers)))
     assert set(range(N_BLOCKS + 1)) == {n_blocks for n_blocks, _, _ in shown}
     assert shown[-1] == (N_BLOCKS, 60, 1)
-
-
-def test_scan_joins_a_ray_that_is_running_and_leaves_it_running(quick):
-    quick()
-    assert ray.is_initialized()
 
 
 def test_block_that_raises_is_tried_three_times_and_the_rest_goes_on(quick):
@@ -277,7 +213,8 @@ def test_actor_that_cannot_start_says_why_and_on_which_node(beluga_scan, beluga_
 
 
 def test_store_with_nothing_to_do_starts_no_ray(quick, monkeypatch):
-    quick()
+    with Genome(quick.folder / "quick.fa") as genome:
+        scan_with(genome, ray_workers.CodesEngine(1), quick.store)
     monkeypatch.setattr(driver, "connected", None)
     assert quick().n_blocks_total == 0
 
@@ -339,54 +276,3 @@ def test_second_sigint_ends_the_scan_at_once(quick, monkeypatch):
 def test_signal_after_the_last_block_is_no_stop(quick):
     progress = quick(on_progress=once(N_BLOCKS, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     assert not progress.was_stopped
-
-
-def test_killed_driver_leaves_a_store_that_resumes_to_the_same_bits(
-    start_driver, beluga_scan, beluga_store, serial_scores
-):
-    hold = beluga_store.path.parent / "hold"
-    hold.write_text("4")
-    driver = start_driver("SlowBelugaWorker")
-    wait_until_blocks_are_done(driver, 4)
-    children = processes_below(driver.pid)
-    names = {child: child.name() for child in children}
-    driver.kill()
-    driver.wait()
-    hold.unlink()
-    progress = beluga_scan(options=RayOptions(n_actors=2))
-    assert 0 < progress.n_blocks <= 10
-    assert_equal_to_the_bit(beluga_store, serial_scores)
-    # Ray's two agents look for their parent once a minute only; all that computes is gone.
-    assert are_gone([child for child in children if "Agent" not in names[child]])
-
-
-@pytest.mark.parametrize(
-    ("number", "send", "worker_class"),
-    [
-        (signal.SIGINT, os.killpg, "SlowBelugaWorker"),  # a terminal sends it to all of its processes
-        (
-            signal.SIGTERM,
-            os.kill,
-            "MortalBelugaWorker",
-        ),  # Ray announces the actor's death, unless kept from it
-    ],
-)
-def test_signalled_driver_ends_cleanly_and_quietly_and_leaves_nothing_running(
-    start_driver, beluga_store, number, send, worker_class
-):
-    hold = beluga_store.path.parent / "hold"
-    hold.write_text("4")
-    driver = start_driver(worker_class)
-    wait_until_blocks_are_done(driver, 4)
-    children = processes_below(driver.pid)
-    send(driver.pid, number)
-    hold.unlink()
-    output, errors = driver.communicate(timeout=120)
-    assert errors == ""
-    lines = [json.loads(line) for line in output.splitlines()]
-    assert lines[-1] == {"was_stopped": True, "failed": {}}
-    assert driver.returncode == 0
-    assert current_owner(beluga_store.folder)[1].released
-    assert 0 < len(list(beluga_store.pending())) < 14
-    assert (beluga_store.path.parent / "died").exists() == (worker_class == "MortalBelugaWorker")
-    assert are_gone(children)

@@ -1,11 +1,10 @@
 """What a scan will take: counts that hold, and sizes that come true."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command_line import tism_scan
 from scan_models import INPUT_BP, TRACKS, plan_of
 from serial_scans import scan_with
 
@@ -108,8 +107,9 @@ def test_plan_takes_the_command_line_of_run(genome, tmp_path):
     options = ["--model", "mine:load", "--genome", str(genome.path), "--tracks", "0,3", "--out", "new.zarr"]
 
     def planned(*more):
-        command = [sys.executable, "-m", "tism_scan", "plan", *options, "--seconds", "0.01", *more]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        done = tism_scan("plan", *options, "--seconds", "0.01", *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     figures = json.loads(planned("--json", "--gpus", "4"))
     assert figures["seconds_on_all"] == pytest.approx(figures["seconds"] / 4)
