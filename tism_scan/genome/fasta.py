@@ -211,7 +211,8 @@ def _check_bgzf(path: Path, head: bytes, tail: bytes) -> None:
         )
     if tail != _BGZF_END:
         raise GenomeError(
-            f"{str(path)!r} is cut short, its BGZF end mark is missing; expected a whole file; download it again"
+            f"{str(path)!r} is cut short, its BGZF end mark is missing; expected a whole file; download it "
+            "again"
         )
     if not path.name.lower().endswith(_BGZF_SUFFIXES):
         raise GenomeError(f"{str(path)!r} is BGZF under a plain name; expected a name in .gz; rename it")

@@ -154,8 +154,8 @@ class ObjectFolder:
     def sweep(self, idle_s: float) -> list[str]:
         """Remove what broken-off writers left so long ago, and return the keys.
 
-        A PUT leaves nothing behind; only an interrupted conditional-write probe can. Its age is measured by the
-        service's own clock, since ours may be wrong.
+        A PUT leaves nothing behind; only an interrupted conditional-write probe can. Its age is measured by
+        the service's own clock, since ours may be wrong.
         """
         if not self.sizes(PROBE):
             return []
