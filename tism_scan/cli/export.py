@@ -16,7 +16,9 @@ from tism_scan.storage.places import Place
 @click.option(
     "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
 )
-@click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
+@click.option(
+    "--chroms", multiple=True, metavar="GLOBS", help="Export only these chroms, such as 'chr1,chr2*'."
+)
 @click.option(
     "--chrom-alias",
     type=PATH,
@@ -26,13 +28,13 @@ from tism_scan.storage.places import Place
 @click.option(
     "--channels",
     is_flag=True,
-    help="Four files a track, NAME.A.bw to NAME.T.bw: TISM of each alternative base, 0 where it is the "
+    help="Write four files per track, NAME.A.bw to NAME.T.bw: TISM of each alternative base, 0 where it is the "
     "reference base. For a store of `run --values tism`.",
 )
 @click.option(
     "--keep-bits",
     type=click.IntRange(1, 23),
-    help="Keep this many bits of mantissa (10: three quarters of the size). [default: all]",
+    help="Mantissa bits to keep (10: three quarters of the size). [default: all]",
 )
 @click.option("--allow-incomplete", is_flag=True, help="Leave gaps where blocks are not computed yet.")
 @click.option("--overwrite", is_flag=True, help="Rewrite files that are already complete.")
@@ -40,7 +42,7 @@ from tism_scan.storage.places import Place
     "--jobs",
     type=click.IntRange(1),
     metavar="N",
-    help="Files that are written at once, each in a process. [default: as many as CPU cores]",
+    help="Files written at once, each in a process. [default: the number of CPU cores]",
 )
 @click.option(
     "--writer",
@@ -55,8 +57,8 @@ from tism_scan.storage.places import Place
 def command(store: Place, out: Path, genome_id: str | None, igv_js: Path | None, **options: Any) -> int:
     """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 
-    A base without a score is a gap. The same command again goes on where it was interrupted: files that are
-    finished are kept, unless the store or the options changed.
+    A base without a score is a gap. Run the same command again after an interruption: finished files are
+    kept, unless the store or the options have changed.
     """
     from tism_scan.browser import check_browser_options
     from tism_scan.export import ExportProgress, export_bigwigs

@@ -20,18 +20,28 @@ from tism_scan.storage.places import Place
 @click.option(
     "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
 )
-@click.option("--chroms", multiple=True, metavar="GLOBS", help="Only these chroms, such as 'chr1,chr2*'.")
+@click.option(
+    "--chroms", multiple=True, metavar="GLOBS", help="Search only these chroms, such as 'chr1,chr2*'."
+)
 @click.option(
     "--quantile",
     type=float,
     default=0.997,
     show_default=True,
-    help="Part of a track's scored bases that is not high, by |score|.",
+    help="A base is high-scoring if its |score| is above this quantile of its track.",
 )
-@click.option("--gap", type=int, default=5, show_default=True, help="Bases between two high ones, at most.")
-@click.option("--min-bases", type=int, default=3, show_default=True, help="High bases of a seqlet, at least.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option("--allow-incomplete", is_flag=True, help="Pass over blocks that are not computed yet.")
+@click.option(
+    "--gap",
+    type=int,
+    default=5,
+    show_default=True,
+    help="Most bases between two high-scoring bases of a seqlet.",
+)
+@click.option(
+    "--min-bases", type=int, default=3, show_default=True, help="Fewest high-scoring bases of a seqlet."
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of processes.")
+@click.option("--allow-incomplete", is_flag=True, help="Skip blocks that are not computed yet.")
 def command(
     store: Place,
     out: Path,

@@ -21,7 +21,7 @@ _MOST_SHOWN = 20
 
 @click.command(name="verify")
 @click.argument("store", type=STORE)
-@click.option("--full", is_flag=True, help="Read every object and compare its checksum, not sizes only.")
+@click.option("--full", is_flag=True, help="Read every object and compare its checksum, not only sizes.")
 @click.option(
     "--recompute",
     "n_recompute",
@@ -31,8 +31,10 @@ _MOST_SHOWN = 20
 )
 @click.option("--genome", type=PATH, help="FASTA of the store, for --recompute.")
 @source_options
-@click.option("--seed", default=0, show_default=True, help="Which blocks --recompute draws.")
-@click.option("--break-lock", is_flag=True, help="Take the store from a run that is known to be dead.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of the random choice of blocks for --recompute."
+)
+@click.option("--break-lock", is_flag=True, help="Take the store from a run that you know is dead.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(
     store: Place,
@@ -45,10 +47,10 @@ def command(
     as_json: bool,
     **model: Any,
 ) -> int:
-    """Look for damage in STORE, name the blocks that have any, and make them pending again.
+    """Check STORE for damage; damaged blocks are named and become pending again.
 
-    Sizes are compared from listings alone, which takes seconds; add --full once a store has been copied, or
-    its disk is in doubt. Exit code 1 if there is any damage.
+    By default only sizes are compared, from listings, which takes seconds; add --full after a store was
+    copied, or if its disk is in doubt. Exit code 1 if there is any damage.
     """
     from tism_scan.scan.verify import verify_store
 
