@@ -79,6 +79,41 @@ def test_every_name_is_there(name):
     assert getattr(ts, name) is not None
 
 
+# What could be imported before the modules were given folders.
+FORMER = {
+    "tism_scan": (
+        "Beluga Genome Interval RayOptions ScanPlan ScoreStore Scoring TismScanError Track WindowEngine "
+        "export_bigwigs load_beluga make_engine parse_region read_track_names scan_on_ray scan_serially "
+        "select_tracks wanted_spans weights_digest write_bigwig __version__"
+    ),
+    "tism_scan.attribution": (
+        "Agreement Concordance concordance deep_lift_shap frozen gradient ism mean_tism "
+        "mean_tism_from_gradient one_hot tism tism_from_gradient transform random_one_hot substitute"
+    ),
+    "tism_scan.plot": "Span plot_attribution plot_concordance",
+    "tism_scan.errors": (
+        "TismScanError InputError GenomeError WeightsError ModelError TrackError RegionError PlanError "
+        "StoreError ExportError ClusterError AccessError LeaseError StorageFullError StorageError ScanError"
+    ),
+    "tism_scan.bigwig": "BigWigSummary write_bigwig",
+    "tism_scan.browser": "TrackFile check_browser_options track_files write_browser_files",
+    "tism_scan.export": "export_bigwigs",
+    "tism_scan.genome": "Genome",
+    "tism_scan.plan": "ScanPlan Scoring",
+    "tism_scan.store": "ScoreStore",
+    "tism_scan.scan": "scan_serially",
+    "tism_scan.ray_scan": "RayOptions scan_on_ray",
+    "tism_scan.engine": "WindowEngine",
+    "tism_scan.models": "ModelSource",
+}
+
+
+@pytest.mark.parametrize("module", FORMER)
+def test_names_of_earlier_code_stay(module):
+    home = import_module(module)
+    assert [name for name in FORMER[module].split() if not hasattr(home, name)] == []
+
+
 def test_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'tism_scan' has no attribute 'scam'"):
         ts.scam  # noqa: B018

@@ -28,8 +28,8 @@ from tism_scan.storage.places import Place
 @click.option(
     "--channels",
     is_flag=True,
-    help="Write four files per track, NAME.A.bw to NAME.T.bw: TISM of each alternative base, 0 where it is the "
-    "reference base. For a store of `run --values tism`.",
+    help="Write four files per track, NAME.A.bw to NAME.T.bw: TISM of each alternative base, 0 where it "
+    "is the reference base. For a store of `run --values tism`.",
 )
 @click.option(
     "--keep-bits",

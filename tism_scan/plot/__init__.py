@@ -9,4 +9,6 @@ from tism_scan.plot.concordance import plot_concordance
 
 make_callable(__name__)
 
-__all__ = ["NamedSpan", "plot_attribution", "plot_concordance"]
+Span = NamedSpan  # its former name
+
+__all__ = ["NamedSpan", "Span", "plot_attribution", "plot_concordance"]
