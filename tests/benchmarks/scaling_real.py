@@ -23,10 +23,10 @@ class Watch:
         self.last = (0.0, 0)
 
     def __call__(self, progress) -> None:
-        if self.began is None and progress.n_actors == self.n_actors:
-            self.began = (time.perf_counter(), progress.n_bp)
-        if progress.n_bp != self.last[1]:
-            self.last = (time.perf_counter(), progress.n_bp)
+        if self.began is None and progress.n_workers == self.n_actors:
+            self.began = (time.perf_counter(), progress.n_done)
+        if progress.n_done != self.last[1]:
+            self.last = (time.perf_counter(), progress.n_done)
 
     def rate(self) -> float:
         """Return bases each second, all actors together."""

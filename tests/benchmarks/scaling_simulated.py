@@ -41,7 +41,7 @@ class SleepWorker:
         self.block_s = setup.block_s
         self.gpus = [threading.Lock() for _ in range(setup.n_seats)]
 
-    def start(self) -> str:
+    def start_on_node(self) -> str:
         return os.uname().nodename
 
     def process(self, block: Block, seat: int = 0) -> SleepReport:
@@ -50,7 +50,7 @@ class SleepWorker:
         return SleepReport(block, len(block), self.block_s)
 
     def abandon(self, block: Block) -> None:
-        """Publish nothing, as ever."""
+        """Publish nothing."""
 
 
 class Call:
@@ -78,7 +78,7 @@ class Seats:
             self.held = actor.remote(setup)
         self.n_taken += 1
         return SimpleNamespace(
-            start=Call(self.held.start),
+            start_on_node=Call(self.held.start_on_node),
             process=Call(self.held.process, seat),
             abandon=Call(self.held.abandon),
         )
