@@ -19,6 +19,7 @@ from tism_scan.store.score_store import ScoreStore
 
 COMMAND = [sys.executable, "-m", "tism_scan", "export"]
 ENVIRONMENT = {**os.environ, "COLUMNS": "160", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+N_LONG = 60  # tracks of an export that is still at work when a busy machine comes to interrupt it
 FILES = ["0000_track_0.bw", "0001_track_1.bw"]
 
 
@@ -164,7 +165,7 @@ def test_an_infinite_score_gets_one_line(tmp_path):
 
 
 def test_ctrl_c_stops_all_processes_and_leaves_nothing_unfinished(tmp_path):
-    plan = small_plan(3, chroms={"chr1": 3_000_000}, block_bp=8_192)
+    plan = small_plan(N_LONG, chroms={"chr1": 3_000_000}, block_bp=8_192)
     store = ScoreStore.create(tmp_path / "s.zarr", plan)
     out = tmp_path / "bw"
     child = pexpect.spawn(
@@ -184,7 +185,7 @@ def test_ctrl_c_stops_all_processes_and_leaves_nothing_unfinished(tmp_path):
 
 
 def test_processes_of_a_killed_export_end(tmp_path):
-    plan = small_plan(3, chroms={"chr1": 3_000_000}, block_bp=8_192)
+    plan = small_plan(N_LONG, chroms={"chr1": 3_000_000}, block_bp=8_192)
     store = ScoreStore.create(tmp_path / "s.zarr", plan)
     out = tmp_path / "bw"
     process = subprocess.Popen(
