@@ -3,6 +3,9 @@
 Every function takes ``(model, X, tracks=None, *, batch_size, device)``, works on NumPy arrays and torch
 tensors alike, and leaves the model as it found it. `random_one_hot` and `substitute` are tangermeme's own; in
 a model's channel order, ``substitute(X, motif, alphabet=list(model.alphabet))``.
+
+Arrays of one-hot sequences only; loci of a genome are in `tism_scan.locus`, whole genomes in
+`tism_scan.scan`.
 """
 
 from typing import Any

@@ -1,4 +1,7 @@
-"""Scores of one track as a bigWig, and what the file holds."""
+"""Scores of one track as a bigWig, and what the file holds.
+
+The file format only: nothing here knows a store, a model or a track. Exports are in `tism_scan.export`.
+"""
 
 from tism_scan.bigwig.summary import BigWigSummary
 from tism_scan.bigwig.task import ReadScores, remove_leftovers

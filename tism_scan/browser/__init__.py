@@ -1,4 +1,7 @@
-"""What stands beside exported bigWigs so that browsers open them well: hubs, sessions, a page, a README."""
+"""What browsers load beside exported bigWigs: hubs, sessions, the page and its server, a README.
+
+It reads no store and writes no bigWig; `tism_scan.export` calls it with what it wrote.
+"""
 
 from tism_scan.browser.files import check_browser_options, write_browser_files
 from tism_scan.browser.shown import TrackFile, known_assembly, track_files

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tism_scan.genome.intervals import Interval
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Values
-from tism_scan.plan.tracks import Track, file_stems
+from tism_scan.plan.tracks import Track, file_stems, unique_names
 
 # Of the palette of Okabe and Ito, which most colour-blind people tell apart.
 BLUE = (0, 114, 178)
@@ -189,15 +189,5 @@ def one_line(text: str, longest: int) -> str:
 
 def identifiers(texts: Iterable[str], longest: int = 60) -> list[str]:
     """Return a name for each text: a letter first, then letters, digits, ``_`` and ``-``, all different."""
-    taken: set[str] = set()
-    names = []
-    for text in texts:
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_") or "track"
-        stem = (plain if plain[0].isalpha() else f"t_{plain}")[:longest]
-        number, name = 1, stem
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem[: longest - len(str(number)) - 1]}_{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
+    plain = (re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_") or "track" for text in texts)
+    return unique_names((name if name[0].isalpha() else f"t_{name}" for name in plain), longest)

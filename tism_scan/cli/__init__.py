@@ -1,4 +1,7 @@
-"""The command line: ``tism-scan COMMAND``. Each command parses, calls the library, and prints."""
+"""The command line: ``tism-scan COMMAND``. Each command parses, calls the library, and prints.
+
+No number is computed here. Options that several commands share are in `tism_scan.cli.options`.
+"""
 
 import sys
 from importlib import import_module

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -198,17 +198,25 @@ def file_stems(tracks: Sequence[Track]) -> tuple[str, ...]:
         Letters, digits, ``.``, ``_`` and ``-`` only, never a dot first, at most 150 characters, and all
         different even where file names ignore case.
     """
+    stems = (
+        _safe(f"{track.outputs[0]:04d}_{track.name}" if track.weights == (1.0,) else track.name)
+        for track in tracks
+    )
+    return tuple(unique_names(stems, _STEM_LENGTH))
+
+
+def unique_names(names: Iterable[str], longest: int) -> list[str]:
+    """Return names of limited length that differ even where case is ignored; equal ones get a number."""
     taken: set[str] = set()
-    stems = []
-    for track in tracks:
-        stem = _safe(f"{track.outputs[0]:04d}_{track.name}" if track.weights == (1.0,) else track.name)
-        number, candidate = 1, stem
+    unique = []
+    for name in names:
+        number, candidate = 1, name[:longest]
         while candidate.casefold() in taken:
             number += 1
-            candidate = f"{stem[: _STEM_LENGTH - len(str(number)) - 1]}_{number}"
+            candidate = f"{name[: longest - len(str(number)) - 1]}_{number}"
         taken.add(candidate.casefold())
-        stems.append(candidate)
-    return tuple(stems)
+        unique.append(candidate)
+    return unique
 
 
 def _safe(text: str) -> str:

@@ -45,7 +45,7 @@ class RayOptions:
         What a local Ray may use; everything, if None.
     ships_package : bool
         Bring this package to nodes of a cluster that lack it, or have another release of it.
-    stage_folder : Path or None
+    stage_folder : str, Path or None
         Where, on each node's own disk, a copy of the genome is made and kept; see `tism_scan.storage.copies`.
     """
 
@@ -56,7 +56,7 @@ class RayOptions:
     n_cpus: int | None = None
     n_gpus: int | None = None
     ships_package: bool = False
-    stage_folder: Path | None = None
+    stage_folder: str | Path | None = None
 
 
 @contextlib.contextmanager

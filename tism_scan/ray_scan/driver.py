@@ -82,7 +82,7 @@ def scan_on_ray(
                 source,
                 store.plan.digest(),
                 execution,
-                stage_folder=options.stage_folder and options.stage_folder.absolute(),
+                stage_folder=Path(options.stage_folder).absolute() if options.stage_folder else None,
                 genome_stamp=stamp_of(genome),
             )
             # Twice: before, for those who lose patience while Ray starts, and after, since Ray takes SIGTERM.
