@@ -1,4 +1,4 @@
-"""How far a long call is: every one of them tells it in this form."""
+"""How far a long call is: every one of them reports it in this form."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Where a model is a head on a trunk of unpadded layers, one base changes a few positions of each layer: those
 that see it. The trunk of the sequence as it is runs once; then each substitution runs through a strip of
 every layer, wide enough for what it changes, with the sequence's own values beside it. As in
-`tism_scan.engine.layers`, values stand as (..., positions, channels) in memory.
+`tism_scan.engine.layers`, values are (..., positions, channels) in memory.
 
 References
 ----------
@@ -125,7 +125,7 @@ def _widened(whole: Tensor, strips: Tensor, starts: Tensor, firsts: Tensor, widt
     padded = functional.pad(whole[0], (0, 0, 0, n_changed))
     index = firsts[:, None] + torch.arange(width + n_changed, device=firsts.device)
     around = padded[index]
-    # what lies past the end feeds no output, and is cut off again
+    # what is past the end feeds no output, and is cut off again
     _put(around, strips, (starts - firsts).clamp(max=width))
     return around[:, :width].contiguous()
 

@@ -44,7 +44,7 @@ def transform(gradient: Array, X: ArrayLike, kind: Kind, baseline: ArrayLike | N
     """Return one kind of attribution, made from a gradient (or from exact ISM effects).
 
     Every kind but ``local`` and ``global`` depends only on differences between bases of one position, so
-    the ``effect`` of exact ISM may stand in for the gradient; its ``corrected`` is then centred ISM.
+    the ``effect`` of exact ISM may replace the gradient; its ``corrected`` is then centred ISM.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 All numbers are little-endian. A file is laid out as header, zoom headers, total summary, tree of chroms,
 number of sections, sections, index of the sections, and then for each zoom level the number of its records,
-the records and their index; the magic number stands at both ends.
+the records and their index; the magic number is at both ends.
 
 References
 ----------
@@ -40,7 +40,7 @@ REDUCTION_STEP = 4
 
 @dataclass(frozen=True)
 class ZoomPlace:
-    """Where a zoom level lies: bases per record, and the offsets of its records and of their index."""
+    """Where a zoom level is: bases per record, and the offsets of its records and of their index."""
 
     reduction: int
     records_at: int
@@ -66,7 +66,7 @@ def chrom_tree_at(n_levels: int) -> int:
 
 
 def head(tally: Tally, sections_at: int, index_at: int, levels: Sequence[ZoomPlace]) -> bytes:
-    """Return all that stands before the tree of chroms.
+    """Return all that is before the tree of chroms.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def chrom_tree(chroms: Mapping[str, int], at: int) -> bytes:
     chroms : Mapping from str to int
         Length of each chrom; its place here is its number.
     at : int
-        The offset in the file at which the tree will stand.
+        The offset in the file at which the tree will be.
     """
     named = sorted((chrom.encode(), i, length) for i, (chrom, length) in enumerate(chroms.items()))
     key_size = max(len(name) for name, _, _ in named)

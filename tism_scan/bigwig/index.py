@@ -67,7 +67,7 @@ class IndexedParts:
         ----------
         file : BinaryIO
         moved_by : int
-            How much further back the parts lie in this file than where they were written.
+            How much further back the parts are in this file than where they were written.
         per_part : int
             Most items, or records, of a part.
         """

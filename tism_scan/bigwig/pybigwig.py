@@ -35,7 +35,7 @@ _PATIENCE_S = 1.0
 _FULL_BELOW_BYTES = 1 << 20
 _LINES_SHOWN = 3
 
-# igv.js fetches a view's zoom records in one range, so none may lie far from its neighbours.
+# igv.js fetches a view's zoom records in one range, so none may be far from its neighbours.
 _MEND_WITHIN_BYTES = 4 << 20
 
 

@@ -28,7 +28,7 @@ class BigWigSummary:
     total : float
         Sum of all scores, added up in float64.
     limit : float
-        Where a browser's axis should end, on either side of 0: 99.9 % of all scores lie within it. The 99.9th
+        Where a browser's axis should end, on either side of 0: 99.9 % of all scores are within it. The 99.9th
         percentile of their magnitudes, or up to 1/256 more.
     """
 

@@ -54,7 +54,7 @@ def write_browser_files(
     ----------
     folder : str or Path
     tracks : sequence of TrackFile
-        At least one; their files lie in the folder.
+        At least one; their files are in the folder.
     plan : ScanPlan
         What the scores are.
     provenance : mapping, optional

@@ -30,7 +30,7 @@ _OVERVIEW_HEIGHT = 60
 
 
 def igv_session(shown: Shown) -> dict[str, Any]:
-    """Return a session of igv.js. What only our page reads stands under ``tism_scan``."""
+    """Return a session of igv.js. What only our page reads is under ``tism_scan``."""
     locus = shown.locus
     tracks = []
     for i_track, track in enumerate(shown.tracks):

@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
             start += len(piece)
 
     def _open(self) -> tuple[str, BinaryIO | None]:
-        """Return the name and the open file that the path stands for; None if there is none to be served."""
+        """Return the name and the open file that the path names; None if there is none to be served."""
         name = unquote(urlsplit(self.path).path, errors="replace").removeprefix("/") or INDEX
         path = file_within(self.root, name)
         if path is None and name in self.extras:
@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def file_within(root: Path, name: str) -> Path | None:
-    """Return the file of a folder that a name stands for, or None if there is none.
+    """Return the file of a folder that a name refers to, or None if there is none.
 
     Parameters
     ----------

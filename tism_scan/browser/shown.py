@@ -20,7 +20,7 @@ VERMILION = (213, 94, 0)
 
 _WIDEST_LOCUS_BP = 10_000_000
 
-# A chrom of one length and name stands for an assembly that the browsers know by its UCSC name.
+# A chrom of one length and name identifies an assembly that the browsers know by its UCSC name.
 _ASSEMBLY_OF = {
     ("chr1", 248_956_422): "hg38",
     ("chr1", 249_250_621): "hg19",

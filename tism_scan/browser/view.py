@@ -46,7 +46,7 @@ def make_server(
 
 
 def read_chroms(folder: Path) -> dict[str, int]:
-    """Return the length of every chrom that a folder's tracks stand on.
+    """Return the length of every chrom that a folder's tracks are on.
 
     Raises
     ------
@@ -74,12 +74,12 @@ def page_address(address: str, locus: Interval | None) -> str:
 
 
 def read_locus(folder: Path, text: str) -> Interval:
-    """Return the place that a text such as ``chr1:1,000-2,000`` stands for, on a folder's chroms.
+    """Return the place that a text such as ``chr1:1,000-2,000`` names, on a folder's chroms.
 
     Raises
     ------
     RegionError
-        If it lies on none of them.
+        If it is on none of them.
     """
     return parse_region(text, read_chroms(folder))
 

@@ -112,7 +112,7 @@ class _Request:
         return cls(options, **own)
 
     def check(self) -> None:
-        """Raise for what can be told before the model is loaded."""
+        """Raise for what can be known before the model is loaded."""
         from tism_scan.genome.bed import read_named_spans
         from tism_scan.genome.intervals import Interval
         from tism_scan.storage.atomic import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target

@@ -1,4 +1,4 @@
-"""``tism-scan audit``: how well TISM stands in for exact ISM, for one's own model and genome."""
+"""``tism-scan audit``: how well TISM agrees with exact ISM, for your own model and genome."""
 
 import json
 from pathlib import Path

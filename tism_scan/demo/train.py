@@ -1,6 +1,6 @@
 """Train the demo model: ``python -m tism_scan.demo.train OUT.pth``.
 
-The task is Beluga's in small: a window is positive for a factor if its motif stands in the central 300 bp.
+The task is Beluga's in small: a window is positive for a factor if its motif is in the central 300 bp.
 Copies outside it are decoys. The first steps show many copies of a motif per window and the last ones one
 or two: short motifs are not found otherwise. The script is seeded; it takes minutes on a CPU.
 """
@@ -24,7 +24,7 @@ N_STEPS = 3000
 BATCH = 64
 SEED = 20240
 
-# A motif that touches the central 256 bp, a core at the default stride, lies wholly within this region.
+# A motif that touches the central 256 bp, a core at the default stride, is wholly within this region.
 CENTER = (850, 1150)
 SLOT_BP = 25
 

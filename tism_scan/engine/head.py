@@ -39,7 +39,7 @@ class TrunkHead:
         linear, self.rest = first_linear(head)
         self.first: Product | None = None
         if linear is not None:
-            # (hidden, positions, C), as windows lie in memory.
+            # (hidden, positions, C), as windows are in memory.
             weight = linear.weight.view(len(linear.weight), -1, n_positions).transpose(1, 2)
             self.n_channels = weight.shape[2]
             self.first = Product(weight.flatten(1), linear.bias, passes.forward)

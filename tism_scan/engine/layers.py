@@ -3,7 +3,7 @@
 Nothing is padded. A layer keeps of its forward pass only a factor that does not depend on window or track:
 the derivative of a pointwise function, or the places of pooling's maxima. No graph is kept.
 
-Everything in here stands as (..., positions, channels) in memory, "channels last": so a window is a slice
+Everything in here is (..., positions, channels) in memory, "channels last": so a window is a slice
 without a copy, and convolutions are fastest both on CPUs and on GPUs.
 """
 
@@ -166,7 +166,7 @@ class Pooling:
         return self.kernel
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the output, and where each output's maximum stands; an average needs no factor."""
+        """Return the output, and where each output's maximum is; an average needs no factor."""
         if not self.is_max:
             return _from_image(functional.avg_pool2d(_as_image(h), (1, self.kernel))), None
         output, where = functional.max_pool2d(_as_image(h), (1, self.kernel), return_indices=True)

@@ -52,7 +52,7 @@ def _flat(trunk: nn.Sequential) -> list[nn.Module]:
 
 
 def _pooled_first(layers: list[Layer]) -> list[Layer]:
-    """Return layers in which no ReLU stands right below a max-pooling.
+    """Return layers in which no ReLU is right below a max-pooling.
 
     ReLU never falls, so it may as well be taken of the maximum: the same function and gradient, at a fraction
     of the values.
@@ -170,7 +170,7 @@ def backward(
     for i in reversed(range(len(layers))):
         layer, factor = layers[i], factors[i]
         if factor is not None:
-            # A pooling's factor stands at its inputs, whose step is the layer's below.
+            # A pooling's factor is at its inputs, whose step is the layer's below.
             step = steps[i]
             start, end = layer.factor_extent(extents[i + 1])
             part = factor[start + windows.start * step : end + (windows.stop - 1) * step]

@@ -255,7 +255,7 @@ class TrunkEngine(BlockEngine):
             part = top[windows.start : windows.stop]
             gradient = backward(self.layers, factors, part, self._extents, windows, stride)
             cores = slice(reach.start + windows.start * stride, reach.start + windows.stop * stride)
-            # The cores stand end to end: (N, T, 4, stride) becomes (1, T, 4, N * stride).
+            # The cores are adjacent: (N, T, 4, stride) becomes (1, T, 4, N * stride).
             joined = gradient.permute(1, 2, 0, 3).flatten(2)[None].to(X.dtype)
             scores[:, :, cores] = self._to_scores(joined, X[..., cores])[0]
         return scores
@@ -272,7 +272,7 @@ class TrunkEngine(BlockEngine):
 
 
 def _summed_over_windows(top: Tensor, step: int) -> Tensor:
-    """Return the sum, (T, P, C), of windows' gradients, (N, T, len, C), that stand `step` positions apart."""
+    """Return the sum, (T, P, C), of windows' gradients, (N, T, len, C), that are `step` positions apart."""
     n, n_tracks, length, n_channels = top.shape
     summed = top.new_zeros((n_tracks, (n - 1) * step + length, n_channels))
     # Windows that are this many apart do not overlap, and are added at once.

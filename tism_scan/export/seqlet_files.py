@@ -80,7 +80,7 @@ def write_seqlets(
     """Write the seqlets of a store as BED6+2, sorted, and return what was called in each track.
 
     The columns after BED's six are the signed sum of the scores within, and the score of the greatest
-    magnitude. The fifth, 0 to 1000, is that magnitude as a part of the track's greatest. Chroms stand in the
+    magnitude. The fifth, 0 to 1000, is that magnitude as a part of the track's greatest. Chroms are in the
     order of the FASTA.
 
     Parameters

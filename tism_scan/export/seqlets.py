@@ -1,7 +1,7 @@
 """Seqlets: runs of high magnitude, where the model sees something.
 
 A base is high if its magnitude is among the highest of its track, by a quantile over all scored bases. High
-bases that stand close together, with every base between them scored, are one seqlet, from the first to the
+bases that are close together, with every base between them scored, are one seqlet, from the first to the
 last; a seqlet with too few of them is dropped. The callers of tangermeme (TF-MoDISco's and the recursive
 one) take their null from the array that they are given and hold it in memory, so what they call would depend
 on how a genome is cut. This rule takes one pass for the threshold and one for the calls, a block at a time,
@@ -193,7 +193,7 @@ def _seqlets(scores: Scores, offset: int, runs: _Runs, rule: SeqletRule) -> Seql
     first, end = runs[0][is_kept], runs[1][is_kept]
     if not len(first):
         return Seqlets(first, end, np.empty(0), np.empty(0, dtype=np.float32))
-    # One value more, so that a run may end at the scores' end; every second segment lies between two runs.
+    # One value more, so that a run may end at the scores' end; every second segment is between two runs.
     padded = np.append(scores, np.float32(0))
     cuts = np.stack([first, end], axis=1).ravel()
     total = np.add.reduceat(padded.astype(np.float64), cuts)[::2]

@@ -42,7 +42,7 @@ def decode(codes: Codes) -> str:
 
 
 def is_acgt(codes: Codes) -> NDArray[np.bool_]:
-    """Return where the codes stand for A, C, G or T."""
+    """Return where the codes are those of A, C, G or T."""
     is_known: NDArray[np.bool_] = codes != N_CODE
     return is_known
 
@@ -53,7 +53,7 @@ def reverse_complement(codes: Codes) -> Codes:
 
 
 def channel_of_base(alphabet: str) -> NDArray[np.int64]:
-    """Return, for A, C, G and T in turn, the channel that stands for it in a model's order.
+    """Return, for A, C, G and T in turn, its channel in a model's order.
 
     Parameters
     ----------

@@ -153,7 +153,7 @@ class Genome:
 def stamp_of(path: Path) -> tuple[int, int] | None:
     """Return a file's size in bytes and the time of its last change in ns since 1970; None without a file.
 
-    What has the same path and stamp on two machines is taken for the same file, and not read to tell.
+    What has the same path and stamp on two machines is taken for the same file, and is not read.
     """
     try:
         status = path.stat()

@@ -31,7 +31,7 @@ class Interval:
 
 
 def parse_region(text: str, chroms: Mapping[str, int]) -> Interval:
-    """Return the interval that a region in the browsers' form stands for.
+    """Return the interval that a region in the browsers' form names.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def parse_region(text: str, chroms: Mapping[str, int]) -> Interval:
     Raises
     ------
     RegionError
-        If the chrom is unknown, the positions cannot be read, or they do not lie on the chrom in order.
+        If the chrom is unknown, the positions cannot be read, or they are not on the chrom in order.
     """
     text = text.strip()
     if text in chroms:
@@ -96,7 +96,7 @@ def summary_of(faults: Sequence[str]) -> str:
 
 
 def _check_region(text: str, start: int, end: int, length: int) -> None:
-    """Raise the RegionError of a region that was read but does not lie on its chrom."""
+    """Raise the RegionError of a region that was read but is not on its chrom."""
     if start < 0:
         raise RegionError(f"{text!r} starts at 0; expected positions from 1; the first base is number 1")
     if start >= length:

@@ -37,7 +37,7 @@ def subtract(spans: Mapping[str, Spans], holes: Mapping[str, Spans]) -> dict[str
 
 
 def span_mask(spans: Spans, start: int, end: int) -> NDArray[np.bool_]:
-    """Return which of the bases [start, end) lie in a chrom's spans, bool (end - start,)."""
+    """Return which of the bases [start, end) are in a chrom's spans, bool (end - start,)."""
     mask = np.zeros(end - start, dtype=np.bool_)
     for i in range(_first_ending_after(spans, start), len(spans)):
         if spans[i][0] >= end:
@@ -47,7 +47,7 @@ def span_mask(spans: Spans, start: int, end: int) -> NDArray[np.bool_]:
 
 
 def overlaps(spans: Spans, start: int, end: int) -> bool:
-    """Return whether any of the bases [start, end) lies in a chrom's spans."""
+    """Return whether any of the bases [start, end) is in a chrom's spans."""
     i = _first_ending_after(spans, start)
     return start < end and i < len(spans) and spans[i][0] < end
 

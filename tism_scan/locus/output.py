@@ -8,7 +8,7 @@ key             value
 scores          float32 (T, L), or (T, 4, L) with bases in A, C, G, T order; NaN at N
 codes           uint8 (L,): A 0, C 1, G 2, T 3, anything else 4
 chrom           str (R,): name of each locus's chrom, or of its sequence
-start, end      int64 (R,): where each locus lies, 0-based, half-open
+start, end      int64 (R,): where each locus is, 0-based, half-open
 offset          int64 (R + 1,): locus i is ``scores[..., offset[i]:offset[i + 1]]``
 track           str (T,): names of the tracks
 track_key       str (T,): index of a track's output, or the name of a group

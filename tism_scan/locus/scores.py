@@ -39,7 +39,7 @@ class Window:
     Attributes
     ----------
     start : int
-        May be negative: what lies past the chrom's ends is N.
+        May be negative: what is past the chrom's ends is N.
     first, end : int
         The bases, half-open. With ``stitch="mean"`` its neighbours answer for them too.
     """
@@ -57,7 +57,7 @@ class LocusScores:
     ----------
     chrom : str
     start : int
-        Where the first base lies, 0-based.
+        Where the first base is, 0-based.
     codes : uint8 (L,)
     settings : MethodSettings
     values : float32 (T, L), or (T, 4, L) in A, C, G, T order
@@ -76,7 +76,7 @@ class LocusScores:
 
     @property
     def tracks(self) -> tuple[Track, ...]:
-        """What the first axis of the values stands for."""
+        """The tracks, in the order of the first axis of the values."""
         return self.settings.tracks
 
     @property
@@ -172,7 +172,7 @@ def score_sequence(
 
 @dataclass(frozen=True)
 class _Source:
-    """What is scored, and the codes around it, of which the first lies at `start`."""
+    """What is scored, and the codes around it, of which the first is at `start`."""
 
     region: Interval
     chrom_bp: int
@@ -193,7 +193,7 @@ def _parts(
 ) -> tuple[tuple[Window, ...], Iterator[tuple[int, NDArray[np.float32]]]]:
     """Return the windows of a locus, and where each part of it starts with its values.
 
-    Without a lattice, one window stands around the locus.
+    Without a lattice, one window is put around the locus.
     """
     region = source.region
     if len(region) < 1:

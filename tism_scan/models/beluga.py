@@ -33,7 +33,7 @@ class Beluga(Model):
     """Beluga's network, of any width, without the sigmoid that the published one ends in.
 
     Six unpadded convolutions in pairs, max-pooling by 4 after the first and the second pair (the trunk: one
-    position sees 310 bp and stands 16 bp from the next), then two linear layers on its 106 positions (the
+    position sees 310 bp and is 16 bp from the next), then two linear layers on its 106 positions (the
     head).
 
     Parameters
@@ -213,7 +213,7 @@ def _problems_of(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _width(weight: Tensor | None) -> int | None:
-    """Return a layer's number of outputs, or None if its weight does not tell."""
+    """Return a layer's number of outputs, or None if its weight does not say it."""
     return len(weight) or None if weight is not None and weight.dim() > 0 else None
 
 

@@ -78,7 +78,7 @@ class Scoring:
 
     @property
     def lattice(self) -> Lattice:
-        """Where the windows stand."""
+        """Where the windows are placed."""
         return Lattice(self.input_bp, self.stride)
 
     @property

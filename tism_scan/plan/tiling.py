@@ -67,7 +67,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where the windows of a chrom stand.
+    """Where the windows of a chrom are placed.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Lattice:
         Length of a window.
     stride : int
         Distance between consecutive windows, at most `input_bp`; their difference is even, so that a core
-        stands at its window's centre.
+        is at its window's centre.
 
     Raises
     ------
@@ -138,7 +138,7 @@ class Lattice:
             Starts at a core's start.
         chrom_bp : int
         stitch : {"center", "mean"}
-            With "center" the windows whose cores lie in the block; with "mean" every window of the chrom's
+            With "center" the windows whose cores are in the block; with "mean" every window of the chrom's
             lattice that holds one of its bases.
         """
         first, end = block.start // self.stride, -(-block.end // self.stride)

@@ -92,7 +92,7 @@ def read_track_names(path: str | Path) -> tuple[str, ...]:
 
 
 def match_outputs(spec: str, n_outputs: int, names: Sequence[str] | None = None) -> list[int]:
-    """Return the outputs that a selection stands for, in its order, each once.
+    """Return the outputs that a selection names, in its order, each once.
 
     Parameters
     ----------

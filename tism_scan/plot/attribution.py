@@ -1,4 +1,4 @@
-"""Pictures of attributions: a logo, the heat map of all substitutions beneath, and what lies there."""
+"""Pictures of attributions: a logo, the heat map of all substitutions beneath, and what is there."""
 
 import itertools
 from collections.abc import Sequence
@@ -63,9 +63,9 @@ def plot_attribution(
     titles : sequence of str, optional
         One for each panel.
     chrom, start : str and int
-        Where the first base lies, 0-based, in bp.
+        Where the first base is, 0-based, in bp.
     spans : sequence of (start, end, label)
-        Genes or motifs, 0-based half-open in bp on the same axis; what lies outside is left out.
+        Genes or motifs, 0-based half-open in bp on the same axis; what is outside is left out.
     unit : str, or sequence of str
         What the logo's values are, for its axis; one for all panels, or for each.
     heatmap_unit : str, or sequence of str, optional
@@ -234,7 +234,7 @@ def _draw_logo(
     axes.set_ylim(limits or (low - margin, high + margin))
     axes.tick_params(labelsize=7)
     axes.yaxis.set_major_formatter("{x:g}")
-    # the line at 0 stands for the lower spine
+    # the line at 0 is the lower spine
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.spines["left"].set_visible(True)
     axes.spines["left"].set_linewidth(0.6)

@@ -124,7 +124,7 @@ def _unreachable(address: str, error: Exception) -> TismScanError:
 def _without_notices() -> AbstractContextManager[None]:
     """Keep Ray from printing on this process's standard output.
 
-    It tells there of every worker that died, whatever the logging's level; the loop logs these itself. Ray
+    It reports there every worker that died, whatever the logging's level; the loop logs these itself. Ray
     has no public switch for it; if Ray drops this private flag, the notices reappear and nothing else
     changes.
     """

@@ -1,6 +1,6 @@
 """A scan on Ray: one actor a GPU (or a few CPU cores), fed by a loop in the driver.
 
-The driver holds the store's lease while it runs, and ends cleanly when it is told to.
+The driver holds the store's lease while it runs, and ends cleanly when it is asked to.
 """
 
 import contextlib

@@ -45,7 +45,7 @@ def check_nodes() -> None:
             looking[call.remote(NEEDED)] = str(node["NodeManagerHostname"])
     answered, silent = ray.wait(list(looking), num_returns=len(looking), timeout=PATIENCE_S)
     for call in silent:
-        log.warning("node %s does not tell what it has installed", looking[call])
+        log.warning("node %s does not say what it has installed", looking[call])
     missing = {looking[call]: _answer(call, looking[call]) for call in answered}
     faults = [f"node {name} lacks {', '.join(names)}" for name, names in missing.items() if names]
     if faults:
@@ -77,5 +77,5 @@ def _answer(call: Any, node: str) -> list[str]:
     try:
         return list(ray.get(call))
     except ray.exceptions.RayError as error:
-        log.warning("node %s does not tell what it has installed: %s", node, type(error).__name__)
+        log.warning("node %s does not say what it has installed: %s", node, type(error).__name__)
         return []

@@ -221,7 +221,7 @@ class ActorPool:
         return min(self.options.n_actors or math.inf, self.options.max_actors or math.inf)
 
     def _n_wanted(self) -> int:
-        """Return how many actors there should be now: as many as the cluster can hold, unless told."""
+        """Return how many actors there should be now: as many as fit, or as `options` says."""
         if self.options.n_actors:
             return int(self._n_most)
         n_fitting = max(1, _n_fitting(self._cluster.amounts(self._resource), self._share))

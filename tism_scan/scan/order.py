@@ -66,7 +66,7 @@ class WidestFirst:
 
 
 def _n_wanted_before(spans: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many bases of sorted spans lie before each position."""
+    """Return how many bases of sorted spans are before each position."""
     starts, ends = spans[:, 0], spans[:, 1]
     before = np.concatenate([[0], np.cumsum(ends - starts)])
     i_span = np.searchsorted(starts, positions, side="right")  # spans that start at or before it

@@ -134,8 +134,8 @@ class BlockWorker:
         Raises
         ------
         TismScanError
-            If this node does not see the genome, or sees another one. Lengths alone do not tell: the
-            copies of hg38 that differ in what they mask share them all.
+            If this node does not see the genome, or sees another one. Lengths alone do not tell them apart:
+            the copies of hg38 that differ in what they mask share them all.
         """
         path, folder = self.setup.genome, self.setup.stage_folder
         genome = Genome(path if folder is None else staged(path, folder, plan.genome_digest))

@@ -1,4 +1,4 @@
-"""Where bytes lie: folders, buckets, URLs, copies on a node, files that are whole or not there.
+"""Where bytes are kept: folders, buckets, URLs, copies on a node, files that are whole or not there.
 
 Nothing here knows what the bytes mean. A store is written through `tism_scan.storage.folder`, on a disk or
 in a bucket; `atomic` writes single files; `copies` brings files to this machine.

@@ -18,7 +18,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_target(path: Path, suffixes: Sequence[str]) -> None:
-    """Raise unless a file can be written at a path, as far as can be told before the work.
+    """Raise unless a file can be written at a path, as far as can be known before the work.
 
     Raises
     ------

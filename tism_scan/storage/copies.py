@@ -139,7 +139,7 @@ def staged(genome: Path, folder: Path, digest: str) -> Path:
     Parameters
     ----------
     genome : Path
-        FASTA; its indexes, which lie beside it, are copied too.
+        FASTA; its indexes, which are beside it, are copied too.
     folder : Path
         On a disk of this node's own.
     digest : str

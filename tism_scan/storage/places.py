@@ -1,4 +1,4 @@
-"""Where things lie: under a path of this machine, or at a URL that every machine can reach."""
+"""Where things are: under a path of this machine, or at a URL that every machine can reach."""
 
 import os
 import re
@@ -45,7 +45,7 @@ Place = Path | Url
 
 
 def cache_folder() -> Path:
-    """Return where copies of what lies elsewhere are kept for this user, whether or not it is there yet."""
+    """Return where copies of what is elsewhere are kept for this user, whether or not it is there yet."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base).absolute() / "tism-scan"
 
@@ -56,7 +56,7 @@ def is_url(given: str | Path | Url) -> bool:
 
 
 def store_place(given: str | Path | Url) -> Place:
-    """Return where a store lies: a path, or a URL in object storage.
+    """Return where a store is: a path, or a URL in object storage.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def store_place(given: str | Path | Url) -> Place:
 
 
 def file_place(given: str | Path | Url) -> Place:
-    """Return where a file lies: a path, or a URL in object storage or on the web.
+    """Return where a file is: a path, or a URL in object storage or on the web.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The Zarr store of scores: its arrays, the record of what is done, who may write, and its status.
 
-Where its bytes lie is the business of `tism_scan.storage`; this is the only door to zarr.
+Where its bytes are kept is the business of `tism_scan.storage`; this is the only door to zarr.
 """
 
 from tism_scan.store.score_store import ScoreStore
