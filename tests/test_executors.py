@@ -134,6 +134,20 @@ def test_finished_store_has_nothing_to_do(execute, folder, tmp_path):
     assert execute(ScoreStore.open(store.path), plan.genome, plan.model) == ScanResult()
 
 
+def test_block_whose_record_is_removed_in_between_is_no_success(execute, folder, tmp_path):
+    plan = planned(folder)
+    store = plan.create_store(tmp_path / "scores.zarr")
+
+    def remove_records(progress):
+        if progress.n_blocks == 4:
+            for marker in (store.path / ".scan" / "done").iterdir():
+                marker.unlink()
+
+    with pytest.raises(ScanError, match="are pending again: their records were removed while the scan ran"):
+        execute(store, plan.genome, plan.model, on_progress=remove_records)
+    assert execute(store, plan.genome, plan.model).n_blocks == 4
+
+
 def test_store_that_another_process_writes_is_refused(execute, folder, tmp_path):
     plan = planned(folder)
     store = plan.create_store(tmp_path / "scores.zarr")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
-from tism_scan.errors import LeaseError
+from tism_scan.errors import LeaseError, ScanError
 from tism_scan.plan.tiling import Block
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.order import WidestFirst
@@ -52,6 +52,8 @@ def claimed(store: ScoreStore, execution: Execution) -> Iterator[Claim]:
     ------
     LeaseError
         If another process is scanning into the store, or has taken it over.
+    ScanError
+        If a block is pending in the end that neither failed nor was stopped.
     """
     stop, disowned = threading.Event(), threading.Event()
 
@@ -68,7 +70,11 @@ def claimed(store: ScoreStore, execution: Execution) -> Iterator[Claim]:
             raise LeaseError(
                 f"another process took {store.path} over, and this one stopped; what it finished is kept"
             )
-        finish(store)
+        if not finish(store) and not result.was_stopped and not store.ledger.failures():
+            raise ScanError(
+                f"blocks of {store.path} are pending again: their records were removed while the scan ran; "
+                "expected that nothing else changes the store; run the same command again"
+            )
 
 
 @contextlib.contextmanager
