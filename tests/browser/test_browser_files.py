@@ -212,6 +212,12 @@ def test_table_has_one_line_a_track_and_one_cell_a_column(hostile_folder):
     assert {line.count("\t") for line in lines} == {6}
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-cmd|' /c x'!A0", "@SUM(A1)"])
+def test_no_name_in_the_table_is_a_formula(tmp_path, name):
+    _, row = (exported_folder(tmp_path / "x", names=(name,)) / "tracks.tsv").read_text().splitlines()
+    assert row.split("\t")[1] == f"'{name}"
+
+
 def test_table_holds_limit_and_sum(tmp_path):
     header, first, _ = (exported_folder(tmp_path / "x") / "tracks.tsv").read_text().splitlines()
     row = dict(zip(header.split("\t"), first.split("\t"), strict=True))

@@ -1,5 +1,6 @@
 """What several processes do at the same moment, to see which of them wins."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,12 +63,21 @@ time.sleep(60)
 """
 
 
+def _in_environment(environment, run, *arguments):
+    """Call a function with the environment of this moment, which the fork server does not have."""
+    os.environ.update(environment)
+    run(*arguments)
+
+
 def race(run, n_racers, *arguments):
     """Run a function in several processes, and return who won each round, as lists by racer."""
     barrier, wins = processes.Barrier(n_racers), processes.Queue()
     root, *others = arguments
     racers = [
-        processes.Process(target=run, args=(str(root), i, *others, barrier, wins)) for i in range(n_racers)
+        processes.Process(
+            target=_in_environment, args=(dict(os.environ), run, str(root), i, *others, barrier, wins)
+        )
+        for i in range(n_racers)
     ]
     for racer in racers:
         racer.start()

@@ -3,6 +3,7 @@
 from tism_scan.browser.shown import Shown, one_line
 from tism_scan.version import __version__
 
+_FORMULA_SIGNS = ("=", "+", "-", "@")
 _COLUMNS = ("file", "track", "limit", "min", "max", "sum", "bases")
 _LONGEST_NAME = 1000
 
@@ -84,11 +85,16 @@ def readme_text(shown: Shown) -> str:
 
 
 def tracks_table(shown: Shown) -> str:
-    """Return the tracks as a tab-separated table with a header."""
+    """Return the tracks as a tab-separated table with a header.
+
+    A name that a spreadsheet would compute as a formula gets an apostrophe in front.
+    """
     lines = ["\t".join(_COLUMNS)]
     for track in shown.tracks:
         numbers = (track.limit, track.minimum, track.maximum, track.total)
-        cells = (track.path.name, one_line(track.name, _LONGEST_NAME), *(f"{n:.9g}" for n in numbers))
+        name = one_line(track.name, _LONGEST_NAME)
+        shown_name = f"'{name}" if name.startswith(_FORMULA_SIGNS) else name
+        cells = (track.path.name, shown_name, *(f"{n:.9g}" for n in numbers))
         lines.append("\t".join((*cells, str(track.n_bases))))
     return "".join(f"{line}\n" for line in lines)
 
