@@ -6,7 +6,7 @@ import pytest
 from object_server import BUCKET
 from racers import put_new_often, race
 
-from tism_scan.errors import StorageFullError
+from tism_scan.errors import StorageFullError, StoreError
 from tism_scan.storage.folder import LocalFolder, open_folder
 from tism_scan.store.ledger import RUN_KEY
 
@@ -103,6 +103,38 @@ def test_folder_knows_whether_anything_is_there_and_what_is_not_its_own(any_fold
     assert any_folder.stranger(".scan") is None
     any_folder.put("thesis/chapter 1.tex", b"")
     assert any_folder.stranger(".scan") == "thesis"
+
+
+def test_folder_behind_a_link_is_emptied_and_serves_again(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    folder = LocalFolder(tmp_path / "link")
+    for key in (RUN_KEY, KEY, "zarr.json"):
+        folder.put(key, b"x")
+    folder.clear(last=RUN_KEY)
+    assert list((tmp_path / "real").iterdir()) == []
+    folder.put(KEY, b"y")
+    assert (tmp_path / "real" / KEY).read_bytes() == b"y"
+
+
+def test_link_inside_a_folder_is_not_followed(folder, tmp_path):
+    folder.put("zarr.json", b"x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "run.json").write_bytes(b"mine")
+    for name in ("chr1", ".scan"):
+        (folder.root / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="chr1 is a link; expected a folder of the store's own"):
+        folder.put(KEY, b"y")
+    with pytest.raises(StoreError, match=r"\.scan is a link"):
+        folder.clear(last=RUN_KEY)
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["run.json"]
+
+
+def test_chrom_that_is_named_like_a_leftover_is_not_swept(folder):
+    folder.put("x.partial/c/0/0", b"scores")
+    (folder.root / "x.partial" / ".1.abc.partial").write_bytes(b"leftover")
+    assert folder.sweep(idle_s=0) == ["x.partial/.1.abc.partial"]
+    assert folder.get("x.partial/c/0/0") == b"scores"
 
 
 def test_clear_removes_everything_in_the_folder_and_nothing_else(any_folder):

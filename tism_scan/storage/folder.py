@@ -169,7 +169,8 @@ class LocalFolder:
 
         Their age is measured by the file system's own clock.
         """
-        partials = list(self.root.rglob(f"*{PARTIAL}"))
+        # A chrom may be named so, too, and its folder then is.
+        partials = [path for path in self.root.rglob(f"*{PARTIAL}") if path.is_file()]
         if not partials:
             return []
         now = self._now()
@@ -210,8 +211,15 @@ class LocalFolder:
         return min((name for name in os.listdir(self.root) if name != own), default=None)
 
     def clear(self, last: str) -> None:
-        """Remove everything, one object last, and the folder itself."""
+        """Remove everything, one object last, and the folder itself, unless a link leads to it.
+
+        Raises
+        ------
+        StoreError
+            If the last object is behind a link: it is of another folder.
+        """
         kept = self.root / last
+        self._refuse_links(kept)
         for path in [*self.root.iterdir(), *kept.parent.iterdir()]:
             if path in (kept, kept.parent):
                 continue
@@ -219,15 +227,27 @@ class LocalFolder:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        shutil.rmtree(self.root)
+        shutil.rmtree(kept.parent if self.root.is_symlink() else self.root)
 
     @contextlib.contextmanager
     def explained(self, key: str) -> Iterator[None]:
         """Leave errors as they are: the system's own say what is wrong."""
         yield
 
+    def _refuse_links(self, path: Path) -> None:
+        """Raise if a folder between the root and a path is a link, which may lead anywhere."""
+        for folder in path.parents:
+            if folder == self.root:
+                return
+            if folder.is_symlink():
+                raise StoreError(
+                    f"{folder} is a link; expected a folder of the store's own; copy into its place what it "
+                    "leads to"
+                )
+
     def _write_partial(self, path: Path, content: bytes) -> Path:
         """Write and sync a temporary file beside a path, and return where it is."""
+        self._refuse_links(path)
         missing = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         for folder in missing:
