@@ -217,3 +217,11 @@ def test_stretch_holds_the_windows_that_the_stitch_needs():
     block = next(PLAN.all_blocks())
     assert PLAN.stretch(block).n_windows == 8
     assert changed(PLAN, {"stitch": "mean"}).stretch(block).n_windows == 10
+
+
+def test_plan_of_more_blocks_than_can_be_listed_is_refused():
+    with pytest.raises(PlanError, match=r"have 12,500,000,000 blocks; expected at most 50,000,000"):
+        small_plan(1, chroms={"c": 800_000_000_000}, block_bp=64).check_listable()
+    described = small_plan(1).to_json() | {"chroms": [["c", 1 << 60]], "wanted": [["c", [[0, 1 << 60]]]]}
+    with pytest.raises(PlanError, match="expected at most 50,000,000"):
+        ScanPlan.from_json(described)

@@ -19,6 +19,7 @@ LARGEST_BLOCK_BP = 1 << 20
 SMALLEST_BLOCK_BP_FOR_MANY_TRACKS = 1 << 18
 SMALLEST_BLOCK_BP_FOR_FEW_BASES = 1 << 15
 BLOCKS_AIMED_AT = 32
+MOST_BLOCKS = 50_000_000  # of which a listing still fits into memory
 _KEYS_SHOWN = 8
 
 
@@ -104,6 +105,16 @@ class ScanPlan:
         """Number of stored objects of one block."""
         return -(-len(self.scoring.tracks) // self.tracks_per_shard)
 
+    def check_listable(self) -> None:
+        """Raise PlanError if there are more blocks than can be listed."""
+        lengths = [self.chroms[chrom] for chrom in self.wanted]
+        n_blocks = sum(-(-self.chroms[chrom] // self.chrom_block_bp(chrom)) for chrom in self.wanted)
+        if n_blocks > MOST_BLOCKS:
+            raise PlanError(
+                f"chroms of {sum(lengths):,} bp have {n_blocks:,} blocks; expected at most {MOST_BLOCKS:,}; "
+                "choose a larger --block-bp"
+            )
+
     def chrom_block_bp(self, chrom: str) -> int:
         """Return the length of a chrom's blocks."""
         return self.scoring.lattice.block_bp(self.chroms[chrom], self.block_bp)
@@ -142,7 +153,7 @@ class ScanPlan:
         Raises
         ------
         PlanError
-            If the description is of another format.
+            If the description is of another format, or of more blocks than can be listed.
         """
         settings = dict(described)
         if settings.pop("format", None) != FORMAT:
@@ -156,7 +167,9 @@ class ScanPlan:
         settings["wanted"] = {
             name: tuple((start, end) for start, end in spans) for name, spans in settings["wanted"]
         }
-        return cls(scoring=Scoring(**scoring), **settings)
+        plan = cls(scoring=Scoring(**scoring), **settings)
+        plan.check_listable()
+        return plan
 
     def digest(self) -> str:
         """Return the SHA-256 of the plan's canonical JSON."""

@@ -75,6 +75,7 @@ class ScoreStore(StoredScores):
             If there is no such bucket, or it may not be used.
         """
         _check_node_names(plan)
+        plan.check_listable()
         store = cls(path, plan)
         try:
             _refuse_foreign(store.folder)
