@@ -15,6 +15,7 @@ from stored import finished_store, objects
 
 from tism_scan.errors import PlanError, StorageFullError, StoreError
 from tism_scan.plan import scan_plan as plan_module
+from tism_scan.scan.verify import verify_store
 from tism_scan.store import score_store as store_module
 from tism_scan.store.arrays import encode_shard, node_name, rounded
 from tism_scan.store.score_store import ScoreStore, checksum_of
@@ -336,3 +337,25 @@ def test_shards_of_one_size_and_other_scores_have_other_checksums():
     alike = [checksums for checksums in by_size.values() if len(checksums) > 1]
     assert alike
     assert all(len(set(checksums)) == len(checksums) for checksums in alike)
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+@pytest.mark.parametrize(
+    ("sound", "flipped"), [('"separator": "/"', '"separator": "."'), ("1300", "1200"), ("1300", "0300")]
+)
+def test_bit_that_is_flipped_in_the_metadata_is_damage_and_no_gap(tmp_path, is_finished, sound, flipped):
+    plan = small_plan(1, chroms={"chr1": 1300})
+    store = ScoreStore.create(tmp_path / "s.zarr", plan)
+    publish(store, random_scores(plan))
+    if is_finished:
+        store.consolidate()
+    n_flipped = 0
+    for path in store.path.rglob("zarr.json"):
+        text = path.read_text()
+        n_flipped += text.count(sound)
+        path.write_text(text.replace(sound, flipped.lstrip("0")))
+    assert n_flipped >= 1
+    with pytest.raises(StoreError, match="is damaged"):
+        ScoreStore.open(store.path).read_track("chr1", 0, 1300, 0)
+    assert not verify_store(store.path).is_sound
+    assert np.isfinite(ScoreStore.open(store.path).read_track("chr1", 0, 1300, 0)).any()

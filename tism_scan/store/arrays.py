@@ -103,6 +103,20 @@ def _create_array(group: zarr.Group, plan: ScanPlan, chrom: str) -> None:
     )
 
 
+def fits_plan(array: "zarr.Array[Any]", plan: ScanPlan, chrom: str) -> bool:
+    """Return whether an array that Zarr opened is the one that a plan has for a chrom.
+
+    One flipped bit in its shape or in the separator of its keys would make all of it seem empty.
+    """
+    twin = zarr.create_group(MemoryStore())
+    _create_array(twin, plan, chrom)
+    present, expected = (
+        each.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes()
+        for each in (array, twin[node_name(chrom)])
+    )
+    return is_equivalent(present, expected)
+
+
 def is_gathered(content: bytes | None) -> bool:
     """Return whether a group's metadata object holds that of its arrays, too.
 

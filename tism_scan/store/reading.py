@@ -20,7 +20,7 @@ from tism_scan.plan.tracks import choose_tracks
 from tism_scan.storage.folder import Folder
 from tism_scan.storage.object_folder import ObjectFolder
 from tism_scan.storage.places import Place
-from tism_scan.store.arrays import node_name
+from tism_scan.store.arrays import fits_plan, node_name
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -45,6 +45,7 @@ class StoredScores:
         self._i_chrom = {chrom: i for i, chrom in enumerate(self._chroms)}
         self._nodes = tuple(map(node_name, self._chroms))
         self._group: zarr.Group | None = None
+        self._arrays: dict[str, zarr.Array[Any]] = {}
 
     @property
     def path(self) -> Place:
@@ -229,12 +230,20 @@ class StoredScores:
         return (4,) if self.plan.scoring.values == "tism" else ()
 
     def _array(self, chrom: str) -> "zarr.Array[Any]":
-        if self._group is None:
-            self._group = zarr.open_group(_reading(self.folder), mode="r")
-        array = self._group[self._nodes[self._i_chrom[chrom]]]
-        if not isinstance(array, zarr.Array):
-            raise StoreError(f"{self.path} is damaged: {chrom} is no array in it; restore its zarr.json")
-        return array
+        """Return the array of a chrom, which fits the plan."""
+        if chrom not in self._arrays:
+            if self._group is None:
+                self._group = zarr.open_group(_reading(self.folder), mode="r")
+            array = self._group[self._nodes[self._i_chrom[chrom]]]
+            if not isinstance(array, zarr.Array):
+                raise StoreError(f"{self.path} is damaged: {chrom} is no array in it; restore its zarr.json")
+            if not fits_plan(array, self.plan, chrom):
+                raise StoreError(
+                    f"{self.path} is damaged: the metadata of {chrom} are not those of its plan; run "
+                    "`tism-scan verify`, which repairs them"
+                )
+            self._arrays[chrom] = array
+        return self._arrays[chrom]
 
 
 def _is_one(track: TrackNames) -> bool:
