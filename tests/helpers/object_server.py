@@ -140,18 +140,32 @@ class ObjectServer:
             if status.startswith("404"):
                 return refusal("404 Not Found", "NoSuchKey")
         # Moto looks and then writes; what is sold as S3 does both at once.
-        is_conditional = "HTTP_IF_NONE_MATCH" in environ
+        is_conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ
         with self._conditional if is_conditional else contextlib.nullcontext():
+            if self._is_another_version(environ):
+                return refusal("412 Precondition Failed", "PreconditionFailed")
             outcome = told_later(self._ask(environ, body), faults.behind_s)
         if faults.happens("lost answers"):
             return refusal("500 Internal Server Error", "InternalError")
         return outcome
+
+    def _is_another_version(self, environ):
+        """Return whether a request is on the condition of an object that is not there; Moto does not ask."""
+        expected = environ.pop("HTTP_IF_MATCH", None)
+        if expected is None or environ["REQUEST_METHOD"] != "PUT":
+            return False
+        status, headers, _ = self._ask(environ | {"REQUEST_METHOD": "HEAD", "CONTENT_LENGTH": "0"}, b"")
+        versions = [value for name, value in headers if name.lower() in ("etag", "x-goog-generation")]
+        return not status.startswith("200") or expected not in versions
 
     def _ask(self, environ, body):
         content, status, headers = run_wsgi_app(
             self._moto, environ | {"wsgi.input": io.BytesIO(body)}, buffered=True
         )
         mine, theirs = ("x-amz-meta-", "x-goog-meta-") if is_google(environ) else ("", "")
+        tags = [value for name, value in headers if name.lower() == "etag"]
+        if is_google(environ) and tags:
+            headers = [*headers, ("x-goog-generation", str(int(tags[0].strip('"')[:12], 16)))]
         return status, [(name.replace(mine, theirs), value) for name, value in headers], b"".join(content)
 
 
@@ -189,8 +203,11 @@ def in_words_of_s3(environ):
     """Return a request to Google's XML interface as the same one to S3, whose elder sister it is."""
     environ = dict(environ)
     if is_google(environ):
-        if environ.get("HTTP_X_GOOG_IF_GENERATION_MATCH") == "0":
+        generation = environ.get("HTTP_X_GOOG_IF_GENERATION_MATCH")
+        if generation == "0":
             environ["HTTP_IF_NONE_MATCH"] = "*"
+        elif generation:
+            environ["HTTP_IF_MATCH"] = generation
         for name in [name for name in environ if name.startswith("HTTP_X_GOOG_META_")]:
             environ[name.replace("X_GOOG_META", "X_AMZ_META")] = environ.pop(name)
     return environ

@@ -4,12 +4,13 @@ import collections
 import functools
 import itertools
 import threading
+import time
 
 import numpy as np
 import pytest
 from scan_models import plan_of
 
-from tism_scan.errors import ScanError
+from tism_scan.errors import LeaseError, ScanError
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 from tism_scan.ray_scan import feed as feeding
@@ -19,6 +20,7 @@ from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.blocks import BlockReport
 from tism_scan.scan.claim import Claim
 from tism_scan.scan.result import ScanResult
+from tism_scan.store.lease import Lease
 from tism_scan.store.score_store import ScoreStore
 
 N_BLOCKS = 10
@@ -72,7 +74,10 @@ def feed(tmp_path):
 
     def run(pool, *, stop=None, disowned=None, on_change=lambda _: None):
         events = stop or threading.Event(), disowned or threading.Event()
-        claim = Claim(store, None, store.pending(), ScanResult(n_blocks_total=N_BLOCKS), *events)
+        # Of a lease that is not held: the feed asks for it after a long silence only.
+        claim = Claim(
+            store, Lease(store.folder), store.pending(), ScanResult(n_blocks_total=N_BLOCKS), *events
+        )
         Feed(pool, claim, lambda: on_change(claim.result)).run()
         return claim.result
 
@@ -267,9 +272,37 @@ def test_scan_whose_store_another_took_over_publishes_nothing_more(feed):
     progress = feed(pool, stop=stop, disowned=disowned, on_change=lose_the_store)
     assert progress.n_blocks == 3
     assert progress.was_stopped
-    in_flight = [block.i_block for block in pool.ready[0].in_flight.values()]
-    assert pool.abandoned == [(0, i_block) for i_block in in_flight]
-    assert len(in_flight) == 1
+    assert len(pool.ready[0].in_flight) == 1  # its actor finds the store another's before it publishes
+
+
+def test_scan_whose_actor_finds_the_store_another_s_stops(feed):
+    def answer(actor, together):
+        is_third = together[0].i_block == 2
+        return Failed(together[0], actor, LeaseError("taken")) if is_third else finished(together[0])
+
+    disowned = threading.Event()
+    progress = feed(FakePool(answer), stop=threading.Event(), disowned=disowned)
+    assert disowned.is_set()
+    assert (progress.n_blocks, progress.was_stopped, progress.failed) == (2, True, {})
+
+
+def test_scan_that_was_stopped_for_long_looks_whether_the_store_is_still_its_own(feed, monkeypatch):
+    monkeypatch.setattr(feeding, "HEARTBEAT_S", 0.05)
+    slept = []
+
+    def sleep_once(progress):
+        if progress.n_blocks == 3 and not slept:
+            slept.append(time.sleep(0.1))
+
+    disowned = threading.Event()
+    progress = feed(
+        FakePool(lambda actor, together: finished(together[0])),
+        stop=threading.Event(),
+        disowned=disowned,
+        on_change=sleep_once,
+    )
+    assert disowned.is_set()
+    assert progress.n_blocks == 3
 
 
 def test_no_more_than_two_blocks_are_in_flight_per_actor(feed):

@@ -249,7 +249,7 @@ def setup(inputs, server, prefix, monkeypatch, tmp_path):
     plan = plan_of(Scoring(TRACKS, 2000, 256), chroms, block_bp=2048)
     plan = replace(plan, genome_digest=digest, weights_digest=source.identity()[1])
     store = ScoreStore.create(f"s3://{BUCKET}/{prefix}", plan)
-    return WorkerSetup(store.path, inputs / "genome.fa", source.absolute(), plan.digest())
+    return WorkerSetup(store.path, inputs / "genome.fa", source.absolute(), plan.digest(), None)
 
 
 def test_worker_reads_its_weights_from_the_bucket_and_publishes_there(setup):

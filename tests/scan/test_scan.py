@@ -180,14 +180,14 @@ def test_nan_is_no_error_where_no_score_is_due(genome, store, tiny_model):
 
 
 def test_full_disk_stops_the_scan_and_keeps_what_is_finished(genome, store, tiny_model, monkeypatch):
-    publish = store.publish_block
+    publish = ScoreStore.publish_block
 
-    def publish_until_full(block, scores):
+    def publish_until_full(store, block, scores):
         if block.i_block == 2:
             raise StorageFullError("no room left")
-        publish(block, scores)
+        publish(store, block, scores)
 
-    monkeypatch.setattr(store, "publish_block", publish_until_full)
+    monkeypatch.setattr(ScoreStore, "publish_block", publish_until_full)
     with pytest.raises(StorageFullError, match="no room left"):
         scan_with(genome, WindowEngine(tiny_model, SCORING), store)
     assert store.done_blocks() == {("chr1", 0), ("chr1", 1)}

@@ -1,6 +1,5 @@
 import json
 import logging
-import os
 import re
 import shutil
 
@@ -122,7 +121,7 @@ def test_second_verification_finds_nothing_more(store):
 @pytest.mark.parametrize("name", ["9.0.0", "0.3.0", "0.0.2", "3.0.0"])
 def test_record_of_no_block_is_removed(store, name):
     assert list(store.plan.chroms)[3] == "unwanted"
-    store.folder.put(f"{DONE}/{name}.12.0000beef", b"")
+    store.folder.put(f"{DONE}/{name}.12.0000beef.{store.ledger.signature}", b"")
     report = verify_store(store.path)
     assert report.mended == [(f".scan/done/{name}", "is of no block; it was removed")]
     assert report.damaged == []
@@ -192,16 +191,21 @@ def test_metadata_in_another_order_is_no_damage(store):
     assert verify_store(store.path).is_sound
 
 
-def test_old_temporary_files_are_swept_and_young_ones_stay(store):
-    old, young = store.path / "chr1/c/0/.7.ab.partial", store.path / ".scan/done/.8.cd.partial"
-    for path in (old, young):
+def test_temporary_files_are_swept(store):
+    left = [store.path / "chr1/c/0/.7.ab.partial", store.path / ".scan/done/.8.cd.partial"]
+    for path in left:
         path.write_bytes(b"half a sh")
-    os.utime(old, (1, 1))
     report = verify_store(store.path)
-    assert report.swept == ["chr1/c/0/.7.ab.partial"]
+    assert report.swept == [".scan/done/.8.cd.partial", "chr1/c/0/.7.ab.partial"]
     assert report.is_sound
-    assert not old.exists()
-    assert young.exists()
+    assert not any(path.exists() for path in left)
+
+
+def test_marker_of_another_plan_is_removed(store):
+    key = f"{DONE}/0.0.0.12.0000beef.0123456789abcdef"
+    store.folder.put(key, b"")
+    assert verify_store(store.path).mended == [(key, "is of another plan; it was removed")]
+    assert store.folder.get(key) is None
 
 
 def test_store_that_is_being_written_is_left_alone(store):

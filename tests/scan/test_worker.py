@@ -29,7 +29,7 @@ def setup(tmp_path, narrow_beluga_weights):
         chroms = dict(genome.chroms)
         plan = ScanPlan(scoring, genome.digest(), weights_digest(weights), chroms, {"chr1": ((0, 280),)})
     store = ScoreStore.create(tmp_path / "scores.zarr", plan)
-    return WorkerSetup(store.path, fasta, ModelSource(weights=weights), plan.digest())
+    return WorkerSetup(store.path, fasta, ModelSource(weights=weights), plan.digest(), None)
 
 
 def test_worker_names_its_node_and_publishes_the_blocks_it_is_given(setup):
@@ -114,7 +114,7 @@ def test_block_that_another_worker_finished_is_not_published(setup):
 def test_worker_that_sees_another_store_says_so(setup, tmp_path):
     other_plan = plan_of(Scoring((Track("a", (2,), (1.0,)),), 24, 6), {"chr1": np.zeros(280, np.uint8)})
     other = ScoreStore.create(tmp_path / "other.zarr", other_plan)
-    worker = BlockWorker(WorkerSetup(other.path, setup.genome, setup.model, setup.plan_digest))
+    worker = BlockWorker(WorkerSetup(other.path, setup.genome, setup.model, setup.plan_digest, None))
     with pytest.raises(TismScanError, match=r"other.zarr is another store here; mount the driver's"):
         worker.start_on_node()
 

@@ -1,4 +1,5 @@
 import errno
+import itertools
 import os
 import subprocess
 
@@ -6,8 +7,9 @@ import pytest
 from object_server import BUCKET
 from racers import put_new_often, race
 
-from tism_scan.errors import StorageFullError, StoreError
+from tism_scan.errors import LeaseError, StorageFullError, StoreError
 from tism_scan.storage.folder import LocalFolder, open_folder
+from tism_scan.store.lease import LEASE
 from tism_scan.store.ledger import RUN_KEY
 
 KEY = "chr1/c/0/5"
@@ -111,7 +113,7 @@ def test_folder_behind_a_link_is_emptied_and_serves_again(tmp_path):
     folder = LocalFolder(tmp_path / "link")
     for key in (RUN_KEY, KEY, "zarr.json"):
         folder.put(key, b"x")
-    folder.clear(last=RUN_KEY)
+    folder.clear(last=RUN_KEY, kept=LEASE)
     assert list((tmp_path / "real").iterdir()) == []
     folder.put(KEY, b"y")
     assert (tmp_path / "real" / KEY).read_bytes() == b"y"
@@ -126,23 +128,26 @@ def test_link_inside_a_folder_is_not_followed(folder, tmp_path):
     with pytest.raises(StoreError, match="chr1 is a link; expected a folder of the store's own"):
         folder.put(KEY, b"y")
     with pytest.raises(StoreError, match=r"\.scan is a link"):
-        folder.clear(last=RUN_KEY)
+        folder.clear(last=RUN_KEY, kept=LEASE)
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["run.json"]
 
 
 def test_chrom_that_is_named_like_a_leftover_is_not_swept(folder):
     folder.put("x.partial/c/0/0", b"scores")
     (folder.root / "x.partial" / ".1.abc.partial").write_bytes(b"leftover")
-    assert folder.sweep(idle_s=0) == ["x.partial/.1.abc.partial"]
+    assert folder.sweep() == ["x.partial/.1.abc.partial"]
     assert folder.get("x.partial/c/0/0") == b"scores"
 
 
 def test_clear_removes_everything_in_the_folder_and_nothing_else(any_folder):
     neighbour = open_folder(f"{any_folder.place}-neighbour")
     neighbour.put("mine", b"")
-    for key in ("a/b", RUN_KEY, "c"):
+    for key in ("a/b", RUN_KEY, "c", ".scan/done/x", f"{LEASE}/1.json"):
         any_folder.put(key, b"")
-    any_folder.clear(last=RUN_KEY)
+    any_folder.clear(last=RUN_KEY, kept=LEASE)
+    assert any_folder.sizes("") == {f"{LEASE}/1.json": 0}
+    any_folder.remove(f"{LEASE}/1.json")
+    any_folder.clear(last=RUN_KEY, kept=LEASE)
     assert not any_folder.is_there()
     assert neighbour.get("mine") == b""
 
@@ -281,3 +286,40 @@ def test_root_is_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir("/")
     folder.put(KEY, b"x")
     assert (tmp_path / "here" / KEY).read_bytes() == b"x"
+
+
+def test_fenced_folder_publishes_what_its_writer_owns(any_folder):
+    n_asked = []
+    fenced = any_folder.fenced(lambda: n_asked.append(1))
+    for content in (b"first", b"second"):
+        fenced.put(KEY, content)
+        assert any_folder.get(KEY) == content
+    assert not fenced.put_new(KEY, b"third")
+    assert n_asked
+
+
+@pytest.mark.parametrize("before", [None, b"ours before"])
+def test_writer_that_was_stopped_behind_the_fence_replaces_nothing_of_the_next_owner(any_folder, before):
+    any_folder.put(RUN_KEY, b"")
+    if before is not None:
+        any_folder.put(KEY, before)
+    n_asked = itertools.count()
+
+    def lose_the_folder():
+        """Let another begin anew just behind the fence, so that it is met the next time only."""
+        if next(n_asked) != (0 if before is None else 1):
+            raise_if_lost()
+            return
+        any_folder.clear(last=RUN_KEY, kept=LEASE)
+        any_folder.put(KEY, b"theirs")
+
+    def raise_if_lost():
+        if any_folder.get(KEY) == b"theirs":
+            raise LeaseError("lost")
+
+    fenced = any_folder.fenced(lose_the_folder)
+    if before is not None and isinstance(any_folder, LocalFolder):
+        fenced.put("another", b"")  # which asks once, as the first of two conditions on a bucket does
+    with pytest.raises(LeaseError, match="lost"):
+        fenced.put(KEY, b"ours")
+    assert any_folder.get(KEY) == b"theirs"

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from racers import acquire_often, race
 from tism_scan.errors import LeaseError
 from tism_scan.storage.folder import LocalFolder
 from tism_scan.store import lease as lease_module
-from tism_scan.store.lease import Lease, Owner, current_owner
+from tism_scan.store.lease import LEASE, Lease, Owner, current_owner
+from tism_scan.store.ledger import RUN_KEY
 
 ELSEWHERE = "elsewhere#boot#pid:[1]"
 # Holds the lease of the folder given until it is killed.
@@ -100,7 +102,7 @@ def test_acquired_lease_names_its_owner(folder, lease_of):
     lease = lease_of().acquire()
     assert lease.is_held()
     generation, owner = current_owner(folder)
-    assert (generation, owner.pid, owner.is_gone()) == (1, os.getpid(), False)
+    assert (generation, owner.pid, owner.is_gone(folder)) == (1, os.getpid(), False)
 
 
 def test_lease_can_be_used_as_a_context_manager(folder, lease_of):
@@ -169,33 +171,33 @@ def test_killed_owner_whose_parent_has_not_noticed_is_taken_over_at_once(holder,
 def test_process_is_told_from_an_earlier_one_of_its_number(folder, lease_of):
     earlier = replace(this_process(), started=this_process().started - 3600)
     put_owner(folder, earlier)
-    assert earlier.is_gone()
+    assert earlier.is_gone(folder)
     assert lease_of(stale_s=60).acquire().generation == 2
 
 
-def test_owner_stays_alive_when_the_clock_is_set(monkeypatch):
+def test_owner_stays_alive_when_the_clock_is_set(folder, monkeypatch):
     owner = this_process()
     create_time, boot_time = psutil.Process.create_time, psutil.boot_time
     ahead_s = 3600
     real = create_time(psutil.Process()), boot_time()
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: real[0] + ahead_s)
     monkeypatch.setattr(psutil, "boot_time", lambda: real[1] + ahead_s)
-    assert not owner.is_gone()
+    assert not owner.is_gone(folder)
 
 
-def test_process_that_may_not_be_looked_at_counts_as_alive(monkeypatch):
+def test_process_that_may_not_be_looked_at_counts_as_alive(folder, monkeypatch):
     def deny(self):
         raise psutil.AccessDenied(self.pid)
 
     owner = this_process()
     monkeypatch.setattr(psutil.Process, "status", deny)
-    assert not owner.is_gone()
+    assert not owner.is_gone(folder)
 
 
-def test_process_of_another_container_is_not_looked_up_here():
+def test_process_of_another_container_is_not_looked_up_here(folder):
     host, boot, _ = lease_module._this_host().split("#")
     neighbour = Owner(f"{host}#{boot}#pid:[1]", 2**22 + 1, 0.0)
-    assert not neighbour.is_gone()
+    assert not neighbour.is_gone(folder)
 
 
 def test_host_has_a_name_where_there_is_no_proc(monkeypatch):
@@ -227,6 +229,40 @@ def test_owner_on_another_host_that_ends_while_watched_is_taken_over(lease_of):
     other = lease_of(host=ELSEWHERE, heartbeat_s=60).acquire()
     threading.Timer(0.2, other.release).start()
     assert lease_of(stale_s=60).acquire().generation == 2
+
+
+def test_copy_of_a_folder_is_not_held_by_who_holds_the_folder(folder, lease_of, tmp_path_factory):
+    lease = lease_of().acquire()
+    copied = LocalFolder(shutil.copytree(folder.root, tmp_path_factory.mktemp("copy") / "copied"))
+    assert current_owner(copied)[1].is_gone(copied)
+    assert not current_owner(folder)[1].is_gone(folder)
+    with Lease(copied).acquire() as other:
+        assert (other.generation, other.is_held(), lease.is_held()) == (2, True, True)
+
+
+def test_generations_do_not_restart_when_all_else_is_deleted(folder, lease_of):
+    folder.put(RUN_KEY, b"")
+    first = lease_of().acquire()
+    with lease_of().acquire(break_lock=True) as second:
+        second.owned().clear(last=RUN_KEY, kept=LEASE)
+        assert second.is_held()
+    assert (second.generation, first.is_held()) == (2, False)
+
+
+def test_owner_whose_lease_was_removed_by_hand_is_told_from_the_next_of_its_number(folder, lease_of):
+    first = lease_of(heartbeat_s=60).acquire()
+    shutil.rmtree(folder.root / ".scan")
+    assert not first.is_held()
+    second = lease_of(heartbeat_s=60).acquire()
+    assert (second.generation, second.is_held(), first.is_held()) == (first.generation, True, False)
+    first.release()
+    assert second.is_held()
+
+
+def test_lease_changes_hands_more_often_than_a_digit_counts(lease_of):
+    for generation in range(1, 13):
+        with lease_of(stale_s=60).acquire() as lease:
+            assert lease.generation == generation
 
 
 def test_lock_that_is_broken_changes_hands(lease_of):

@@ -8,13 +8,14 @@ from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import LocalFolder
 from tism_scan.store.ledger import RUN_KEY, Checksum, Failure, Ledger, ShardAddress
 
+SIGNATURE = "0123456789abcdef"
 ADDRESS = ShardAddress(3, 14, 2)
 CHECKSUM = Checksum(12345, 0x0000BEEF)
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    return Ledger(LocalFolder(tmp_path))
+    return Ledger(LocalFolder(tmp_path), SIGNATURE)
 
 
 def test_plan_and_provenance_are_read_back(ledger):
@@ -83,14 +84,40 @@ def test_altered_plan_is_told_from_the_recorded_one(ledger, field):
 
 def test_record_of_another_format_asks_for_its_release(ledger):
     ledger.folder.put(RUN_KEY, b'{"digest": "0", "plan": {"format": 1}}')
-    with pytest.raises(PlanError, match="the plan has format 1, expected 2; use the release that wrote it"):
+    with pytest.raises(PlanError, match="has format 1, expected 2 or 3; use the release that wrote it"):
         ledger.plan()
 
 
 def test_marker_holds_address_size_and_checksum_in_its_name(ledger):
     ledger.mark_done(ADDRESS, CHECKSUM)
-    assert ledger.folder.sizes("") == {".scan/done/3.14.2.12345.0000beef": 0}
+    assert ledger.folder.sizes("") == {f".scan/done/3.14.2.12345.0000beef.{SIGNATURE}": 0}
     assert ledger.done() == {ADDRESS: [CHECKSUM]}
+
+
+@pytest.mark.parametrize("record", ["", ".fedcba9876543210"])
+def test_marker_of_another_plan_counts_for_nothing(ledger, record):
+    ledger.start(small_plan(), {})
+    ledger.folder.put(f".scan/done/3.14.2.12345.0000beef{record}", b"")
+    assert ledger.done() == {}
+    assert ledger.foreign_markers() == [f".scan/done/3.14.2.12345.0000beef{record}"]
+
+
+def test_marker_of_an_earlier_format_counts_in_a_store_of_it(ledger):
+    ledger.start(small_plan(), {})
+    described = json.loads(ledger.folder.get(RUN_KEY))
+    described["plan"]["format"] = 2
+    ledger.folder.put(RUN_KEY, json.dumps(described).encode())
+    ledger.folder.put(".scan/done/3.14.2.12345.0000beef", b"")
+    assert ledger.done() == {ADDRESS: [CHECKSUM]}
+    ledger.mark_done(ADDRESS, CHECKSUM)
+    assert ledger.done() == {ADDRESS: [CHECKSUM]}
+    ledger.unmark(ADDRESS, CHECKSUM)
+    assert ledger.done() == ledger.folder.sizes(".scan/done") == {}
+
+
+def test_failure_of_another_plan_counts_for_nothing(ledger, tmp_path):
+    Ledger(LocalFolder(tmp_path), "fedcba9876543210").mark_failed(1, Failure("a", 1, "its", 3))
+    assert ledger.failures() == []
 
 
 def test_marking_again_is_harmless(ledger):

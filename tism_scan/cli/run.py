@@ -78,9 +78,8 @@ def command(*, out: Place, overwrite: bool, yes: bool, **options: Any) -> int:
     if options["precision"] == "auto" and not overwrite:
         options["precision"] = _recorded_precision(out) or "auto"
     planned, how = planned_scan(options), execution(options)
-    if overwrite:
-        _delete(out, is_agreed=yes, break_lock=how.break_lock)
-    return scan_and_report(planned, out, how, _ray_options(options))
+    overwrite = overwrite and _is_deleted(out, is_agreed=yes)
+    return scan_and_report(planned, out, how, _ray_options(options), overwrite=overwrite)
 
 
 def _recorded_precision(out: Place) -> "Precision | None":
@@ -120,12 +119,20 @@ def _without_secret(word: str) -> str:
 
 
 def scan_and_report(
-    planned: "PlannedScan", out: Place, how: "Execution", ray: "RayOptions", *, is_last: bool = True
+    planned: "PlannedScan",
+    out: Place,
+    how: "Execution",
+    ray: "RayOptions",
+    *,
+    overwrite: bool = False,
+    is_last: bool = True,
 ) -> int:
     """Scan what is pending, say how it went and, after the last step, what to type; return the exit code."""
     from tism_scan.ray_scan.driver import scan_on_ray
 
-    store = planned.create_store(out, typed_command())
+    store = planned.create_store(
+        out, typed_command(), overwrite=overwrite, break_lock=overwrite and how.break_lock
+    )
     began = time.monotonic()
     n_done_before = len(store.done_blocks())
     with progress_bar("scan") as show:
@@ -174,20 +181,19 @@ def _say_what_is_missing(store: "ScoreStore", result: "ScanResult") -> int:
     return 0
 
 
-def _delete(out: Place, *, is_agreed: bool, break_lock: bool) -> None:
-    """Delete a store, and nothing else, once the user agrees and nobody writes it."""
+def _is_deleted(out: Place, *, is_agreed: bool) -> bool:
+    """Return whether there is a store to be deleted, and nothing else, once the user agrees."""
     from tism_scan.storage.folder import open_folder
-    from tism_scan.store.lease import Lease
+    from tism_scan.store.ledger import ROOT, RUN_KEY
     from tism_scan.store.score_store import ScoreStore
 
-    if not open_folder(out).is_there():
-        return
+    folder = open_folder(out)
+    if not folder.is_there() or (folder.get(RUN_KEY) is None and folder.stranger(own=ROOT) is None):
+        return False  # a deletion that was cut short leaves the lease
     store = ScoreStore.open(out)
     if not is_agreed:
         if not sys.stdin.isatty():
             raise InputError(f"--overwrite would delete {out}; add --yes to agree, or choose another --out")
         n_done = len(store.done_blocks())
         click.confirm(f"Delete {out} with its {count_of(n_done, 'finished block')}?", abort=True)
-    with Lease(store.folder).acquire(break_lock=break_lock):
-        pass
-    store.delete()
+    return True

@@ -13,7 +13,11 @@ from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Block, Stretch
 from tism_scan.plan.tracks import Track
 
-FORMAT = 2  # 1 named shards' CRC32C in its markers, which does not depend on what is in them
+# Of a store's record. 1 named shards' CRC32C in its markers, which does not depend on what is in them; the
+# markers of 2 bear no plan.
+FORMAT = 3
+_READABLE = (2, 3)
+_IDENTITY = 2  # of what the digest is taken, so that a plan's stays the same
 SHARD_BYTES = 128 << 20
 LARGEST_BLOCK_BP = 1 << 20
 SMALLEST_BLOCK_BP_FOR_MANY_TRACKS = 1 << 18
@@ -156,10 +160,11 @@ class ScanPlan:
             If the description is of another format, or of more blocks than can be listed.
         """
         settings = dict(described)
-        if settings.pop("format", None) != FORMAT:
+        if settings.pop("format", None) not in _READABLE:
             found = described.get("format")
             raise PlanError(
-                f"the plan has format {found!r}, expected {FORMAT}; use the release that wrote it"
+                f"the plan has format {found!r}, expected {' or '.join(map(str, _READABLE))}; use the "
+                "release that wrote it"
             )
         scoring = dict(settings.pop("scoring"))
         scoring["tracks"] = tuple(Track.from_json(track) for track in scoring["tracks"])
@@ -173,7 +178,7 @@ class ScanPlan:
 
     def digest(self) -> str:
         """Return the SHA-256 of the plan's canonical JSON."""
-        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self.to_json() | {"format": _IDENTITY}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def differences(self, other: "ScanPlan") -> list[str]:

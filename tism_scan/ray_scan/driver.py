@@ -82,6 +82,7 @@ def scan_on_ray(
                 genome,
                 source,
                 store.plan.digest(),
+                claim.lease.tenure,
                 replace(execution, device=None),  # an actor computes on the device that Ray gives it
                 stage_folder=Path(options.stage_folder).absolute() if options.stage_folder else None,
                 genome_stamp=stamp_of(genome),

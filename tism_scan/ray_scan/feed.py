@@ -13,12 +13,13 @@ import logging
 import time
 from collections.abc import Callable
 
-from tism_scan.errors import StorageFullError
+from tism_scan.errors import LeaseError, StorageFullError
 from tism_scan.plan.tiling import Block
 from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, ActorPool, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.claim import Claim
 from tism_scan.scan.result import MAX_ATTEMPTS
+from tism_scan.store.lease import HEARTBEAT_S
 
 MAX_LOSSES = 20
 DRAIN_S = 25.0  # which leaves five of the thirty promised for Ray to end
@@ -46,7 +47,7 @@ class Feed:
         on_change: Callable[[], None],
     ) -> None:
         self.pool, self.blocks, self.store = pool, iter(claim.blocks), claim.store
-        self.result, self.on_change = claim.result, on_change
+        self.claim, self.result, self.on_change = claim, claim.result, on_change
         self.stop, self.disowned = claim.stop, claim.disowned
         self.again: list[tuple[Block, Actor | None]] = []
         self.suspects: collections.deque[Block] = collections.deque()
@@ -58,14 +59,18 @@ class Feed:
 
     def run(self) -> None:
         """Go on until every block is done or given up, or a stop is asked for."""
-        stop_began = None
+        stop_began, round_began = None, time.monotonic()
         while True:
+            was_silent = time.monotonic() - round_began > HEARTBEAT_S
+            round_began = time.monotonic()
+            if was_silent and not self.claim.lease.is_held():  # this process, or its machine, was stopped
+                self.claim.leave()
             if self.stop.is_set():
                 stop_began = stop_began or self._begin_to_stop()
             else:
                 self._feed()
             if self.disowned.is_set():
-                self._renounce()
+                log.warning("the %d blocks in flight are left to the other process", self._n_awaited())
                 break
             if not self._n_awaited() and (self.stop.is_set() or not self._has_blocks()):
                 break
@@ -78,6 +83,9 @@ class Feed:
                 case Failed(block, actor, error):
                     if isinstance(error, StorageFullError):
                         raise error
+                    if isinstance(error, LeaseError):
+                        self.claim.leave()
+                        continue
                     self._fail(block, actor, str(error))
                 case Lost() as lost:
                     self._mourn(lost)
@@ -99,13 +107,6 @@ class Feed:
                 DRAIN_S,
             )
         return time.monotonic()
-
-    def _renounce(self) -> None:
-        """Have no actor publish what it has in flight."""
-        log.warning("the %d blocks in flight are left to the other process", self._n_awaited())
-        for actor in self.pool.ready:
-            for block in actor.in_flight.values():
-                self.pool.abandon(actor, block)
 
     def _has_blocks(self) -> bool:
         return bool(self.has_more or self.again or self.suspects)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
-from tism_scan.errors import LeaseError, ScanError
+from tism_scan.errors import ScanError
 from tism_scan.plan.tiling import Block
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.order import WidestFirst
 from tism_scan.scan.result import ScanResult
-from tism_scan.store.lease import STALE_S, Lease
+from tism_scan.store.lease import Lease
 from tism_scan.store.score_store import ScoreStore
 
 
@@ -23,6 +23,7 @@ class Claim:
     Attributes
     ----------
     store : ScoreStore
+        For writing in the name of the lease's owner: see `ScoreStore.held_by`.
     lease : Lease
     blocks : iterable of Block
         Those to be computed, in the order that is best for many workers.
@@ -31,7 +32,7 @@ class Claim:
     stop : threading.Event
         Set by anybody to end the scan; blocks in flight may finish.
     disowned : threading.Event
-        Set, before `stop`, once another process has taken the store: nothing is published after that.
+        Set, before `stop`, once another process is known to have taken the store.
     """
 
     store: ScoreStore
@@ -40,6 +41,11 @@ class Claim:
     result: ScanResult = field(default_factory=ScanResult)
     stop: threading.Event = field(default_factory=threading.Event)
     disowned: threading.Event = field(default_factory=threading.Event)
+
+    def leave(self) -> None:
+        """End the scan, since the store is another's."""
+        self.disowned.set()
+        self.stop.set()
 
 
 @contextlib.contextmanager
@@ -55,21 +61,14 @@ def claimed(store: ScoreStore, execution: Execution) -> Iterator[Claim]:
     ScanError
         If a block is pending in the end that neither failed nor was stopped.
     """
-    stop, disowned = threading.Event(), threading.Event()
-
-    def leave() -> None:
-        disowned.set()
-        stop.set()
-
-    with Lease(store.folder, on_lost=leave).acquire(break_lock=execution.break_lock) as lease:
-        store.folder.sweep(STALE_S)
+    with Lease(store.folder).acquire(break_lock=execution.break_lock) as lease:
+        store = store.held_by(lease.tenure)
         blocks = WidestFirst(store.plan, store.pending(retry_failed=execution.retry_failed))
         result = ScanResult(blocks.n_blocks, blocks.n_bp)
-        yield Claim(store, lease, blocks, result, stop, disowned)
-        if result.was_stopped and not lease.is_held():
-            raise LeaseError(
-                f"another process took {store.path} over, and this one stopped; what it finished is kept"
-            )
+        claim = Claim(store, lease, blocks, result)
+        lease.on_lost = claim.leave
+        yield claim
+        lease.tenure.check(lease.folder)
         if not finish(store) and not result.was_stopped and not store.ledger.failures():
             raise ScanError(
                 f"blocks of {store.path} are pending again: their records were removed while the scan ran; "

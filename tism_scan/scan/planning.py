@@ -41,7 +41,14 @@ class PlannedScan:
     model: ModelSource | GivenModel
     loaded: Model = field(repr=False, compare=False)
 
-    def create_store(self, out: str | Place, typed: Mapping[str, str] | None = None) -> ScoreStore:
+    def create_store(
+        self,
+        out: str | Place,
+        typed: Mapping[str, str] | None = None,
+        *,
+        overwrite: bool = False,
+        break_lock: bool = False,
+    ) -> ScoreStore:
         """Return the store of this plan: a new one, or the one that is there if its plan is equal.
 
         Parameters
@@ -50,13 +57,16 @@ class PlannedScan:
             A folder, or ``s3://bucket/prefix``, ``gs://bucket/prefix``.
         typed : mapping from str to str, optional
             What to record beside the versions, such as the command.
+        overwrite, break_lock : bool
+            As for `ScoreStore.create`.
 
         Raises
         ------
-        StoreError, StorageFullError, AccessError
+        LeaseError, StoreError, StorageFullError, AccessError
             As `ScoreStore.create`.
         """
-        store = ScoreStore.create(out, self.plan, versions() | dict(typed or {}))
+        record = versions() | dict(typed or {})
+        store = ScoreStore.create(out, self.plan, record, overwrite=overwrite, break_lock=break_lock)
         warn_of_other_versions(store)
         return store
 

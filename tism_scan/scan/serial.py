@@ -4,7 +4,7 @@ import contextlib
 import logging
 from pathlib import Path
 
-from tism_scan.errors import StorageFullError
+from tism_scan.errors import LeaseError, StorageFullError
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress
@@ -63,10 +63,16 @@ def scan_serially(
     with claimed(store, execution) as claim:
         result = claim.result
         if result.n_blocks_total:
-            setup = WorkerSetup(store.path, Path(genome), model_source(model), store.plan.digest(), execution)
+            setup = WorkerSetup(
+                store.path,
+                Path(genome),
+                model_source(model),
+                store.plan.digest(),
+                claim.lease.tenure,
+                execution,
+            )
             with stopping_on_signals(claim.stop), contextlib.closing(worker_class(setup)) as worker:
-                worker.disowned = claim.disowned
-                worker.start(store)
+                worker.start()
                 result.n_workers = 1
                 for block in claim.blocks:
                     if on_progress is not None:
@@ -87,12 +93,14 @@ def _process(worker: BlockWorker, block: Block, claim: Claim) -> None:
             report = worker.process(block)
         except StorageFullError:
             raise
+        except LeaseError:
+            claim.leave()
+            return
         except Exception as error:  # a user's model may fail in any way
             reason = reason_of(error)
             log.warning("%s failed (attempt %d): %s", block, i_attempt, reason)
         else:
-            if not claim.disowned.is_set():
-                log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
-                claim.result.count(block, report.n_scored)
+            log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
+            claim.result.count(block, report.n_scored)
             return
     claim.result.give_up(claim.store, block, reason, MAX_ATTEMPTS)

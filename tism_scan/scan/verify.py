@@ -19,7 +19,7 @@ from tism_scan.scan.blocks import check_genome
 from tism_scan.scan.claim import finish
 from tism_scan.scan.recompute import Recomputed, recompute_block
 from tism_scan.storage.places import Place
-from tism_scan.store.lease import STALE_S, Lease
+from tism_scan.store.lease import Lease
 from tism_scan.store.ledger import Checksum, ShardAddress
 from tism_scan.store.score_store import ScoreStore, checksum_of
 
@@ -142,13 +142,14 @@ def verify_store(
     GenomeError, WeightsError
         If those of the sample are not the plan's.
     """
-    store = ScoreStore.open(path)
+    found = ScoreStore.open(path)
     show = on_progress or (lambda progress: None)
-    with Lease(store.folder).acquire(break_lock=break_lock):
+    with Lease(found.folder).acquire(break_lock=break_lock) as lease:
+        store = found.held_by(lease.tenure)
         if sample is not None:
             _check_sample(store, sample)
         report = VerifyReport(store.path, full)
-        report.swept = store.folder.sweep(STALE_S)
+        report.swept = lease.swept
         _mend_metadata(store, report)
         _mend_records(store, report)
         _check_objects(store, report, show)
@@ -175,6 +176,9 @@ def _mend_records(store: ScoreStore, report: VerifyReport) -> None:
     for key in store.ledger.damaged_failures():
         store.folder.remove(key)
         report.mended.append(Damage(key, "does not name a failed block; it was removed"))
+    for key in store.ledger.foreign_markers():
+        store.folder.remove(key)
+        report.mended.append(Damage(key, "is of another plan; it was removed"))
     for address, checksums in store.ledger.done().items():
         if store.block_at(address) is None:
             for checksum in checksums:

@@ -21,6 +21,7 @@ from tism_scan.scan.blocks import BlockReport, check_genome, fetch_block, score_
 from tism_scan.scan.execution import Execution
 from tism_scan.storage.copies import staged
 from tism_scan.storage.places import Place
+from tism_scan.store.lease import Tenure
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.version import __version__
 
@@ -36,6 +37,9 @@ class WorkerSetup:
     model : ModelSource or GivenModel
     plan_digest : str
         Of the plan that the store must have been made under.
+    tenure : Tenure or None
+        The driver's ownership of the store; once it is over, nothing is published. None if nobody else can
+        want the store.
     execution : Execution
     n_threads : int or None
         CPU threads for the model; as many as torch takes by itself, if None. Ray would leave an actor one.
@@ -52,6 +56,7 @@ class WorkerSetup:
     genome: Path
     model: ModelSource | GivenModel
     plan_digest: str
+    tenure: Tenure | None
     execution: Execution = field(default_factory=Execution)
     n_threads: int | None = None
     stage_folder: Path | None = None
@@ -65,28 +70,17 @@ class BlockWorker:
     Two threads may call `process` at once, so that one block's sequence is fetched and another's scores are
     written while the model works on a third thread of its own; one more may call `abandon`. A subclass may
     compute with another engine.
-
-    Attributes
-    ----------
-    disowned : threading.Event
-        Once it is set, nothing more is published: the store is another scan's.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self.setup = setup
-        self.disowned = threading.Event()
         self._publishing = Publishing()
         self._model_thread = ThreadPoolExecutor(
             1, thread_name_prefix="model", initializer=_take_threads, initargs=(setup.n_threads,)
         )
 
-    def start(self, store: ScoreStore | None = None) -> None:
+    def start(self) -> None:
         """Load everything that a block needs.
-
-        Parameters
-        ----------
-        store : ScoreStore, optional
-            The store, if this process has opened it already.
 
         Raises
         ------
@@ -99,7 +93,9 @@ class BlockWorker:
                 f"tism-scan {__version__} is installed here, and {self.setup.version} where the scan was "
                 "started; install the same"
             )
-        self.store = store or ScoreStore.open(self.setup.store)
+        self.store = ScoreStore.open(self.setup.store)
+        if self.setup.tenure is not None:
+            self.store = self.store.held_by(self.setup.tenure)
         plan = self.store.plan
         if plan.digest() != self.setup.plan_digest:
             raise ScanError(f"{self.setup.store} is another store here; mount the driver's")
@@ -163,11 +159,17 @@ class BlockWorker:
         return self.setup.execution.engine(source.load(), plan.scoring)
 
     def process(self, block: Block) -> BlockReport:
-        """Compute a block and publish it, unless `abandon` was called for it."""
+        """Compute a block and publish it, unless `abandon` was called for it.
+
+        Raises
+        ------
+        LeaseError
+            If the store is not the driver's any more; nothing is published then.
+        """
         block_input = fetch_block(self.genome, self.store.plan, block)
         scores, report = self._model_thread.submit(score_block, self.engine, block_input).result()
         with self._publishing.of(block) as may_publish:
-            if may_publish and not self.disowned.is_set():
+            if may_publish:
                 self.store.publish_block(block, scores)
                 self.store.forget_failure(block)
         return report

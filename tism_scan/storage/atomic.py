@@ -72,6 +72,18 @@ def put_in_place(partial: Path, path: Path) -> None:
     sync_path(path.parent)
 
 
+def link_in_place(partial: Path, path: Path) -> bool:
+    """Give a whole and synced file its name, durably, unless the name is taken; return whether it was not."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        # NFS repeats a request whose answer was lost, and the repeat finds the first one's link.
+        if os.stat(partial).st_nlink < 2:
+            return False
+    sync_path(path.parent)
+    return True
+
+
 def sync_file(file: IO[bytes]) -> None:
     """Bring what was written into an open file to the disk."""
     file.flush()

@@ -1,16 +1,19 @@
 """A folder whose files survive a power cut, and the few verbs that the store needs of it."""
 
 import contextlib
+import copy
+import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
 from tism_scan.errors import StoreError
 from tism_scan.storage.atomic import (
     PARTIAL,
     full_disk_explained,
+    link_in_place,
     partial_beside,
     put_in_place,
     sync_file,
@@ -19,6 +22,9 @@ from tism_scan.storage.atomic import (
 from tism_scan.storage.object_folder import ObjectFolder
 from tism_scan.storage.places import Place, Url, store_place
 
+N_TRIES = 20  # of what another process interferes with
+_Answer = TypeVar("_Answer")
+
 
 class Folder(Protocol):
     """Objects under keys such as ``chr1/c/0/5``, on a file system or in an object store."""
@@ -26,6 +32,23 @@ class Folder(Protocol):
     @property
     def place(self) -> Place:
         """Where it is: an absolute path, or a URL."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What tells it, on this machine, from a copy of it; empty if it is not there."""
+        ...
+
+    def fenced(self, fence: Callable[[], None]) -> Self:
+        """Return the same folder for a writer that has to own it.
+
+        Parameters
+        ----------
+        fence : callable
+            Raises if the writer does not own the folder any more. It is called while an object is published,
+            at a point after which a new owner's deletion, or object of the same key, keeps ours from
+            appearing: the writer may be stopped between any two steps, for any time.
+        """
         ...
 
     def put(self, key: str, content: bytes) -> None:
@@ -48,8 +71,8 @@ class Folder(Protocol):
         """Remove an object, if it is there."""
         ...
 
-    def sweep(self, idle_s: float) -> list[str]:
-        """Remove what broken-off writers left and nobody has touched for so long, and return the keys."""
+    def sweep(self) -> list[str]:
+        """Remove what writers have not finished, and return the keys; only the folder's owner may call it."""
         ...
 
     def is_there(self) -> bool:
@@ -60,8 +83,8 @@ class Folder(Protocol):
         """Return the name of something at its top that is not our own, or None; without reading it all."""
         ...
 
-    def clear(self, last: str) -> None:
-        """Remove everything, one object last."""
+    def clear(self, last: str, kept: str) -> None:
+        """Remove everything but what is below a key, one object last."""
         ...
 
     def explained(self, key: str) -> contextlib.AbstractContextManager[None]:
@@ -96,6 +119,26 @@ class LocalFolder:
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))
         self.place: Place = self.root
+        self._fence: Callable[[], None] = lambda: None
+
+    @property
+    def identity(self) -> str:
+        """What tells it, on this machine, from a copy of it; empty if it is not there."""
+        try:
+            status = self.root.stat()
+        except OSError:
+            return ""
+        return f"{status.st_dev}:{status.st_ino}"
+
+    def fenced(self, fence: Callable[[], None]) -> Self:
+        """Return the same folder for a writer that has to own it.
+
+        The fence is called between the temporary file and its renaming. Whoever owned the folder next swept
+        or deleted the file, so that the renaming fails, and the next try meets the fence.
+        """
+        folder = copy.copy(self)
+        folder._fence = fence
+        return folder
 
     def put(self, key: str, content: bytes) -> None:
         """Publish an object, whole or not at all; what was under the key is replaced.
@@ -107,33 +150,32 @@ class LocalFolder:
         OSError
             If it cannot be written for another reason.
         """
-        path = self.root / key
-        with full_disk_explained(path):
-            partial = self._write_partial(path, content)
-            try:
-                put_in_place(partial, path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+        self._publish(key, content, put_in_place)
 
     def put_new(self, key: str, content: bytes) -> bool:
         """Publish an object unless the key is taken, and return whether it was published.
 
         Of several callers at once, on one machine or many, exactly one gets True.
         """
+        return self._publish(key, content, link_in_place)
+
+    def _publish(self, key: str, content: bytes, place: Callable[[Path, Path], _Answer]) -> _Answer:
+        """Write an object aside, make sure that the folder is still ours, and put it in its place."""
         path = self.root / key
         with full_disk_explained(path):
-            partial = self._write_partial(path, content)
-            try:
-                os.link(partial, path)
-            except FileExistsError:
-                # NFS repeats a request whose answer was lost, and the repeat finds the first one's link.
-                if os.stat(partial).st_nlink < 2:
-                    return False
-            finally:
-                os.unlink(partial)
-            sync_path(path.parent)
-        return True
+            for i_try in range(N_TRIES):
+                partial = partial_beside(path)
+                try:
+                    self._write_partial(partial, content)
+                    self._fence()
+                    return place(partial, path)
+                except FileNotFoundError:  # another process swept it, or deleted its folder
+                    if i_try == N_TRIES - 1:
+                        raise
+                finally:
+                    with contextlib.suppress(FileNotFoundError):
+                        partial.unlink()
+        raise AssertionError  # the last try returns or raises
 
     def get(self, key: str) -> bytes | None:
         """Return an object, or None where there is none."""
@@ -164,33 +206,15 @@ class LocalFolder:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (self.root / key).unlink()
 
-    def sweep(self, idle_s: float) -> list[str]:
-        """Remove temporary files that nobody has written to for so long, and return their keys.
-
-        Their age is measured by the file system's own clock.
-        """
-        # A chrom may be named so, too, and its folder then is.
-        partials = [path for path in self.root.rglob(f"*{PARTIAL}") if path.is_file()]
-        if not partials:
-            return []
-        now = self._now()
+    def sweep(self) -> list[str]:
+        """Remove every temporary file, and return their keys; a live writer begins its own again."""
         swept = []
-        for path in partials:
+        # A chrom may be named so, too, and its folder then is.
+        for path in [path for path in self.root.rglob(f"*{PARTIAL}") if path.is_file()]:
             with contextlib.suppress(FileNotFoundError):  # its writer ended in between
-                if now - path.stat().st_mtime >= idle_s:
-                    path.unlink()
-                    swept.append(path.relative_to(self.root).as_posix())
+                path.unlink()
+                swept.append(path.relative_to(self.root).as_posix())
         return sorted(swept)
-
-    def _now(self) -> float:
-        """Return the file system's time; a file server's clock may differ from ours."""
-        path = self.root / "clock"
-        with full_disk_explained(path):
-            partial = self._write_partial(path, b"")
-        try:
-            return partial.stat().st_mtime
-        finally:
-            partial.unlink()
 
     def is_there(self) -> bool:
         """Return whether there is such a folder."""
@@ -210,24 +234,27 @@ class LocalFolder:
             raise StoreError(f"{self.root} is a file; expected a folder for the store, choose another --out")
         return min((name for name in os.listdir(self.root) if name != own), default=None)
 
-    def clear(self, last: str) -> None:
-        """Remove everything, one object last, and the folder itself, unless a link leads to it.
+    def clear(self, last: str, kept: str) -> None:
+        """Remove everything but what is below a key, one object last; if nothing is left, the folder, too.
 
         Raises
         ------
         StoreError
             If the last object is behind a link: it is of another folder.
         """
-        kept = self.root / last
-        self._refuse_links(kept)
-        for path in [*self.root.iterdir(), *kept.parent.iterdir()]:
-            if path in (kept, kept.parent):
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        shutil.rmtree(kept.parent if self.root.is_symlink() else self.root)
+        record, spared = self.root / last, self.root / kept
+        self._refuse_links(record)
+        self.sweep()
+        for path in [*self.root.iterdir(), *record.parent.iterdir()]:
+            if path not in (record, record.parent, spared):
+                self._fence()
+                _remove_whole(path)
+        self._fence()
+        record.unlink(missing_ok=True)
+        if not self.sizes(kept):
+            shutil.rmtree(record.parent)
+            if not self.root.is_symlink():
+                self.root.rmdir()
 
     @contextlib.contextmanager
     def explained(self, key: str) -> Iterator[None]:
@@ -245,19 +272,31 @@ class LocalFolder:
                     "leads to"
                 )
 
-    def _write_partial(self, path: Path, content: bytes) -> Path:
-        """Write and sync a temporary file beside a path, and return where it is."""
-        self._refuse_links(path)
-        missing = [folder for folder in path.parents if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def _write_partial(self, partial: Path, content: bytes) -> None:
+        """Write and sync a temporary file."""
+        self._refuse_links(partial)
+        missing = [folder for folder in partial.parents if not folder.exists()]
+        partial.parent.mkdir(parents=True, exist_ok=True)
         for folder in missing:
             sync_path(folder.parent)
-        partial = partial_beside(path)
+        with open(partial, "xb") as file:
+            file.write(content)
+            sync_file(file)
+
+
+def _remove_whole(path: Path) -> None:
+    """Remove a file, a link or a folder, even while a former owner writes into it."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    for i_try in range(N_TRIES):
         try:
-            with open(partial, "xb") as file:
-                file.write(content)
-                sync_file(file)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        return partial
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            if not path.exists():
+                return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or i_try == N_TRIES - 1:
+                raise
+        else:
+            return

@@ -1,12 +1,13 @@
 """Objects on S3, Google Cloud Storage and what speaks like them."""
 
 import contextlib
+import copy
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from tism_scan.errors import AccessError, StorageError, TismScanError
 from tism_scan.storage.buckets import explanation, names_no_bucket, open_bucket, require_obstore
@@ -17,8 +18,9 @@ N_RETRIES_AT_FIRST = 3  # so that a wrong address is reported soon
 ANSWER_S, TRANSFER_S = 30, 600
 LARGE_BYTES = 1 << 20  # sending more may well take longer than an answer may
 N_KEYS_PER_REQUEST = 1000
-N_TRIES_OF_PUT_NEW = 5
+N_TRIES_OF_CONDITIONAL_PUT = 5
 PROBE = ".scan/probe"
+PROBE_IDLE_S = 180.0
 _WRITER = "tism-scan-writer"
 
 
@@ -40,7 +42,23 @@ class ObjectFolder:
         self.place = place
         self._obstore = require_obstore()
         self._is_exclusive = False
+        self._fence: Callable[[], None] | None = None
         self.client = self._client(ANSWER_S)
+
+    @property
+    def identity(self) -> str:
+        """What tells it from a copy of it."""
+        return str(self.place)
+
+    def fenced(self, fence: Callable[[], None]) -> Self:
+        """Return the same folder for a writer that has to own it.
+
+        An object is put on the condition that what is under its key has not changed since before the fence
+        was called.
+        """
+        folder = copy.copy(self)
+        folder._fence = fence
+        return folder
 
     def put(self, key: str, content: bytes) -> None:
         """Publish an object, whole or not at all; what was under the key is replaced.
@@ -52,9 +70,11 @@ class ObjectFolder:
         StorageError
             If the service does not answer, after all retries.
         """
-        client = self._patient_client if len(content) > LARGE_BYTES else self.client
         with self._explained(key, "write"):
-            self._obstore.put(client, key, content, use_multipart=False)
+            if self._fence is None:
+                self._obstore.put(self._client_for(content), key, content, use_multipart=False)
+            else:
+                self._put_fenced(key, content, self._fence)
 
     def put_new(self, key: str, content: bytes) -> bool:
         """Publish an object unless the key is taken, and return whether it was published.
@@ -68,6 +88,8 @@ class ObjectFolder:
         """
         if not self._is_exclusive:
             self._check_exclusive()
+        if self._fence is not None:
+            self._fence()
         return self._put_new(key, content)
 
     def get(self, key: str) -> bytes | None:
@@ -138,8 +160,8 @@ class ObjectFolder:
                         return name
         return None
 
-    def clear(self, last: str) -> None:
-        """Remove everything, one object last.
+    def clear(self, last: str, kept: str) -> None:
+        """Remove everything but what is below a key, one object last.
 
         Raises
         ------
@@ -148,10 +170,13 @@ class ObjectFolder:
         """
         with self._explained("", "remove"):
             for batch in self._list(""):
-                self._remove([entry["path"] for entry in batch if entry["path"] != last])
+                if self._fence is not None:
+                    self._fence()
+                paths = [entry["path"] for entry in batch]
+                self._remove([path for path in paths if path != last and not path.startswith(f"{kept}/")])
             self._remove([last])
 
-    def sweep(self, idle_s: float) -> list[str]:
+    def sweep(self, idle_s: float = PROBE_IDLE_S) -> list[str]:
         """Remove what broken-off writers left so long ago, and return the keys.
 
         A PUT leaves nothing behind; only an interrupted conditional-write probe can. Its age is measured by
@@ -195,6 +220,9 @@ class ObjectFolder:
             waits["read_timeout"] = timedelta(seconds=answer_s)
         return open_bucket(self.place, self.place.key, waits, N_RETRIES if n_retries is None else n_retries)
 
+    def _client_for(self, content: bytes) -> Any:
+        return self._patient_client if len(content) > LARGE_BYTES else self.client
+
     @cached_property
     def _patient_client(self) -> Any:
         """Waits for an answer as long as sending takes."""
@@ -220,11 +248,44 @@ class ObjectFolder:
                 if names_no_bucket(error):
                     raise
 
+    def _put_fenced(self, key: str, content: bytes, fence: Callable[[], None]) -> None:
+        """Publish on the condition that a key holds what it held when the fence let us through."""
+        client = self._client_for(content)
+        mode: Any = "create"  # where nothing is, a late object of a former owner belongs to no record
+        for i_try in range(N_TRIES_OF_CONDITIONAL_PUT):
+            fence()
+            try:
+                self._obstore.put(client, key, content, mode=mode, use_multipart=False)
+                return
+            except (
+                self._obstore.exceptions.AlreadyExistsError,
+                self._obstore.exceptions.PreconditionError,
+                FileNotFoundError,
+            ) as error:
+                if names_no_bucket(error):
+                    raise
+            except self._obstore.exceptions.GenericError as error:
+                if i_try == N_TRIES_OF_CONDITIONAL_PUT - 1 or "kind: Timeout" not in str(error):
+                    raise
+            mode = self._as_it_is(key)
+        raise self._interfered(key)
+
+    def _as_it_is(self, key: str) -> Any:
+        """Return the condition that what is under a key does not change."""
+        try:
+            found = self._obstore.head(self.client, key)
+        except FileNotFoundError:
+            return "create"
+        return {name: found[name] for name in ("e_tag", "version") if found[name] is not None}
+
+    def _interfered(self, key: str) -> StorageError:
+        return StorageError(f"{self.place}/{key} cannot be written: others keep interfering; try again")
+
     def _put_new(self, key: str, content: bytes) -> bool:
         """Publish on condition; the object bears who wrote it, for an answer may be lost on the way."""
         writer = uuid.uuid4().hex
         with self._explained(key, "write"):
-            for i_try in range(N_TRIES_OF_PUT_NEW):
+            for i_try in range(N_TRIES_OF_CONDITIONAL_PUT):
                 try:
                     self._obstore.put(
                         self.client,
@@ -240,10 +301,10 @@ class ObjectFolder:
                     if found is not None:
                         return found == writer
                 except self._obstore.exceptions.GenericError as error:
-                    if i_try == N_TRIES_OF_PUT_NEW - 1 or "kind: Timeout" not in str(error):
+                    if i_try == N_TRIES_OF_CONDITIONAL_PUT - 1 or "kind: Timeout" not in str(error):
                         raise
         # Two writes at once may both be refused, and nothing be there: S3 asks to try again.
-        raise StorageError(f"{self.place}/{key} cannot be written: others keep interfering; try again")
+        raise self._interfered(key)
 
     def _writer_of(self, key: str) -> str | None:
         """Return who wrote an object on condition, "" if nobody known did, or None if it is not there."""

@@ -1,8 +1,12 @@
-"""One driver at a time: a lease with a generation number, kept beside the scores.
+"""One driver at a time: a lease with a generation number and a nonce, kept beside the scores.
 
 The holder of the highest generation owns the store. A new generation is made with an exclusive create, so of
-several takers one wins. The owner's heartbeat rewrites its object; one that has not changed for three
-minutes on the taker's own clock, or whose process is gone from this very host, is taken over.
+several takers one wins. Generations never restart: the lease outlives the store's deletion, and the nonce
+tells its owner from one that begins at 1 after somebody removed the folder by hand.
+
+The owner's heartbeat rewrites its object; one that has not changed for three minutes on the taker's own
+clock, or whose process is gone from this very host, is taken over. Whoever writes for the owner makes sure
+that it still is one (`Tenure.check`) with each object that is published.
 """
 
 import contextlib
@@ -15,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -26,7 +31,8 @@ from tism_scan.store.ledger import ROOT
 
 HEARTBEAT_S = 30.0
 STALE_S = 180.0
-_NAME = re.compile(rf"{ROOT}/lease/([0-9]+)\.json")
+LEASE = f"{ROOT}/lease"
+_NAME = re.compile(rf"{LEASE}/([0-9]+)\.json")
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +53,10 @@ class Owner:
         Grows by one with each heartbeat.
     released : bool
         The owner is done.
+    nonce : str
+        A random number of this one ownership.
+    identity : str
+        The folder's, to its host: a copy of the store has copied the lease, too, and is not held by it.
     """
 
     host: str
@@ -54,14 +64,21 @@ class Owner:
     started: float
     n_beats: int = 0
     released: bool = False
+    nonce: str = ""
+    identity: str = ""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host.partition('#')[0]}"
 
-    def is_gone(self) -> bool:
-        """Return whether the owner released the lease, or ran on this host and has ended."""
+    def is_gone(self, folder: Folder) -> bool:
+        """Return whether the owner released the lease of a folder, or ran on this host and has ended.
+
+        On this host it is also gone if it held another folder, of which this one is a copy.
+        """
         if self.released or self.host != _this_host():
             return self.released
+        if self.identity and self.identity != folder.identity:
+            return True
         try:
             process = psutil.Process(self.pid)
             is_another = abs(_started(process) - self.started) > 2
@@ -70,6 +87,37 @@ class Owner:
             return True
         except psutil.AccessDenied:
             return False
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """One ownership of a store: what its owner gives to those who write in its name.
+
+    Attributes
+    ----------
+    generation : int
+    nonce : str
+    """
+
+    generation: int
+    nonce: str
+
+    def is_over(self, folder: Folder) -> bool:
+        """Return whether a later generation of the folder's lease exists, or this one is another's."""
+        if _last_generation(folder) != self.generation:
+            return True
+        content = folder.get(_key(self.generation))
+        try:
+            return content is None or _owner(self.generation, content).nonce != self.nonce
+        except LeaseError:  # damaged; who takes a lease leaves a whole record, and ours is repaired soon
+            return False
+
+    def check(self, folder: Folder) -> None:
+        """Raise LeaseError if the ownership is over."""
+        if self.is_over(folder):
+            raise LeaseError(
+                f"another process took {folder.place} over, and this one stopped; what it finished is kept"
+            )
 
 
 class Lease:
@@ -85,6 +133,11 @@ class Lease:
         Seconds between heartbeats, and without one until the lease may be taken over.
     on_lost : callable, optional
         Called from the heartbeat's thread if another process took the lease over.
+
+    Attributes
+    ----------
+    swept : list of str
+        Keys of unfinished objects that earlier owners left, removed by `acquire`.
     """
 
     def __init__(
@@ -99,7 +152,8 @@ class Lease:
         self.heartbeat_s, self.stale_s = heartbeat_s, stale_s
         self.on_lost = on_lost
         self.owner = Owner(_this_host(), os.getpid(), _started(psutil.Process()))
-        self.generation = 0
+        self.tenure = Tenure(0, "")
+        self.swept: list[str] = []
         self._ended = threading.Event()
         self._beating: threading.Thread | None = None
 
@@ -128,6 +182,7 @@ class Lease:
                 break
         for old in range(max(1, generation - 2), generation + 1):
             self.folder.remove(_key(old))
+        self.swept = self.folder.sweep()  # what a former owner has not yet put in its place never gets there
         self._ended.clear()
         self._beating = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._beating.start()
@@ -141,12 +196,30 @@ class Lease:
             self._beating = None
             # What was scanned is no worse for it: the next run finds this process gone, or waits.
             with contextlib.suppress(OSError, TismScanError):
-                if self.is_held():
-                    self.folder.put(_key(self.generation), _content(replace(self.owner, released=True)))
+                self._show(replace(self.owner, released=True))
+
+    @property
+    def generation(self) -> int:
+        """The number of this ownership, 0 before the first."""
+        return self.tenure.generation
 
     def is_held(self) -> bool:
-        """Return whether no later generation exists."""
-        return _last_generation(self.folder) == self.generation
+        """Return whether the store is still ours."""
+        return not self.tenure.is_over(self.folder)
+
+    def owned(self) -> Folder:
+        """Return the folder for writing, as long as it is ours."""
+        return self.folder.fenced(partial(self.tenure.check, self.folder))
+
+    def _show(self, owner: Owner) -> None:
+        """Publish who holds the lease.
+
+        Raises
+        ------
+        LeaseError
+            If it is not ours any more.
+        """
+        self.owned().put(_key(self.generation), _content(owner))
 
     def __enter__(self) -> "Lease":
         return self if self._beating else self.acquire()
@@ -168,7 +241,10 @@ class Lease:
 
     def _claim(self, generation: int) -> bool:
         """Take a generation, and return whether it was free and is the last."""
-        self.generation = generation
+        self.owner = replace(
+            self.owner, nonce=os.urandom(16).hex(), identity=self.folder.identity, released=False
+        )
+        self.tenure = Tenure(generation, self.owner.nonce)
         if not self.folder.put_new(_key(generation), _content(self.owner)):
             return False
         if self.is_held():
@@ -179,7 +255,7 @@ class Lease:
 
     def _is_abandoned(self, generation: int, owner: Owner) -> bool:
         """Return whether an owner has gone, watching it as long as it takes to know."""
-        if owner.is_gone():
+        if owner.is_gone(self.folder):
             return True
         if owner.host == _this_host():
             return False
@@ -189,7 +265,7 @@ class Lease:
             time.sleep(min(1.0, self.heartbeat_s / 4))
             now = current_owner(self.folder)
             if now != (generation, owner):
-                return now[1] is None or now[1].is_gone()
+                return now[1] is None or now[1].is_gone(self.folder)
         return True
 
     def _beat(self) -> None:
@@ -197,12 +273,12 @@ class Lease:
         while not self._ended.wait(self.heartbeat_s):
             self.owner = replace(self.owner, n_beats=self.owner.n_beats + 1)
             try:
-                if not self.is_held():
-                    log.error("another process took the store over; stopping")
-                    if self.on_lost is not None:
-                        self.on_lost()
-                    return
-                self.folder.put(_key(self.generation), _content(self.owner))
+                self._show(self.owner)
+            except LeaseError:
+                log.error("another process took the store over; stopping")
+                if self.on_lost is not None:
+                    self.on_lost()
+                return
             except (OSError, TismScanError) as error:
                 log.warning("no heartbeat could be written: %s", error)
 
@@ -227,7 +303,7 @@ def current_owner(folder: Folder) -> tuple[int, Owner | None]:
 
 def _last_generation(folder: Folder) -> int:
     """Return the highest generation that was ever taken, or 0."""
-    found = (_NAME.fullmatch(key) for key in folder.sizes(f"{ROOT}/lease"))
+    found = (_NAME.fullmatch(key) for key in folder.sizes(LEASE))
     return max((int(name[1]) for name in found if name), default=0)
 
 
@@ -241,8 +317,10 @@ def _owner(generation: int, content: bytes) -> Owner:
             float(described["started"]),
             int(described["n_beats"]),
             bool(described["released"]),
+            str(described.get("nonce", "")),  # format 2 had neither
+            str(described.get("identity", "")),
         )
-    except (KeyError, RecursionError, TypeError, ValueError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         raise LeaseError(
             f"{_key(generation)} is damaged: it names no process; if you know that none is writing the "
             "store, add --break-lock"
@@ -250,7 +328,7 @@ def _owner(generation: int, content: bytes) -> Owner:
 
 
 def _key(generation: int) -> str:
-    return f"{ROOT}/lease/{generation}.json"
+    return f"{LEASE}/{generation}.json"
 
 
 def _content(owner: Owner) -> bytes:

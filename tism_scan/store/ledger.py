@@ -1,8 +1,9 @@
 """What is done, what failed, and under which plan: small objects in ``.scan/``, beside the scores.
 
-A finished shard has a marker, an empty object whose name holds the shard's address, size and CRC-32. The
-marker is published after the shard, so a marker never promises what is not there. Nothing is ever inferred
-from the scores themselves.
+A finished shard has a marker, an empty object whose name holds the shard's address, size and CRC-32, and the
+plan. The marker is published after the shard, so a marker never promises what is not there. A marker or a
+failure of another plan counts for nothing: who wrote it was stopped while another began the store anew.
+Nothing is ever inferred from the scores themselves.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from tism_scan.errors import StoreError
@@ -22,7 +24,8 @@ RUN_KEY = f"{ROOT}/run.json"
 DONE = f"{ROOT}/done"
 FAILED = f"{ROOT}/failed"
 DEVICES = f"{ROOT}/devices"
-_MARKER = re.compile(r"(\d+)\.(\d+)\.(\d+)\.(\d+)\.([0-9a-f]{8})")
+_MARKER = re.compile(r"(\d+)\.(\d+)\.(\d+)\.(\d+)\.([0-9a-f]{8})(?:\.([0-9a-f]{16}))?")
+_LAST_UNSIGNED_FORMAT = 2  # up to which markers and failures did not name their plan
 
 
 class ShardAddress(NamedTuple):
@@ -70,10 +73,12 @@ class Ledger:
     ----------
     folder : Folder
         The store's root.
+    signature : str, optional
+        The first 16 digits of the plan's digest. Without it, only the plan can be read.
     """
 
-    def __init__(self, folder: Folder) -> None:
-        self.folder = folder
+    def __init__(self, folder: Folder, signature: str = "") -> None:
+        self.folder, self.signature = folder, signature
 
     def start(self, plan: ScanPlan, provenance: Mapping[str, Any]) -> bool:
         """Record the plan unless one is recorded already, and return whether it was recorded.
@@ -125,11 +130,13 @@ class Ledger:
 
     def mark_done(self, address: ShardAddress, checksum: Checksum) -> None:
         """Record that a shard is published; call it only after the shard is."""
-        self.folder.put(_marker_key(address, checksum), b"")
+        self.folder.put(f"{_marker_key(address, checksum)}.{self.signature}", b"")
 
     def unmark(self, address: ShardAddress, checksum: Checksum) -> None:
         """Make a shard pending again."""
-        self.folder.remove(_marker_key(address, checksum))
+        self.folder.remove(f"{_marker_key(address, checksum)}.{self.signature}")
+        if self._takes_unsigned:
+            self.folder.remove(_marker_key(address, checksum))
 
     def done(self) -> dict[ShardAddress, list[Checksum]]:
         """Return the recorded checksums of every marked shard, from one listing.
@@ -139,15 +146,33 @@ class Ledger:
         marked: dict[ShardAddress, list[Checksum]] = {}
         for key in self.folder.sizes(DONE):
             found = _MARKER.fullmatch(key.rpartition("/")[2])
-            if found:
+            if found and self._is_ours(found[6]):
                 *address, size = map(int, found.groups()[:4])
                 checksum = Checksum(size, int(found[5], 16))
-                marked.setdefault(ShardAddress(*address), []).append(checksum)
+                checksums = marked.setdefault(ShardAddress(*address), [])
+                if checksum not in checksums:
+                    checksums.append(checksum)
         return marked
+
+    def foreign_markers(self) -> list[str]:
+        """Return the keys of markers of other plans."""
+        found = ((key, _MARKER.fullmatch(key.rpartition("/")[2])) for key in self.folder.sizes(DONE))
+        return sorted(key for key, marker in found if marker and not self._is_ours(marker[6]))
+
+    def _is_ours(self, signature: str | None) -> bool:
+        """Return whether a record is of our plan, by what it bears."""
+        return signature == self.signature if signature else self._takes_unsigned
+
+    @cached_property
+    def _takes_unsigned(self) -> bool:
+        """Whether the store is of an earlier release, whose records bear no plan."""
+        plan = (self._run() or {}).get("plan")
+        return isinstance(plan, dict) and plan.get("format") == _LAST_UNSIGNED_FORMAT
 
     def mark_failed(self, i_chrom: int, failure: Failure) -> None:
         """Record that a block was given up."""
-        self.folder.put(_failure_key(i_chrom, failure.i_block), json.dumps(asdict(failure)).encode())
+        described = asdict(failure) | {"plan": self.signature}
+        self.folder.put(_failure_key(i_chrom, failure.i_block), json.dumps(described).encode())
 
     def forget_failure(self, i_chrom: int, block: Block) -> None:
         """Make a failed block pending again."""
@@ -173,7 +198,8 @@ class Ledger:
             If the record of one is damaged.
         """
         contents = {key: self.folder.get(key) for key in self.folder.sizes(FAILED)}
-        failures = [_failure(key, content) for key, content in contents.items() if content is not None]
+        found = [_failure(key, content) for key, content in contents.items() if content is not None]
+        failures = [failure for failure, signature in found if self._is_ours(signature)]
         return sorted(failures, key=lambda failure: (failure.chrom, failure.i_block))
 
     def damaged_failures(self) -> list[str]:
@@ -187,17 +213,18 @@ class Ledger:
         return damaged
 
 
-def _failure(key: str, content: bytes) -> Failure:
-    """Return what the record of a failure holds."""
+def _failure(key: str, content: bytes) -> tuple[Failure, str]:
+    """Return what the record of a failure holds, and which plan it bears."""
     try:
         described = json.loads(content)
-        return Failure(
+        failure = Failure(
             str(described["chrom"]),
             int(described["i_block"]),
             str(described["error"]),
             int(described["n_attempts"]),
         )
-    except (KeyError, RecursionError, TypeError, ValueError):
+        return failure, str(described.get("plan", ""))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         raise StoreError(
             f"{key} is damaged: it holds no failed block; remove this file, and its block is tried again"
         ) from None

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,11 @@ from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder, open_folder
 from tism_scan.storage.places import Place, Url
 from tism_scan.store.arrays import encode_shard, is_equivalent, is_gathered, metadata_of, node_name
+from tism_scan.store.lease import LEASE, Lease, Tenure
 from tism_scan.store.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress
 from tism_scan.store.reading import StoredScores
 
+_GROUP = "zarr.json"
 MAX_NODE_NAME = 200
 _CHROMS_SHOWN = 5
 METADATA_THREADS = 16
@@ -42,13 +45,19 @@ class ScoreStore(StoredScores):
     ledger : Ledger
     """
 
-    def __init__(self, path: str | Place, plan: ScanPlan) -> None:
-        super().__init__(open_folder(path), plan)
-        self.ledger = Ledger(self.folder)
+    def __init__(self, folder: Folder, plan: ScanPlan) -> None:
+        super().__init__(folder, plan)
+        self.ledger = Ledger(folder, plan.digest()[:16])
 
     @classmethod
     def create(
-        cls, path: str | Place, plan: ScanPlan, provenance: Mapping[str, Any] | None = None
+        cls,
+        path: str | Place,
+        plan: ScanPlan,
+        provenance: Mapping[str, Any] | None = None,
+        *,
+        overwrite: bool = False,
+        break_lock: bool = False,
     ) -> "ScoreStore":
         """Return the store of a plan: a new one, or the one that is there if its plan is equal.
 
@@ -63,9 +72,15 @@ class ScoreStore(StoredScores):
         plan : ScanPlan
         provenance : Mapping, optional
             Versions and names for the record.
+        overwrite : bool
+            Delete the store that is there first. Its lease is held until the new one exists, and stays.
+        break_lock : bool
+            Take the store even if another process seems to write it.
 
         Raises
         ------
+        LeaseError
+            If there is something to write, and another process is writing the store.
         StoreError
             If the folder cannot be written, holds something else, or a store that was made under another
             plan; every field that differs is named, with both values.
@@ -76,12 +91,12 @@ class ScoreStore(StoredScores):
         """
         _check_node_names(plan)
         plan.check_listable()
-        store = cls(path, plan)
+        store = cls(open_folder(path), plan)
         try:
             _refuse_foreign(store.folder)
-            if not store.ledger.start(plan, provenance or {}):
-                store._refuse_other_plan()
-            store._write_metadata(consolidated=False)
+            if overwrite or not store._is_recorded() or store.folder.get(_GROUP) is None:
+                with Lease(store.folder).acquire(break_lock=break_lock) as lease:
+                    store._written_by(lease.tenure)._begin(provenance or {}, overwrite=overwrite)
         except OSError as error:
             raise StoreError(
                 f"cannot write to {store.path}: {error.strerror}; choose another --out"
@@ -109,10 +124,32 @@ class ScoreStore(StoredScores):
             raise StoreError(f"cannot read {where}: {error.strerror}; check who may read it") from None
         if plan is None:
             raise StoreError(f"{where} is not a store of scores: {RUN_KEY} is missing in it; check the path")
-        return cls(where, plan)
+        return cls(folder, plan)
+
+    def held_by(self, tenure: Tenure) -> "ScoreStore":
+        """Return the store for writing in the name of its owner; once another takes it, LeaseError is raised.
+
+        Parameters
+        ----------
+        tenure : Tenure
+            Of the store's `Lease`.
+
+        Raises
+        ------
+        StoreError
+            If the store was deleted, or begun anew under another plan, since it was opened.
+        """
+        if not self._is_recorded():
+            raise StoreError(f"{self.path} was deleted while it was about to be written; run the same again")
+        return self._written_by(tenure)
+
+    def _written_by(self, tenure: Tenure) -> "ScoreStore":
+        return ScoreStore(self.folder.fenced(partial(tenure.check, self.folder)), self.plan)
 
     def delete(self) -> None:
         """Delete the store, its record last, so that a deletion that was cut short can be repeated.
+
+        The record of who may write stays, so that who wrote until now does not write into the next store.
 
         Raises
         ------
@@ -120,7 +157,7 @@ class ScoreStore(StoredScores):
             If a file of it cannot be deleted.
         """
         try:
-            self.folder.clear(last=RUN_KEY)
+            self.folder.clear(last=RUN_KEY, kept=LEASE)
         except OSError as error:
             raise StoreError(f"cannot delete {self.path}: {error.strerror}; delete it by hand") from None
 
@@ -260,17 +297,26 @@ class ScoreStore(StoredScores):
         done = self.ledger.done()
         return {address: sums for address, sums in done.items() if address.i_chrom < len(self._chroms)}
 
-    def _refuse_other_plan(self) -> None:
-        """Raise if the recorded plan is not ours."""
+    def _is_recorded(self) -> bool:
+        """Return whether there is a plan; raise if it is not ours."""
         recorded = self.ledger.plan()
         if recorded is not None and recorded.digest() != self.plan.digest():
             raise StoreError(
                 f"{self.path} was made under another plan: {'; '.join(recorded.differences(self.plan))}; use "
                 "the same settings, another --out, or --overwrite"
             )
+        return recorded is not None
+
+    def _begin(self, provenance: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Record the plan and lay out its arrays, in place of what is there or as far as it is missing."""
+        if overwrite:
+            self.delete()
+        if not self._is_recorded():
+            self.ledger.start(self.plan, provenance)
+        self._write_metadata(consolidated=False)
 
     def _write_metadata(self, *, consolidated: bool) -> None:
-        """Publish what is missing of the group's and the arrays' metadata."""
+        """Publish what is missing of the arrays' and, last, the group's metadata."""
         metadata = metadata_of(self.plan, consolidated=consolidated)
 
         def publish(key: str) -> None:
@@ -280,8 +326,9 @@ class ScoreStore(StoredScores):
                 self.folder.put(key, content)
 
         with ThreadPoolExecutor(METADATA_THREADS) as threads:  # a genome may have hundreds of chroms
-            for _ in threads.map(publish, metadata):
+            for _ in threads.map(publish, metadata.keys() - {_GROUP}):
                 pass
+        publish(_GROUP)
 
 
 def _check_node_names(plan: ScanPlan) -> None:

@@ -54,7 +54,7 @@ def store_status(path: str | Place) -> dict[str, Any]:
         "plan": store.plan.to_json(),
         "provenance": store.ledger.provenance(),
         "devices": store.ledger.devices(),
-        "lease": None if owner is None or owner.is_gone() else str(owner),
+        "lease": None if owner is None or owner.is_gone(store.folder) else str(owner),
         "total": _complete(total),
         "chroms": chroms,
         "failures": failures,
