@@ -75,11 +75,13 @@ def command(*, out: Place, overwrite: bool, yes: bool, **options: Any) -> int:
 
     Run the same command again to resume: only unfinished blocks are computed.
     """
-    if options["precision"] == "auto" and not overwrite:
-        options["precision"] = _recorded_precision(out) or "auto"
+    ray = _ray_options(options)
+    if options["precision"] == "auto":
+        recorded = None if overwrite else _recorded_precision(out)
+        options["precision"] = recorded or _precision_of_actors(ray)
     planned, how = planned_scan(options), execution(options)
     overwrite = overwrite and _is_deleted(out, is_agreed=yes)
-    return scan_and_report(planned, out, how, _ray_options(options), overwrite=overwrite)
+    return scan_and_report(planned, out, how, ray, overwrite=overwrite)
 
 
 def _recorded_precision(out: Place) -> "Precision | None":
@@ -93,6 +95,14 @@ def _recorded_precision(out: Place) -> "Precision | None":
         return ScoreStore.open(out).plan.scoring.precision
     except StoreError:
         return None
+
+
+def _precision_of_actors(ray: "RayOptions") -> "Precision":
+    """Return the precision that suits what the actors will compute on; this process may see no GPU."""
+    from tism_scan.engine.devices import default_precision
+    from tism_scan.ray_scan.cluster import takes_gpus
+
+    return default_precision("cuda" if takes_gpus(ray) else "cpu")
 
 
 def _ray_options(options: dict[str, Any]) -> "RayOptions":

@@ -5,15 +5,16 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from tism_scan.engine.devices import default_device
 from tism_scan.errors import ClusterError, ScanError, TismScanError
 from tism_scan.ray_scan.nodes import check_nodes, shipped_package
 
@@ -60,8 +61,14 @@ class RayOptions:
 
 
 @contextlib.contextmanager
-def connected(options: RayOptions) -> Iterator[None]:
+def connected(options: RayOptions, *, has_to_compute: bool = True) -> Iterator[None]:
     """Start or join a cluster, and leave it.
+
+    Parameters
+    ----------
+    options : RayOptions
+    has_to_compute : bool
+        Check that each node of a cluster that was joined has what a scan needs.
 
     Raises
     ------
@@ -80,7 +87,7 @@ def connected(options: RayOptions) -> Iterator[None]:
     if options.address == "local":
         arguments |= {
             "num_cpus": options.n_cpus,
-            "num_gpus": options.n_gpus,
+            "num_gpus": _n_gpus_here(options),
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
@@ -94,11 +101,40 @@ def connected(options: RayOptions) -> Iterator[None]:
                     ray.init(address=options.address, **arguments)
             except (OSError, OverflowError, RuntimeError, ValueError, ImportError, RayError) as error:
                 raise _unreachable(options.address, error) from None
-            if options.address != "local":
+            if has_to_compute and options.address != "local":
                 check_nodes()
             yield
         finally:
             ray.shutdown()  # it prints what notices it has kept, so they are still off
+
+
+def takes_gpus(options: RayOptions) -> bool:
+    """Return whether a scan's actors will compute on GPUs; a cluster elsewhere is asked.
+
+    Raises
+    ------
+    ScanError, ClusterError
+        As `connected`.
+    """
+    if options.gpus_per_actor:
+        return True
+    if options.address == "local" and not ray.is_initialized():
+        return _n_gpus_here(options) != 0
+    with connected(replace(options, ships_package=False), has_to_compute=False):
+        return bool(amounts_on(ray.nodes(), "GPU"))  # type: ignore[no-untyped-call]
+
+
+def amounts_on(nodes: Iterable[dict[str, Any]], resource: str) -> list[float]:
+    """Return how much of a resource each live node has; nodes without any are left out."""
+    amounts = [node["Resources"].get(resource, 0) for node in nodes if node["Alive"]]
+    return [amount for amount in amounts if amount > 0]
+
+
+def _n_gpus_here(options: RayOptions) -> int | None:
+    """Return how many GPUs a Ray of our own may use, None for all: none if PyTorch cannot compute on any."""
+    if options.n_gpus is None and default_device() == "cpu":
+        return 0
+    return options.n_gpus
 
 
 def _knock(address: str) -> None:
@@ -194,8 +230,7 @@ class ClusterWatch:
 
     def amounts(self, resource: str) -> list[float]:
         """Return how much of a resource each live node has; nodes without any are left out."""
-        amounts = [node["Resources"].get(resource, 0) for node in self._nodes if node["Alive"]]
-        return [amount for amount in amounts if amount > 0]
+        return amounts_on(self._nodes, resource)
 
     def close(self) -> None:
         """End the watch."""

@@ -98,6 +98,7 @@ def plan_scan(
     precision: Precision | Literal["auto"] = "auto",
     block_bp: int = 0,
     keep_bits: int | None = None,
+    on_gpus: bool | None = None,
 ) -> PlannedScan:
     """Return the plan of a scan. The genome and the weights are read once, for their digests.
 
@@ -122,12 +123,14 @@ def plan_scan(
     chroms, exclude_chroms : str or sequence of str
         Names or globs of chroms to score, and not to score, such as ``"*_alt,chrUn_*"``.
     stride, stitch, strands, output_space, values, precision
-        See `tism_scan.Scoring`. Precision ``"auto"`` is ``"mixed"`` where this process sees a GPU, else
-        ``"fp32"``.
+        See `tism_scan.Scoring`. Precision ``"auto"`` is ``"mixed"`` for GPUs, else ``"fp32"``.
     block_bp : int
         Bases per block, the unit of resume; 0 chooses.
     keep_bits : int, optional
         Mantissa bits that the stored scores keep; all by default.
+    on_gpus : bool, optional
+        Whether GPUs will compute the scores, as actors of a cluster may; by default, whether this process
+        sees one.
 
     Returns
     -------
@@ -156,6 +159,7 @@ def plan_scan(
             exclude_beds=_several(exclude_beds),
         )
         loaded = source.load()
+        device = None if on_gpus is None else "cuda" if on_gpus else "cpu"
         scoring = Scoring(
             chosen_tracks(loaded, tracks, _several(groups), track_names),
             loaded.input_bp,
@@ -164,7 +168,7 @@ def plan_scan(
             strands=strands,
             output_space=output_space,
             values=values,
-            precision=default_precision() if precision == "auto" else precision,
+            precision=default_precision(device) if precision == "auto" else precision,
         )
         warn_if_not_shared(loaded, scoring)  # here, since nobody sees what actors log
         name, weights_digest = source.identity(loaded)
