@@ -281,3 +281,11 @@ def test_model_is_tried_once_for_whether_it_can_be_shared(narrow_beluga):
 def test_model_that_cannot_be_shared_is_refused_by_the_trunk_engine(tiny_model):
     with pytest.raises(NotSharedError, match="declares no trunk"):
         TrunkEngine(tiny_model, Scoring(TRACKS[:1], 24, 6))
+
+
+def test_actors_that_share_a_device_take_no_more_than_their_parts_of_its_memory(narrow_beluga, monkeypatch):
+    scoring = Scoring(TRACKS, 2000, 256)
+    monkeypatch.setattr(trunk_engine, "_memory", lambda device: 40e6)
+    whole, half = (make_engine(narrow_beluga, scoring, device="cpu", share=share) for share in (1.0, 0.5))
+    assert half.batch_size == TrunkEngine(narrow_beluga, scoring, device="cpu", memory_gb=0.02).batch_size
+    assert half.batch_size < whole.batch_size

@@ -1,6 +1,7 @@
 """What Ray says, understood: without a Ray that runs."""
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +9,12 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
 
 from tism_scan.errors import ClusterError, ScanError
+from tism_scan.models.source import ModelSource
+from tism_scan.ray_scan import pool as pool_module
 from tism_scan.ray_scan.cluster import RayOptions, connected
 from tism_scan.ray_scan.pool import Actor, ActorPool, cpus_per_actor, is_accident
+from tism_scan.scan.execution import Execution
+from tism_scan.scan.worker import WorkerSetup
 
 # As Ray 2.60 writes it of a process that was killed; it speaks of nodes, too.
 KILLED = (
@@ -154,3 +159,23 @@ def test_cluster_that_cannot_be_reached_is_explained(monkeypatch, address, error
     kind = ScanError if address == "local" else ClusterError
     with pytest.raises(kind, match=message), connected(RayOptions(address=address)):
         pass
+
+
+@pytest.mark.parametrize(
+    ("gpus", "gpus_per_actor", "expected"),
+    [
+        ([], None, ("cpu", 1.0)),
+        ([2.0], None, ("cuda", 1.0)),
+        ([2.0], 0.25, ("cuda", 0.25)),
+        ([], 2, ("cuda", 1.0)),
+    ],
+    ids=["no GPU", "a whole GPU", "a quarter of one", "two that are to come"],
+)
+def test_actor_is_told_what_to_compute_on_and_how_much_of_it(monkeypatch, gpus, gpus_per_actor, expected):
+    amounts = {"GPU": gpus, "CPU": [4.0]}
+    watch = SimpleNamespace(amounts=amounts.get)
+    monkeypatch.setattr(pool_module, "ClusterWatch", lambda: watch)
+    setup = WorkerSetup(Path("s.zarr"), Path("g.fa"), ModelSource(), "digest", Execution(memory_gb=3.0))
+    execution = ActorPool(setup, RayOptions(gpus_per_actor=gpus_per_actor))._setup.execution
+    assert (execution.device, execution.share) == expected
+    assert execution.memory_gb == 3.0

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scan_models import plan_of
 
 from tism_scan.engine.devices import name_of_device
@@ -14,6 +15,7 @@ from tism_scan.models.source import ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
+from tism_scan.scan.execution import Execution
 from tism_scan.scan.worker import BlockWorker, WorkerSetup
 from tism_scan.store.score_store import ScoreStore
 
@@ -137,3 +139,24 @@ def test_processor_has_a_name_where_there_is_no_proc(monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.read_text", fail)
     assert name_of_device("cpu")
+
+
+def test_worker_whose_gpu_cannot_be_used_says_so_and_names_its_node(setup, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", broken_driver)
+    setup = replace(setup, execution=Execution(device="cuda"))
+    node = re.escape(os.uname().nodename)
+    expected = rf"^on node {node}: device 'cuda' cannot be used \(.+\); mend the driver"
+    with pytest.raises(TismScanError, match=expected):
+        BlockWorker(setup).start_on_node()
+
+
+def broken_driver():
+    raise RuntimeError("CUDA driver initialization failed\nand more lines")
+
+
+def test_worker_computes_on_the_cpu_if_told_although_it_sees_a_gpu(setup, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    worker = BlockWorker(replace(setup, execution=Execution(device="cpu")))
+    worker.start()
+    assert worker.engine.device == torch.device("cpu")

@@ -62,6 +62,15 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def why_not_usable(device: str | None) -> str | None:
+    """Return why a device cannot compute in this process, or None if it can."""
+    try:
+        torch.ones(1, device=device).sum().item()
+    except (RuntimeError, AssertionError) as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
+
+
 def check_device(device: str | None) -> None:
     """Raise unless a device can be used here.
 
@@ -71,11 +80,9 @@ def check_device(device: str | None) -> None:
     """
     if device is None:
         return
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
+    if why_not_usable(device) is not None:
         seen = "a CUDA device" if torch.cuda.is_available() else "no CUDA device"
         raise InputError(
             f"device {device!r} cannot be used, PyTorch sees {seen} here; expected cpu, cuda or cuda:0; "
             "leave --device out to use what is there"
-        ) from None
+        )

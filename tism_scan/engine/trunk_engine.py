@@ -63,6 +63,7 @@ def make_engine(
     batch_size: int | None = None,
     device: str | None = None,
     memory_gb: float | None = None,
+    share: float = 1.0,
 ) -> BlockEngine:
     """Return the fastest engine that computes a scoring with a model.
 
@@ -75,7 +76,7 @@ def make_engine(
         Windows that are computed together.
     device : str, optional
         Where to compute; a GPU if there is one.
-    memory_gb : float, optional
+    memory_gb, share : float, optional
         As for `TrunkEngine`; the window engine has only its batch size.
 
     Raises
@@ -84,7 +85,9 @@ def make_engine(
         If the device does not know the scoring's precision.
     """
     try:
-        return TrunkEngine(model, scoring, windows_per_slab=batch_size, device=device, memory_gb=memory_gb)
+        return TrunkEngine(
+            model, scoring, windows_per_slab=batch_size, device=device, memory_gb=memory_gb, share=share
+        )
     except NotSharedError as refusal:
         _warn_once(str(refusal))
     return WindowEngine(model, scoring, batch_size=batch_size, device=device)
@@ -145,6 +148,8 @@ class TrunkEngine(BlockEngine):
         Memory for a slab, beside the model and the block's scores, in GB of 10^9 bytes. By default half of
         what a GPU has free, or of a CPU's share of the machine's. Memory beyond what the engine can use is
         not allocated.
+    share : float
+        The part of the device that is ours, where others compute on it too: the default takes no more.
 
     Raises
     ------
@@ -162,6 +167,7 @@ class TrunkEngine(BlockEngine):
         windows_per_slab: int | None = None,
         device: str | None = None,
         memory_gb: float | None = None,
+        share: float = 1.0,
     ) -> None:
         reason, parts = why_not_shared(model, scoring), declared_parts(model)
         if reason is not None or parts is None:
@@ -177,7 +183,7 @@ class TrunkEngine(BlockEngine):
         reach = scoring.reach
         self._extents = cone(self.layers, scoring.input_bp, reach.start, reach.stop)
         self._head = TrunkHead(head, self._n_positions, self._extents[-1], scoring, self.passes)
-        budget = _memory(self.device) if memory_gb is None else memory_gb * 1e9
+        budget = share * _memory(self.device) if memory_gb is None else memory_gb * 1e9
         self._n_pairs = self._pairs_within(budget / 2)
         if windows_per_slab is None:
             self.batch_size = self._windows_within(budget / 2)

@@ -4,7 +4,6 @@ The driver holds the store's lease while it runs, and ends cleanly when it is as
 """
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 
 from tism_scan.genome.fasta import stamp_of
@@ -83,7 +82,7 @@ def scan_on_ray(
                 source,
                 store.plan.digest(),
                 claim.lease.tenure,
-                replace(execution, device=None),  # an actor computes on the device that Ray gives it
+                execution,
                 stage_folder=Path(options.stage_folder).absolute() if options.stage_folder else None,
                 genome_stamp=stamp_of(genome),
             )

@@ -94,7 +94,7 @@ class ActorPool:
     Parameters
     ----------
     setup : WorkerSetup
-        For every actor; the number of threads is set here, by the actor's share of a node.
+        For every actor; the device and the number of threads are set here, by the actor's share of a node.
     options : RayOptions
     worker_class : type of BlockWorker
 
@@ -120,16 +120,18 @@ class ActorPool:
         if options.gpus_per_actor or self._cluster.amounts("GPU"):
             self._resource, self._share = "GPU", options.gpus_per_actor or 1.0
             needs: dict[str, float] = {"num_gpus": self._share, "num_cpus": 0}
-            n_threads = 1
+            n_threads, device, part = 1, "cuda", min(1.0, self._share)
         else:
             self._resource, self._share = (
                 "CPU",
                 cpus_per_actor(self._cluster.amounts("CPU"), options.n_actors),
             )
             needs = {"num_cpus": self._share}
-            n_threads = max(1, int(self._share))
+            n_threads, device, part = max(1, int(self._share)), "cpu", 1.0
         self._demand = Demand(self._resource, self._share)
-        self._setup = replace(setup, n_threads=n_threads)
+        # Ray hides no GPU from an actor that takes none, and a GPU that is lost must not go unnoticed.
+        execution = replace(setup.execution, device=device, share=part)
+        self._setup = replace(setup, n_threads=n_threads, execution=execution)
         self._actor_class: Any = ray.remote(worker_class).options(
             max_concurrency=IN_FLIGHT_PER_ACTOR + 1,  # one more to abandon a block
             max_restarts=0,

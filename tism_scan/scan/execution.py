@@ -19,8 +19,10 @@ class Execution:
     memory_gb : float or None
         Memory, in GB of 10^9 bytes, for what is computed at once; a share of the device's if None.
     device : str or None
-        Where to compute, such as ``"cpu"`` or ``"cuda:1"``; a GPU if there is one. Ray's actors ignore it:
-        they use the device that Ray gives them.
+        Where to compute, such as ``"cpu"`` or ``"cuda:1"``; a GPU if there is one. Ray's actors get their
+        own: ``"cuda"`` with a GPU or a share of one, else ``"cpu"``.
+    share : float
+        The part of the device that is ours, where others compute on it too; of its free memory, as much.
     retry_failed : bool
         Compute blocks again that failed every attempt of an earlier run.
     break_lock : bool
@@ -30,6 +32,7 @@ class Execution:
     batch_size: int | None = None
     memory_gb: float | None = None
     device: str | None = None
+    share: float = 1.0
     retry_failed: bool = False
     break_lock: bool = False
 
@@ -42,5 +45,10 @@ class Execution:
             If the device does not know the scoring's precision.
         """
         return make_engine(
-            model, scoring, batch_size=self.batch_size, device=self.device, memory_gb=self.memory_gb
+            model,
+            scoring,
+            batch_size=self.batch_size,
+            device=self.device,
+            memory_gb=self.memory_gb,
+            share=self.share,
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from tism_scan.engine.block_engine import Engine
-from tism_scan.engine.devices import name_of_device
+from tism_scan.engine.devices import name_of_device, why_not_usable
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.genome.fasta import Genome, stamp_of
 from tism_scan.models.source import GivenModel, ModelSource
@@ -151,8 +151,15 @@ class BlockWorker:
         Raises
         ------
         TismScanError
-            If this node does not see the weights, or sees others.
+            If this node does not see the weights, or sees others, or the device cannot be used.
         """
+        device = self.setup.execution.device
+        reason = why_not_usable(device)
+        if reason is not None:
+            raise ScanError(
+                f"device {device!r} cannot be used ({reason}); mend the driver, or install a build of "
+                "PyTorch for it, or start Ray there with --num-gpus 0"
+            )
         source = self.setup.model.at_hand(plan.weights_digest)
         if source.identity() != (plan.model, plan.weights_digest):
             raise ScanError(f"{self.setup.model} is another file here; copy the driver's")
