@@ -1,7 +1,5 @@
 """The head of a trunk: from features of windows to the gradient of tracks at the top of the trunk."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,9 +7,11 @@ from torch.nn import functional
 from tism_scan.engine.cost import module_flop
 from tism_scan.engine.layers import Extent, Passes
 from tism_scan.engine.readout import track_output
-from tism_scan.engine.trunk import first_linear
+from tism_scan.engine.trunk import first_linear, linear_on_relu
 from tism_scan.plan.scoring import Scoring
-from tism_scan.plan.tracks import Track
+
+# Tensor cores want rows of a whole number of bytes; Beluga's 2,003 hidden units are no such number.
+MULTIPLE_OF_HIDDEN = {"cuda": 64}
 
 
 class TrunkHead:
@@ -38,11 +38,19 @@ class TrunkHead:
         self.extent, self.scoring, self.passes = extent, scoring, passes
         linear, self.rest = first_linear(head)
         self.first: Product | None = None
+        self.readout: GatedReadout | None = None
         if linear is not None:
+            last = linear_on_relu(self.rest)
+            self.n_hidden, n_more = len(linear.weight), 0
+            if last is not None:
+                n_more = -self.n_hidden % MULTIPLE_OF_HIDDEN.get(linear.weight.device.type, 1)
+                self.readout = GatedReadout(last, n_more, scoring, passes.backward)
             # (hidden, positions, C), as windows are in memory.
-            weight = linear.weight.view(len(linear.weight), -1, n_positions).transpose(1, 2)
+            weight = linear.weight.detach().view(self.n_hidden, -1, n_positions).transpose(1, 2)
+            weight = functional.pad(weight, (0, 0, 0, 0, 0, n_more))
+            bias = None if linear.bias is None else functional.pad(linear.bias.detach(), (0, n_more))
             self.n_channels = weight.shape[2]
-            self.first = Product(weight.flatten(1), linear.bias, passes.forward)
+            self.first = Product(weight.flatten(1), bias, passes.forward)
             self.to_extent = Product(weight[:, slice(*extent)].flatten(1).t(), None, passes.backward)
 
     def bytes_per_window(self, n_tracks: int) -> int:
@@ -63,21 +71,36 @@ class TrunkHead:
         """
         if self.first is None:
             return module_flop(self.rest, windows)
-        forward, backward = module_flop(self.rest, self.first(windows.transpose(1, 2).flatten(1)).float())
-        return self.first.flop + forward, self.to_extent.flop + backward
+        first = 2 * self.n_hidden * self.first.n_inputs
+        to_extent = 2 * self.n_hidden * self.to_extent.n_outputs
+        if self.readout is not None:
+            forward, backward = self.readout.flop(self.n_hidden)
+        else:
+            hidden = self.first(windows.transpose(1, 2).flatten(1)).float()
+            forward, backward = module_flop(self.rest, hidden)
+        return first + forward, to_extent + backward
 
-    def gradient(self, windows: Tensor, tracks: Sequence[Track]) -> Tensor:
-        """Return the gradient of each track, (N, T, len, C), of windows' features, (N, C, positions)."""
+    def gradient(self, windows: Tensor, tracks: range) -> Tensor:
+        """Return the gradient of some tracks, (N, T, len, C), at windows' features, (N, C, positions).
+
+        Parameters
+        ----------
+        windows : float (N, C, positions)
+        tracks : range
+            Which of the scoring's tracks.
+        """
         if self.first is None:
             gradients = self._track_gradients(self.rest, windows.float(), tracks)
             return gradients[..., slice(*self.extent)].transpose(2, 3).to(self.passes.backward)
-        hidden = self.first(windows.transpose(1, 2).flatten(1)).float()
-        gradients = self._track_gradients(self.rest, hidden, tracks)
+        hidden = self.first(windows.transpose(1, 2).flatten(1))
+        if self.readout is not None:
+            gradients = self.readout.gradient(hidden, tracks)
+        else:
+            gradients = self._track_gradients(self.rest, hidden.float(), tracks).to(self.passes.backward)
         n, n_tracks = gradients.shape[:2]
-        at_positions = self.to_extent(gradients.to(self.passes.backward).flatten(0, 1))
-        return at_positions.view(n, n_tracks, -1, self.n_channels)
+        return self.to_extent(gradients.flatten(0, 1)).view(n, n_tracks, -1, self.n_channels)
 
-    def _track_gradients(self, module: nn.Module, inputs: Tensor, tracks: Sequence[Track]) -> Tensor:
+    def _track_gradients(self, module: nn.Module, inputs: Tensor, tracks: range) -> Tensor:
         """Return the gradient of each track at the inputs of the head, or of the rest of it: (N, T, ...)."""
         inputs = inputs.detach().requires_grad_()
         with torch.enable_grad():
@@ -85,10 +108,64 @@ class TrunkHead:
             if self.scoring.output_space == "probability":
                 outputs = outputs.sigmoid()
             gradients = [
-                torch.autograd.grad(track_output(outputs, track), inputs, retain_graph=True)[0]
-                for track in tracks
+                torch.autograd.grad(track_output(outputs, self.scoring.tracks[i]), inputs, retain_graph=True)[
+                    0
+                ]
+                for i in tracks
             ]
         return torch.stack(gradients, dim=1)
+
+
+class GatedReadout:
+    """Tracks of a linear layer on ReLU's hidden units: their gradient without a graph, all at once.
+
+    Parameters
+    ----------
+    linear : torch.nn.Linear
+    n_more : int
+        Hidden units of no weight, which come after those of the layer.
+    scoring : Scoring
+    dtype : torch.dtype
+        Of the gradient.
+    """
+
+    def __init__(self, linear: nn.Linear, n_more: int, scoring: Scoring, dtype: torch.dtype) -> None:
+        device, tracks = linear.weight.device, scoring.tracks
+        used = sorted({output for track in tracks for output in track.outputs})
+        column_of = {output: i for i, output in enumerate(used)}
+        self.weight = functional.pad(linear.weight.detach()[used], (0, n_more))
+        self.bias = None if linear.bias is None else linear.bias.detach()[used]
+        self.dtype = dtype
+        self.is_logit = scoring.output_space == "logit"
+        self.columns = [
+            torch.tensor([column_of[output] for output in track.outputs], device=device) for track in tracks
+        ]
+        self.factors = [torch.tensor(track.weights, device=device) for track in tracks]
+        if self.is_logit:  # the same row for every window
+            rows = [
+                factors @ self.weight[columns]
+                for columns, factors in zip(self.columns, self.factors, strict=True)
+            ]
+            self.rows = torch.stack(rows).to(dtype)
+
+    def flop(self, n_hidden: int) -> tuple[float, float]:
+        """Return the arithmetic of a window's forward pass, and of the backward pass of a mean track."""
+        if self.is_logit:
+            return 0.0, 0.0
+        mean_size = sum(map(len, self.columns)) / len(self.columns)
+        return 2.0 * n_hidden * len(self.weight), 2.0 * n_hidden * mean_size
+
+    def gradient(self, hidden: Tensor, tracks: range) -> Tensor:
+        """Return the gradient of some tracks, (N, T, hidden), at the inputs of ReLU, (N, hidden)."""
+        is_on = (hidden > 0).unsqueeze(1)
+        if self.is_logit:
+            return self.rows[tracks.start : tracks.stop] * is_on
+        p = functional.linear(functional.relu(hidden.float()), self.weight, self.bias).sigmoid()
+        slopes = p * (1 - p)
+        gradients = [
+            (slopes[:, self.columns[i]] * self.factors[i]) @ self.weight[self.columns[i]] for i in tracks
+        ]
+        return torch.stack(gradients, dim=1).to(self.dtype) * is_on
 
 
 class Product:

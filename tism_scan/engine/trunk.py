@@ -76,6 +76,14 @@ def first_linear(head: nn.Module) -> tuple[nn.Linear | None, nn.Module]:
     return None, head
 
 
+def linear_on_relu(rest: nn.Module) -> nn.Linear | None:
+    """Return the linear layer of what is ReLU and a linear layer alone, or None for anything else."""
+    modules = [each for each in rest.modules() if not isinstance(each, (*_IDLE, nn.Sequential))]
+    if [type(each) for each in modules] == [nn.ReLU, nn.Linear] and isinstance(modules[1], nn.Linear):
+        return modules[1]
+    return None
+
+
 def total_stride(layers: list[Layer]) -> int:
     """Return the distance, in bp, between a trunk's positions."""
     stride = 1

@@ -244,9 +244,10 @@ class TrunkEngine(BlockEngine):
         features, factors = forward(self.layers, X, self.passes)
         windows = features[0].unfold(0, self._n_positions, self._step)  # (N, C, positions)
         score = self._score_slab if self.scoring.stitch == "mean" else self._score_cores
+        tracks = range(len(self.scoring.tracks))
         scores = [
-            score(X, factors, self._head.gradient(windows, self.scoring.tracks[i : i + TRACKS_AT_ONCE]))
-            for i in range(0, len(self.scoring.tracks), TRACKS_AT_ONCE)
+            score(X, factors, self._head.gradient(windows, tracks[i : i + TRACKS_AT_ONCE]))
+            for i in tracks[::TRACKS_AT_ONCE]
         ]
         return torch.cat(scores)
 
