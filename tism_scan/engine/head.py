@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from tism_scan.engine.cost import module_flop
 from tism_scan.engine.layers import Extent, Passes
-from tism_scan.engine.readout import track_output
+from tism_scan.engine.readout import TrackReader
 from tism_scan.engine.trunk import first_linear, linear_on_relu
 from tism_scan.plan.scoring import Scoring
 
@@ -37,6 +37,8 @@ class TrunkHead:
     ) -> None:
         self.extent, self.scoring, self.passes = extent, scoring, passes
         linear, self.rest = first_linear(head)
+        home = next((parameter.device for parameter in head.parameters()), torch.device("cpu"))
+        self._reader = TrackReader(scoring.tracks, home)
         self.first: Product | None = None
         self.readout: GatedReadout | None = None
         if linear is not None:
@@ -108,9 +110,7 @@ class TrunkHead:
             if self.scoring.output_space == "probability":
                 outputs = outputs.sigmoid()
             gradients = [
-                torch.autograd.grad(track_output(outputs, self.scoring.tracks[i]), inputs, retain_graph=True)[
-                    0
-                ]
+                torch.autograd.grad(self._reader.value(outputs, i), inputs, retain_graph=True)[0]
                 for i in tracks
             ]
         return torch.stack(gradients, dim=1)

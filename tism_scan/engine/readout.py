@@ -124,9 +124,29 @@ def _outputs_of_track(track: int | Track, n_outputs: int) -> tuple[list[int], li
     return outputs, weights
 
 
-def track_output(outputs: Tensor, track: Track) -> Tensor:
-    """Return a track's weighted sum of outputs, summed over the batch: its gradient is each window's own."""
-    if len(track.outputs) == 1 and track.weights[0] == 1:
-        return outputs[:, track.outputs[0]].sum()
-    weights = outputs.new_tensor(track.weights)
-    return (outputs[:, list(track.outputs)] * weights).sum()
+class TrackReader:
+    """Reads tracks in a model's outputs; what it takes for that is on the device from the start.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+    device : torch.device
+    """
+
+    def __init__(self, tracks: Sequence[Track], device: torch.device) -> None:
+        self._single = [_single_output(track) for track in tracks]
+        self._outputs = [torch.tensor(track.outputs, device=device) for track in tracks]
+        self._weights = [torch.tensor(track.weights, device=device) for track in tracks]
+
+    def value(self, outputs: Tensor, i_track: int) -> Tensor:
+        """Return a track's weighted sum of outputs, summed over windows: its gradient is each one's own."""
+        single = self._single[i_track]
+        if single is not None:
+            return outputs[:, single].sum()
+        chosen = outputs.index_select(1, self._outputs[i_track])
+        return (chosen * self._weights[i_track].to(outputs.dtype)).sum()
+
+
+def _single_output(track: Track) -> int | None:
+    """Return the only output of a track that is one, or None."""
+    return track.outputs[0] if len(track.outputs) == 1 and track.weights[0] == 1 else None

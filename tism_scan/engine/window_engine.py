@@ -12,7 +12,7 @@ from torch import Tensor
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.cost import module_flop
 from tism_scan.engine.devices import default_device
-from tism_scan.engine.readout import track_output
+from tism_scan.engine.readout import TrackReader
 from tism_scan.models.contract import Model
 from tism_scan.plan.scoring import Scoring
 
@@ -44,6 +44,7 @@ class WindowEngine(BlockEngine):
         super().__init__(
             model, scoring, batch_size=default if batch_size is None else batch_size, device=device
         )
+        self._reader = TrackReader(scoring.tracks, self.device)
 
     def flop_per_window(self) -> float:
         """Return the arithmetic, FLOP, of one window's forward pass and a backward pass for each track."""
@@ -85,7 +86,9 @@ class WindowEngine(BlockEngine):
                 outputs = outputs.sigmoid()
             n_tracks = len(self.scoring.tracks)
             gradients = [
-                torch.autograd.grad(track_output(outputs, track), X, retain_graph=i_track + 1 < n_tracks)[0]
-                for i_track, track in enumerate(self.scoring.tracks)
+                torch.autograd.grad(
+                    self._reader.value(outputs, i_track), X, retain_graph=i_track + 1 < n_tracks
+                )[0]
+                for i_track in range(n_tracks)
             ]
         return torch.stack(gradients, dim=1)
