@@ -120,9 +120,10 @@ class BlockEngine(ABC):
                 if n_more == 0:
                     self._halve_batches()
                 n_done += n_more
-        n_windows = _windows_over(where, self.scoring.reach, self.lattice.stride, len(codes))[block]
         here = total[:, :, block]
-        here /= torch.from_numpy(n_windows).to(self.device)
+        if self.scoring.stitch != "center":  # where a base has one window
+            n_windows = _windows_over(where, self.scoring.reach, self.lattice.stride, len(codes))[block]
+            here /= torch.from_numpy(n_windows).to(self.device)
         stitched = here.cpu().numpy()
         stitched[:, :, ~target[block]] = np.nan
         return stitched if self.scoring.values == "tism" else stitched[:, 0]
@@ -196,9 +197,24 @@ def needed_windows(target: NDArray[np.bool_], reach: slice, stride: int, n_windo
     int64 (n,)
         Positions of windows within the stretch.
     """
-    n_before = np.concatenate(([0], np.cumsum(target)))
-    starts = np.arange(n_windows) * stride
-    return np.flatnonzero(n_before[starts + reach.stop] > n_before[starts + reach.start])
+    if not n_windows:
+        return np.zeros(0, dtype=np.int64)
+    # In parts a stride long, of which a reach is whole ones and the beginning of one more.
+    n_whole, rest = divmod(reach.stop - reach.start, stride)
+    parts = target[reach.start : reach.start + (n_windows - 1 + n_whole) * stride].reshape(-1, stride)
+    is_needed = _any_of_the_next(np.logical_or.reduce(parts, axis=1), n_whole, n_windows)
+    if rest:
+        ends = np.lib.stride_tricks.sliding_window_view(target[reach.start + n_whole * stride :], rest)
+        is_needed |= ends[::stride][:n_windows].any(1)
+    return np.flatnonzero(is_needed)
+
+
+def _any_of_the_next(is_set: NDArray[np.bool_], n: int, n_windows: int) -> NDArray[np.bool_]:
+    """Return for each of the first windows whether one of `n` parts from its own on is set."""
+    n_before = np.concatenate(([0], np.cumsum(is_set)))
+    firsts = np.arange(n_windows)
+    found: NDArray[np.bool_] = n_before[firsts + n] > n_before[firsts]
+    return found
 
 
 def check_finite(
