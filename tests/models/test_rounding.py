@@ -50,3 +50,29 @@ def test_a_cpu_has_nothing_to_switch():
     before = _switches()
     with rounding(torch.device("cpu"), to_tf32=True):
         assert _switches() == before
+
+
+REDUCTIONS = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
+
+
+def test_sums_of_half_precision_products_are_not_rounded_while_an_engine_works():
+    before = [getattr(MATMUL, name) for name in REDUCTIONS]
+    assert before == [True, True]  # PyTorch's default
+    with rounding(torch.device("cuda"), to_tf32=True):
+        assert [getattr(MATMUL, name) for name in REDUCTIONS] == [False, False]
+        with rounding(torch.device("cuda"), to_tf32=False, only_convolutions=True):
+            assert [getattr(MATMUL, name) for name in REDUCTIONS] == [False, False]
+    assert [getattr(MATMUL, name) for name in REDUCTIONS] == before
+
+
+def test_a_user_who_forbids_to_split_sums_finds_it_so_afterwards():
+    split = f"{REDUCTIONS[0]}_split_k"
+    if not hasattr(MATMUL, split):
+        pytest.skip("this torch has no such switch")
+    setattr(MATMUL, REDUCTIONS[0], (False, False))
+    try:
+        with rounding(torch.device("cuda"), to_tf32=False):
+            pass
+        assert not getattr(MATMUL, split)
+    finally:
+        setattr(MATMUL, REDUCTIONS[0], (True, True))

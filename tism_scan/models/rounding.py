@@ -1,6 +1,7 @@
-"""How a GPU rounds float32 products: in full, or to TF32, whose errors are as large as many effects.
+"""How a GPU rounds products: float32 in full or to TF32, whose errors are as large as many effects.
 
-The switches are the process's own. By default, PyTorch rounds convolutions to TF32 and matrix products not.
+The switches are the process's own. By default, PyTorch rounds convolutions to TF32 and matrix products not,
+and lets sums of half-precision matrix products be rounded on the way: too much for those of 67,840 terms.
 """
 
 from collections.abc import Iterator
@@ -9,10 +10,14 @@ from typing import Any
 
 import torch
 
+_REDUCTIONS = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
+
 
 @contextmanager
 def rounding(device: torch.device, *, to_tf32: bool, only_convolutions: bool = False) -> Iterator[None]:
     """Let a GPU's float32 products be rounded to TF32, or keep them from it; then put the switches back.
+
+    Sums of half-precision matrix products stay in float32.
 
     Parameters
     ----------
@@ -33,12 +38,20 @@ def rounding(device: torch.device, *, to_tf32: bool, only_convolutions: bool = F
         convolutions, name, wanted = cudnn.conv, "fp32_precision", "tf32" if to_tf32 else "ieee"
     else:
         convolutions, name, wanted = cudnn, "allow_tf32", to_tf32
-    owners = [convolutions] if only_convolutions else [matmul, convolutions]
-    before = [getattr(owner, name) for owner in owners]
+    switches = [(convolutions, name, wanted)]
+    if not only_convolutions:
+        switches += [(matmul, name, wanted), *((matmul, each, False) for each in _REDUCTIONS)]
+    before = [(owner, each, _state(owner, each)) for owner, each, _ in switches]
     try:
-        for owner in owners:
-            setattr(owner, name, wanted)
+        for owner, each, value in switches:
+            setattr(owner, each, value)
         yield
     finally:
-        for owner, former in zip(owners, before, strict=True):
-            setattr(owner, name, former)
+        for owner, each, former in before:
+            setattr(owner, each, former)
+
+
+def _state(owner: Any, name: str) -> Any:
+    """Return a switch's state, as it can be set again: newer PyTorch has two in one."""
+    part = f"{name}_split_k"
+    return (getattr(owner, name), getattr(owner, part)) if hasattr(owner, part) else getattr(owner, name)
