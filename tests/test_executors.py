@@ -2,12 +2,13 @@
 
 import functools
 import inspect
+import shutil
 
 import numpy as np
 import pytest
 import ray
 
-from tism_scan.errors import LeaseError, ScanError
+from tism_scan.errors import InputChangedError, LeaseError, ScanError
 from tism_scan.models.source import ModelSource
 from tism_scan.progress import Progress
 from tism_scan.ray_scan import RayOptions, scan_on_ray
@@ -67,9 +68,9 @@ def execute(request):
     return functools.partial(scan_on_ray, options=RayOptions(n_actors=1))
 
 
-def planned(folder, factory="sound"):
+def planned(folder, factory="sound", block_bp=72):
     source = ModelSource(f"peaked_model:{factory}", folder=folder)
-    return plan_scan(folder / "genome.fa", source, stride=12, block_bp=72)
+    return plan_scan(folder / "genome.fa", source, stride=12, block_bp=block_bp)
 
 
 def test_parameters_are_the_same_but_for_the_cluster():
@@ -164,3 +165,25 @@ def test_scan_in_this_process_refuses_a_genome_of_other_bases(folder, tmp_path):
     other.write_text((folder / "genome.fa").read_text().replace("ACGT", "TGCA"))
     with pytest.raises(ScanError, match="is another genome here"):
         scan_serially(store, other, plan.model)
+
+
+def test_genome_that_is_written_in_place_stops_the_scan_and_spoils_no_block(execute, folder, tmp_path):
+    """Such as by `cp other.fa genome.fa`, of the same lengths."""
+    shutil.copytree(folder, tmp_path / "inputs")
+    scan = planned(tmp_path / "inputs", block_bp=12)
+    whole = scan.create_store(tmp_path / "whole.zarr")
+    scan_serially(whole, scan.genome, scan.model)
+    store = scan.create_store(tmp_path / "s.zarr")
+    text = scan.genome.read_text()
+
+    def change(progress):
+        if progress.n_done and scan.genome.read_text() == text:
+            scan.genome.write_text(text.translate(str.maketrans("GATC", "TCGA")))
+
+    with pytest.raises(InputChangedError, match=r"genome\.fa' was changed while it was read; .* restore it"):
+        execute(store, scan.genome, scan.model, on_progress=change)
+    done = [block for block in store.plan.all_blocks() if (block.chrom, block.i_block) in store.done_blocks()]
+    assert 0 < len(done) < sum(1 for _ in store.plan.all_blocks())
+    assert store.ledger.failures() == []
+    for block in done:
+        np.testing.assert_array_equal(store.read_block(block), whole.read_block(block))

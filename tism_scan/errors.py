@@ -16,6 +16,7 @@ TismScanError
 ├── StorageFullError      no room left; the scan stopped and can be resumed (exit code 1)
 ├── StorageError          object storage that does not answer; the scan can be resumed (exit code 1)
 └── ScanError             the scan could not go on (exit code 1)
+    └── InputChangedError the genome or the weights changed while they were in use
 
 A message says what was wrong, what was expected and what to do, with the user's own value quoted.
 """
@@ -95,3 +96,7 @@ class StorageError(TismScanError):
 
 class ScanError(TismScanError):
     """The scan could not go on."""
+
+
+class InputChangedError(ScanError):
+    """The genome or the weights changed while they were in use; what was computed from them before stays."""

@@ -13,9 +13,9 @@ from Bio import bgzf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tism_scan.errors import GenomeError
+from tism_scan.errors import GenomeError, InputChangedError
 from tism_scan.genome.alphabet import decode, encode
-from tism_scan.genome.fasta import Genome
+from tism_scan.genome.fasta import Genome, stamp_of_content
 
 CHR1 = "ACGTNNacgtRYKM" + "GATTACA" * 20 + "n"
 CHR2 = "TTTT"
@@ -348,7 +348,7 @@ def test_file_cut_while_it_is_read_is_noticed(tmp_path):
     path = write(tmp_path / "a.fa", fasta_text({"a": "ACGT" * 50_000}))
     with Genome(path) as genome:
         os.truncate(path, 100_000)
-        with pytest.raises(GenomeError, match=r"cannot read a:150,001-150,100 of .* was changed"):
+        with pytest.raises(InputChangedError, match=r"a\.fa' was changed while it was read"):
             genome.fetch("a", 150_000, 150_100)
 
 
@@ -358,3 +358,29 @@ def test_closed_genome_cannot_be_read(fasta):
     genome.close()
     with pytest.raises(ValueError, match="is closed"):
         genome.fetch("chr1", 0, 4)
+
+
+def test_file_that_is_written_in_place_is_not_read_on(tmp_path):
+    path = tmp_path / "genome.fa"
+    path.write_text(">a\nACGT\n")
+    os.utime(path, ns=(0, 1))
+    with Genome(path) as genome:
+        digest = genome.digest()
+        assert stamp_of_content(path, digest) == genome.stamp
+        assert stamp_of_content(path, "another") is None
+        path.write_text(">a\nTTTT\n")
+        for read in (genome.digest, lambda: genome.fetch("a", 0, 4)):
+            with pytest.raises(InputChangedError, match="was changed while it was read; expected"):
+                read()
+        assert stamp_of_content(path, digest) == genome.stamp  # of what was read
+
+
+def test_file_whose_name_another_takes_stays_as_it_was(tmp_path):
+    path = tmp_path / "genome.fa"
+    path.write_text(">a\nACGT\n")
+    with Genome(path) as genome:
+        digest = genome.digest()
+        (tmp_path / "other.fa").write_text(">a\nTTTT\n")
+        (tmp_path / "other.fa").replace(path)
+        assert decode(genome.fetch("a", 0, 4)) == "ACGT"
+        assert genome.digest() == digest

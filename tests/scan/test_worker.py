@@ -160,3 +160,16 @@ def test_worker_computes_on_the_cpu_if_told_although_it_sees_a_gpu(setup, monkey
     worker = BlockWorker(replace(setup, execution=Execution(device="cpu")))
     worker.start()
     assert worker.engine.device == torch.device("cpu")
+
+
+def test_weights_that_change_while_they_are_loaded_are_refused(setup, monkeypatch):
+    load = ModelSource.load
+
+    def load_and_change(source):
+        loaded = load(source)
+        os.utime(setup.model.weights, ns=(0, 1))
+        return loaded
+
+    monkeypatch.setattr(ModelSource, "load", load_and_change)
+    with pytest.raises(TismScanError, match=r"weights\.pth was changed while it was loaded; restore it"):
+        BlockWorker(setup).start_on_node()

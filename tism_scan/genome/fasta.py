@@ -4,12 +4,14 @@ The index (``.fai``, and ``.gzi`` for BGZF) is made beside the file if it is mis
 is used only if every entry of it fits the file, so a stale one cannot shift the sequence in silence.
 """
 
+import hashlib
 import os
 import re
 import struct
 import tempfile
 import threading
 import warnings
+import weakref
 import zlib
 from bisect import bisect_left
 from pathlib import Path
@@ -19,15 +21,16 @@ from typing import Any
 import numpy as np
 import pyfaidx
 
-from tism_scan.errors import GenomeError
+from tism_scan.errors import GenomeError, InputChangedError
 from tism_scan.genome.alphabet import N_CODE, Codes, encode
-from tism_scan.storage.atomic import file_digest
 from tism_scan.storage.places import is_url
 
 _BGZF_SUFFIXES = (".gz", ".bgz")
 # The empty block that ends a complete BGZF file (SAM specification, section 4.1.2).
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _LONGEST_HEADER = 1 << 20
+# Stamp and digest of each file that this process has read as a whole.
+_DIGESTS: dict[Path, tuple[tuple[int, int], str]] = {}
 # What pyfaidx and Biopython let through when a file or an index is damaged.
 _DAMAGE = (
     pyfaidx.FastaIndexingError,
@@ -59,6 +62,8 @@ class Genome:
     chroms : dict from str to int
         Length of every record in bp, in the file's order; the name is the header's first word. Records
         without a base are kept, with length 0.
+    stamp : tuple of int
+        Size and time of last change of the file, as `stamp_of`, from before anything was read.
 
     Raises
     ------
@@ -79,6 +84,9 @@ class Genome:
         indexes = [Path(f"{self.path}{suffix}") for suffix in suffixes]
         if not all(index.exists() for index in indexes):
             _build_index(self.path, indexes)
+        self._descriptor = os.open(self.path, os.O_RDONLY)  # to see changes of the very file that is read
+        self._let_go = weakref.finalize(self, os.close, self._descriptor)
+        self.stamp = _stamp(os.fstat(self._descriptor))
         self._faidx = _open_checked(self.path, indexes, is_new=False)
         self._is_open = True
         self.chroms = {chrom: int(record.rlen) for chrom, record in self._faidx.index.items()}
@@ -99,6 +107,7 @@ class Genome:
         with self._lock:
             self._is_open = False
             self._faidx.close()
+            self._let_go()
 
     def fetch(self, chrom: str, start: int, end: int) -> Codes:
         """Return the bases [start, end) of a chrom as codes.
@@ -111,7 +120,9 @@ class Genome:
         Raises
         ------
         GenomeError
-            If there is no such chrom, or the file has changed or is damaged.
+            If there is no such chrom, or the file is damaged.
+        InputChangedError
+            If the file was written since it was opened.
         """
         if chrom not in self.chroms:
             raise GenomeError(f"{str(self.path)!r} has no chrom {chrom!r}; expected one of its header names")
@@ -127,7 +138,9 @@ class Genome:
             with self._lock:
                 text = self._faidx.fetch(chrom, first + 1, last)
         except _DAMAGE as error:
+            self.check_unchanged()
             raise self._unreadable(chrom, first, last, str(error)) from None
+        self.check_unchanged()
         found = encode(text)
         if len(found) != last - first:
             raise self._unreadable(chrom, first, last, f"{len(found):,} bases were read")
@@ -135,13 +148,38 @@ class Genome:
         return codes
 
     def digest(self) -> str:
-        """Return the SHA-256 of the file's bytes, in hexadecimal."""
+        """Return the SHA-256 of the file's bytes, in hexadecimal.
+
+        Raises
+        ------
+        GenomeError
+            If it cannot be read.
+        InputChangedError
+            If it was written since it was opened.
+        """
         try:
-            return file_digest(self.path)
+            with self._lock, open(self._descriptor, "rb", closefd=False) as file:
+                file.seek(0)
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise GenomeError(
                 f"cannot read {str(self.path)!r}: {error.strerror}; expected a FASTA file"
             ) from None
+        self.check_unchanged()
+        _DIGESTS[self.path] = self.stamp, digest
+        return digest
+
+    def check_unchanged(self) -> None:
+        """Raise InputChangedError if the file was written since it was opened.
+
+        What was read before the last call that does not raise is the file's content as it was opened. A file
+        that took its name is no change: the old one stays open.
+        """
+        if _stamp(os.fstat(self._descriptor)) != self.stamp:
+            raise InputChangedError(
+                f"{str(self.path)!r} was changed while it was read; expected that it stays as it is; restore "
+                "it, and run the same command again"
+            )
 
     def _unreadable(self, chrom: str, start: int, end: int, reason: str) -> GenomeError:
         return GenomeError(
@@ -156,9 +194,18 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     What has the same path and stamp on two machines is taken for the same file, and is not read.
     """
     try:
-        status = path.stat()
+        return _stamp(path.stat())
     except OSError:
         return None
+
+
+def stamp_of_content(path: Path, digest: str) -> tuple[int, int] | None:
+    """Return the stamp that a file had before this process found its digest so; None if it did not."""
+    stamp, found = _DIGESTS.get(Path(os.path.abspath(path)), (None, ""))
+    return stamp if found == digest else None
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 

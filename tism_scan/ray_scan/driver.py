@@ -6,7 +6,7 @@ The driver holds the store's lease while it runs, and ends cleanly when it is as
 import contextlib
 from pathlib import Path
 
-from tism_scan.genome.fasta import stamp_of
+from tism_scan.genome.fasta import stamp_of_content
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.progress import OnProgress
 from tism_scan.ray_scan.cluster import RayOptions, connected
@@ -43,8 +43,8 @@ def scan_on_ray(
         Made by `ScoreStore.create` in this process.
     genome : str or Path
         The FASTA file of the store's plan, visible under the same path on every node. Where size or time
-        differ from this machine's, each actor reads it once to compare the content. This machine's own is not
-        compared with the plan.
+        differ from those of the file that this process planned with, each actor reads it once to compare the
+        content.
     model : str, Path, Url or ModelSource
         The model of the store's plan; see `tism_scan.models.model_source`. A module in the memory of this
         process cannot be used.
@@ -84,7 +84,7 @@ def scan_on_ray(
                 claim.lease.tenure,
                 execution,
                 stage_folder=Path(options.stage_folder).absolute() if options.stage_folder else None,
-                genome_stamp=stamp_of(genome),
+                genome_stamp=stamp_of_content(genome, store.plan.genome_digest),
             )
             # Twice: before, for those who lose patience while Ray starts, and after, since Ray takes SIGTERM.
             with (

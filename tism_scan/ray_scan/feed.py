@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from tism_scan.errors import LeaseError, StorageFullError
+from tism_scan.errors import InputChangedError, LeaseError, StorageFullError
 from tism_scan.plan.tiling import Block
 from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, ActorPool, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
@@ -81,7 +81,7 @@ class Feed:
                 case Finished() as finished:
                     self._settle(finished)
                 case Failed(block, actor, error):
-                    if isinstance(error, StorageFullError):
+                    if isinstance(error, StorageFullError | InputChangedError):
                         raise error
                     if isinstance(error, LeaseError):
                         self.claim.leave()

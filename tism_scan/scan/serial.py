@@ -4,7 +4,8 @@ import contextlib
 import logging
 from pathlib import Path
 
-from tism_scan.errors import LeaseError, StorageFullError
+from tism_scan.errors import InputChangedError, LeaseError, StorageFullError
+from tism_scan.genome.fasta import stamp_of_content
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress
@@ -70,6 +71,7 @@ def scan_serially(
                 store.plan.digest(),
                 claim.lease.tenure,
                 execution,
+                genome_stamp=stamp_of_content(Path(genome), store.plan.genome_digest),
             )
             with stopping_on_signals(claim.stop), contextlib.closing(worker_class(setup)) as worker:
                 worker.start()
@@ -91,7 +93,7 @@ def _process(worker: BlockWorker, block: Block, claim: Claim) -> None:
     for i_attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             report = worker.process(block)
-        except StorageFullError:
+        except (StorageFullError, InputChangedError):
             raise
         except LeaseError:
             claim.leave()

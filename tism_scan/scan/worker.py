@@ -12,7 +12,7 @@ import torch
 
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.devices import name_of_device, why_not_usable
-from tism_scan.errors import ScanError, TismScanError
+from tism_scan.errors import InputChangedError, ScanError, TismScanError
 from tism_scan.genome.fasta import Genome, stamp_of
 from tism_scan.models.source import GivenModel, ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
@@ -46,8 +46,8 @@ class WorkerSetup:
     stage_folder : Path or None
         Where on the node's own disk a copy of the genome is kept; None reads it where it is.
     genome_stamp : tuple of int or None
-        Of the driver's file, from `tism_scan.genome.fasta.stamp_of`: a genome with another one here, or with
-        None, is read, and its digest compared.
+        Of the file that the driver planned with, from `stamp_of_content`: a genome with another one here, or
+        with None, is read, and its digest compared.
     version : str
         The driver's release of this package.
     """
@@ -136,7 +136,7 @@ class BlockWorker:
         path, folder = self.setup.genome, self.setup.stage_folder
         genome = Genome(path if folder is None else staged(path, folder, plan.genome_digest))
         check_genome(genome, plan)
-        if folder is None and stamp_of(genome.path) != self.setup.genome_stamp:
+        if folder is None and genome.stamp != self.setup.genome_stamp:
             digest = genome.digest()
             if digest != plan.genome_digest:
                 raise ScanError(
@@ -161,9 +161,17 @@ class BlockWorker:
                 "PyTorch for it, or start Ray there with --num-gpus 0"
             )
         source = self.setup.model.at_hand(plan.weights_digest)
+        weights = getattr(source, "weights", None)
+        weights = weights if isinstance(weights, Path) else None
+        before = stamp_of(weights) if weights else None
         if source.identity() != (plan.model, plan.weights_digest):
             raise ScanError(f"{self.setup.model} is another file here; copy the driver's")
-        return self.setup.execution.engine(source.load(), plan.scoring)
+        loaded = source.load()
+        if weights and stamp_of(weights) != before:
+            raise InputChangedError(
+                f"{weights} was changed while it was loaded; restore it, and run the same command again"
+            )
+        return self.setup.execution.engine(loaded, plan.scoring)
 
     def process(self, block: Block) -> BlockReport:
         """Compute a block and publish it, unless `abandon` was called for it.
