@@ -10,9 +10,10 @@ TismScanError
 │   ├── PlanError         settings that contradict each other
 │   ├── StoreError        a store that is absent, foreign, or made under another plan
 │   ├── ExportError       an export that cannot be written
-│   ├── ClusterError      a Ray cluster that cannot be reached
+│   ├── ClusterError      a Ray cluster that cannot be used
+│   │   └── UnreachableError  no cluster answers: try again later (exit code 75)
 │   └── AccessError       a URL or bucket that is not there, or may not be used
-├── LeaseError            another process is scanning into the store (exit code 2)
+├── LeaseError            another process is scanning into the store: try again later (exit code 75)
 ├── StorageFullError      no room left; the scan stopped and can be resumed (exit code 1)
 ├── StorageError          object storage that does not answer; the scan can be resumed (exit code 1)
 └── ScanError             the scan could not go on (exit code 1)
@@ -20,6 +21,8 @@ TismScanError
 
 A message says what was wrong, what was expected and what to do, with the user's own value quoted.
 """
+
+TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h, which some systems lack: the same command may work another time
 
 
 class TismScanError(Exception):
@@ -73,7 +76,13 @@ class ExportError(InputError):
 
 
 class ClusterError(InputError):
-    """A Ray cluster cannot be reached."""
+    """A Ray cluster cannot be used."""
+
+
+class UnreachableError(ClusterError):
+    """No Ray cluster answers at an address."""
+
+    exit_code = TRY_LATER
 
 
 class AccessError(InputError):
@@ -83,7 +92,7 @@ class AccessError(InputError):
 class LeaseError(TismScanError):
     """Another process holds the store."""
 
-    exit_code = 2
+    exit_code = TRY_LATER
 
 
 class StorageFullError(TismScanError):

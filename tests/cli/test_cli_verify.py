@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from command_line import WEIGHTS, tism_scan
 
-from tism_scan.store.lease import current_owner
+from tism_scan.store.lease import Lease, current_owner
 from tism_scan.store.score_store import ScoreStore
 
 
@@ -101,6 +101,13 @@ def test_weights_that_changed_between_two_runs_are_refused_with_both_digests(
     result = tism_scan(*arguments, "--out", damaged)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert f"weights_digest {before[:12]}, not " in result.stderr
+
+
+def test_store_that_another_process_writes_is_to_be_tried_later(damaged):
+    with Lease(ScoreStore.open(damaged).folder).acquire():
+        result = tism_scan("verify", damaged)
+    assert (result.returncode, result.stderr.count("\n")) == (75, 1)
+    assert "the store is being written by process" in result.stderr
 
 
 def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_arguments, tmp_path):

@@ -297,7 +297,9 @@ def test_job_resumes_on_a_new_cluster_and_leaves_none_behind(manifest):
     assert "--retry-failed" in spec["entrypoint"]
 
 
-@pytest.mark.parametrize(("code", "asked_to_stop"), [(0, []), (1, []), (2, ["tism-scan"]), (130, [])])
+@pytest.mark.parametrize(
+    ("code", "asked_to_stop"), [(0, []), (1, []), (2, ["tism-scan"]), (75, []), (130, [])]
+)
 def test_job_stops_itself_if_no_retry_can_mend_it(manifest, tmp_path, code, asked_to_stop):
     programs = {
         "tism-scan": 'printf "%s\\n" "$@" >"$FOLDER/arguments"; exit "$CODE"',

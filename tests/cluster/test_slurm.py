@@ -184,6 +184,12 @@ def test_scan_that_finishes_nothing_is_not_repeated(quick_job, code):
     assert "a run that finishes nothing is not repeated" in output
 
 
+def test_store_that_another_run_writes_is_tried_again_later(quick_job):
+    returned, _, noted = quick_job(75, 0)
+    assert returned == 75
+    assert len(noted["requeued"]) == 1
+
+
 def test_input_that_cannot_be_used_ends_the_job(quick_job):
     code, _, noted = quick_job(2, 0)
     assert code == 2

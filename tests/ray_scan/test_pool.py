@@ -175,7 +175,7 @@ def test_actor_is_told_what_to_compute_on_and_how_much_of_it(monkeypatch, gpus, 
     amounts = {"GPU": gpus, "CPU": [4.0]}
     watch = SimpleNamespace(amounts=amounts.get)
     monkeypatch.setattr(pool_module, "ClusterWatch", lambda: watch)
-    setup = WorkerSetup(Path("s.zarr"), Path("g.fa"), ModelSource(), "digest", Execution(memory_gb=3.0))
+    setup = WorkerSetup(Path("s.zarr"), Path("g.fa"), ModelSource(), "digest", None, Execution(memory_gb=3.0))
     execution = ActorPool(setup, RayOptions(gpus_per_actor=gpus_per_actor))._setup.execution
     assert (execution.device, execution.share) == expected
     assert execution.memory_gb == 3.0

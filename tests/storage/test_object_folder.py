@@ -215,7 +215,8 @@ def test_lease_is_held_by_one_and_taken_over_once_it_is_stale(folder):
     with Lease(folder, heartbeat_s=0.05).acquire():
         with pytest.raises(LeaseError, match="is being written by process"):
             Lease(folder).acquire()
-        assert Lease(folder).acquire(break_lock=True).generation == 2
+        with Lease(folder).acquire(break_lock=True) as taker:
+            assert taker.generation == 2
     assert current_owner(folder)[0] == 2
 
 

@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from tism_scan.engine.devices import default_device
-from tism_scan.errors import ClusterError, ScanError, TismScanError
+from tism_scan.errors import ClusterError, ScanError, TismScanError, UnreachableError
 from tism_scan.ray_scan.nodes import check_nodes, shipped_package
 
 NODES_KNOWN_FOR_S = 0.5
@@ -151,7 +151,7 @@ def _unreachable(address: str, error: Exception) -> TismScanError:
         return ScanError(f"Ray cannot be started here ({reason}); see the logs in its temporary folder")
     if isinstance(error, ImportError):
         return ClusterError(f"{address!r} needs Ray's client ({reason}); run: pip install 'ray[client]'")
-    return ClusterError(
+    return UnreachableError(
         f"cannot reach a Ray cluster at {address!r} ({reason}); start one with `ray start`, or use "
         "--address local"
     )
