@@ -10,7 +10,7 @@ from tism_scan.engine.readout import TrackReader
 from tism_scan.engine.trunk import first_linear, linear_on_relu
 from tism_scan.plan.scoring import Scoring
 
-# Tensor cores take rows that begin at multiples of 16 bytes, which those of Beluga's 2,003 hidden units do not.
+# Tensor cores take rows that begin at multiples of 16 bytes; those of Beluga's 2,003 hidden units do not.
 MULTIPLE_OF_HIDDEN = {"cuda": 64}
 
 
