@@ -74,7 +74,8 @@ class Interruptions(RuleBasedStateMachine):
     def scan(self):
         # What is killed here is this very process, which would seem to hold the lease still.
         execution = Execution(break_lock=True)
-        scan_with(self.genome, self.engine, ScoreStore.create(self.path, self.plan), execution=execution)
+        store = ScoreStore.create(self.path, self.plan, break_lock=True)
+        scan_with(self.genome, self.engine, store, execution=execution)
 
     @rule(call=st.sampled_from(SYSTEM_CALLS), n_calls=st.integers(0, 60), after=st.booleans())
     def kill_it_at_a_system_call(self, call, n_calls, after):

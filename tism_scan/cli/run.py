@@ -140,9 +140,7 @@ def scan_and_report(
     """Scan what is pending, say how it went and, after the last step, what to type; return the exit code."""
     from tism_scan.ray_scan.driver import scan_on_ray
 
-    store = planned.create_store(
-        out, typed_command(), overwrite=overwrite, break_lock=overwrite and how.break_lock
-    )
+    store = planned.create_store(out, typed_command(), overwrite=overwrite, break_lock=how.break_lock)
     began = time.monotonic()
     n_done_before = len(store.done_blocks())
     with progress_bar("scan") as show:
