@@ -19,6 +19,14 @@ from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Stretch
 
+# As a CPU's allocator, cuBLAS and cuDNN, cuDNN once no algorithm's workspace fits, and the driver say it.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "ALLOC_FAILED",
+    "unable to find an engine",
+    "CUDA error: out of memory",
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -108,25 +116,43 @@ class BlockEngine(ABC):
         block = slice(stretch.block.start - stretch.start, stretch.block.end - stretch.start)
         target = np.zeros(len(codes), dtype=np.bool_)
         target[block] = wanted & is_acgt(codes[block])
-        shape = (len(self.scoring.tracks), self.scoring.n_channels, len(codes))
-        total = torch.zeros(shape, device=self.device)
         where = needed_windows(target, self.scoring.reach, self.lattice.stride, stretch.n_windows)
-        all_codes = torch.from_numpy(np.array(codes)).to(self.device)  # torch wants a writable array
-        n_done = 0
         to_tf32 = self.scoring.precision in ("tf32", "bf16")  # what bfloat16 leaves to float32 needs no more
         with frozen(self.model), rounding(self.device, to_tf32=to_tf32):
-            while n_done < len(where):
-                n_more = self._add_if_it_fits(all_codes, where[n_done:], total)
-                if n_more == 0:
-                    self._halve_batches()
-                n_done += n_more
+            stitched = self._stitched_if_it_fits(codes, where, block)
+            while isinstance(stitched, str):
+                self._halve_batches(stitched)
+                stitched = self._stitched_if_it_fits(codes, where, block)
+        stitched[:, :, ~target[block]] = np.nan
+        return stitched if self.scoring.values == "tism" else stitched[:, 0]
+
+    def _stitched_if_it_fits(
+        self, codes: Codes, where: NDArray[np.int64], block: slice
+    ) -> NDArray[np.float32] | str:
+        """Do as `_stitched`, or return the error's words if the device's memory does not hold what it takes.
+
+        The error itself ends here, and with it the frames that hold tensors.
+        """
+        try:
+            return self._stitched(codes, where, block)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return str(error).partition("\n")[0]
+
+    def _stitched(self, codes: Codes, where: NDArray[np.int64], block: slice) -> NDArray[np.float32]:
+        """Return the scores of a block, (T, channels, len(block)), from the windows that are needed."""
+        shape = (len(self.scoring.tracks), self.scoring.n_channels, len(codes))
+        total = torch.zeros(shape, device=self.device)
+        all_codes = torch.from_numpy(np.array(codes)).to(self.device)  # torch wants a writable array
+        n_done = 0
+        while n_done < len(where):
+            n_done += self._add_first(all_codes, where[n_done:], total)
         here = total[:, :, block]
         if self.scoring.stitch != "center":  # where a base has one window
             n_windows = _windows_over(where, self.scoring.reach, self.lattice.stride, len(codes))[block]
             here /= torch.from_numpy(n_windows).to(self.device)
-        stitched = here.cpu().numpy()
-        stitched[:, :, ~target[block]] = np.nan
-        return stitched if self.scoring.values == "tism" else stitched[:, 0]
+        return here.cpu().numpy()
 
     @abstractmethod
     def flop_per_window(self) -> float:
@@ -143,28 +169,17 @@ class BlockEngine(ABC):
         where : int64 (n,)
             The windows that are still to be computed, in order.
         total : float32 (T, channels, L)
-            Sums of scores; unchanged if memory runs out.
+            Sums of scores.
         """
 
-    def _add_if_it_fits(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
-        """Do as `_add_first`, or return 0 if the device's memory does not hold what it takes."""
-        try:
-            return self._add_first(codes, where, total)
-        except torch.OutOfMemoryError:
-            return 0
-        except RuntimeError as error:
-            if "can't allocate memory" not in str(error):  # how torch says it of a CPU's
-                raise
-            return 0
-
-    def _halve_batches(self) -> None:
+    def _halve_batches(self, reason: str) -> None:
         if self.batch_size == 1:
             raise ScanError(
                 f"one window of {len(self.scoring.tracks):,} tracks does not fit the memory of "
-                f"{device_name(str(self.device))}; scan fewer tracks at once, or use a larger device"
+                f"{device_name(str(self.device))} ({reason}); scan fewer tracks at once, or use a "
+                "larger device"
             )
         self.batch_size //= 2
-        # The error is gone by now, and with it the frames that held the batch's tensors.
         torch.cuda.empty_cache()
         log.warning("the device is out of memory; going on with batches of %d", self.batch_size)
 
@@ -178,6 +193,12 @@ class BlockEngine(ABC):
         if self.scoring.values == "tism":
             return tism_from_gradient(gradient, reference)
         return mean_tism_from_gradient(gradient, reference).unsqueeze(2)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error says that a device's memory is full, which not all of them do by their type."""
+    words = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(each in words for each in _OUT_OF_MEMORY)
 
 
 def needed_windows(target: NDArray[np.bool_], reach: slice, stride: int, n_windows: int) -> NDArray[np.int64]:

@@ -216,9 +216,9 @@ class TrunkEngine(BlockEngine):
         preferred = (SLAB_BP_ON_GPU if self.device.type == "cuda" else SLAB_BP_ON_CPU) // stride
         return max(1, min(preferred, int((budget - per_bp * (input_bp - stride)) / per_window)))
 
-    def _halve_batches(self) -> None:
+    def _halve_batches(self, reason: str) -> None:
         self._n_pairs = max(1, self._n_pairs // 2)
-        super()._halve_batches()
+        super()._halve_batches(reason)
 
     def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
         gaps = np.flatnonzero(np.diff(where[: self.batch_size]) != 1)
