@@ -72,15 +72,25 @@ def test_arithmetic_grows_by_the_same_for_every_track_and_twice_for_both_strands
 @pytest.mark.parametrize("stitch", ["center", "mean"])
 def test_windows_that_are_timed_are_those_that_a_block_needs(small, stitch):
     engine = TrunkEngine(small, scoring_of(stitch=stitch), device="cpu")
-    n_windows, seconds = time_windows(engine, np.zeros(5_000, np.uint8), seconds=1e-9)
-    assert n_windows == {"center": 32, "mean": 36}[stitch]
-    assert seconds > 0
+    timed = time_windows(engine, np.zeros(5_000, np.uint8), seconds=1e-9)
+    assert timed.n_windows == {"center": 32, "mean": 36}[stitch]
+    assert timed.seconds > timed.device_seconds > 0
+
+
+def test_block_after_block_is_scored_until_the_seconds_are_over(small, monkeypatch):
+    monkeypatch.setattr(bench_module, "_MOST_CORES", 64)
+    engine = TrunkEngine(small, scoring_of(), device="cpu")
+    timed = time_windows(engine, np.zeros(5_000, np.uint8), seconds=0.6)
+    assert timed.seconds >= 0.6
+    assert timed.n_windows > 64
+    assert timed.n_windows % 64 == 0
 
 
 def test_figures_of_a_benchmark_fit_together(small):
     result = bench(small, scoring_of(), seconds=0.05, device="cpu")
     assert result.engine == "TrunkEngine"
     assert result.seconds >= 0.05
+    assert 0 < result.device_seconds < result.seconds
     assert result.bases_per_s == pytest.approx(256 * result.n_windows / result.seconds)
     assert result.flop_per_s == pytest.approx(result.flop_per_window * result.bases_per_s / 256)
     assert result.share == pytest.approx(result.flop_per_s / result.product_flop_per_s)

@@ -9,6 +9,7 @@ from scan_models import blocks_scored_by
 from torch import nn
 
 from tism_scan.engine import trunk, trunk_engine
+from tism_scan.engine.cost import most_windows
 from tism_scan.engine.trunk_engine import (
     SLAB_BP_ON_CPU,
     NotSharedError,
@@ -289,3 +290,26 @@ def test_actors_that_share_a_device_take_no_more_than_their_parts_of_its_memory(
     whole, half = (make_engine(narrow_beluga, scoring, device="cpu", share=share) for share in (1.0, 0.5))
     assert half.batch_size == TrunkEngine(narrow_beluga, scoring, device="cpu", memory_gb=0.02).batch_size
     assert half.batch_size < whole.batch_size
+
+
+def test_batch_is_no_larger_than_32_bit_indexing_takes(narrow_beluga, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("tism_scan"), "propagate", True)
+    scoring, widest = Scoring(TRACKS, 2000, 256), narrow_beluga.trunk[0].out_channels
+    engine = TrunkEngine(narrow_beluga, scoring, windows_per_slab=10**8, device="cpu")
+    longest = (engine.batch_size - 1) * 256 + 2000
+    assert widest * longest < 2**31 <= widest * (longest + 256)
+    assert caplog.text.count("batches of 100000000 windows are more than 32-bit indexing takes") == 1
+
+
+def test_slab_of_full_beluga_may_have_26207_windows():
+    trunk_of_full_size = nn.Sequential(
+        nn.Conv1d(4, 320, 8), nn.ReLU(), nn.Conv1d(320, 320, 8), nn.MaxPool1d(4)
+    )
+    assert most_windows(trunk.trunk_layers(trunk_of_full_size), 2000, 256) == 26_207
+
+
+def test_weights_are_in_memory_as_the_inputs_of_a_convolution_are():
+    layers = trunk.trunk_layers(nn.Sequential(nn.Conv1d(4, 8, 5), nn.Conv1d(8, 6, 3, stride=2)))
+    for layer in layers:
+        for weight in (layer.weight, layer.transposed):
+            assert weight.is_contiguous(memory_format=torch.channels_last)

@@ -77,7 +77,8 @@ def _report(result: "Bench") -> None:
     say(
         f"{count_of(result.n_tracks, 'track')}, stride {result.stride}, {result.stitch}{strands}: "
         f"{base_count(result.bases_per_s)}/s "
-        f"({count_of(result.n_windows, 'window')} in {result.seconds:.2f} s)"
+        f"({count_of(result.n_windows, 'window')} in {result.seconds:.2f} s, of which the host's own work "
+        f"{1e3 * (result.seconds - result.device_seconds):.0f} ms)"
     )
     say(
         f"{result.flop_per_s / 1e12:.3g} TFLOP/s of the method's own arithmetic, "

@@ -61,6 +61,8 @@ class Bench:
         Windows that were timed, after a warm-up.
     seconds : float
         What they took.
+    device_seconds : float
+        The device's part of it; the rest is the host's work between two blocks.
     flop_per_window : float
         Arithmetic that the method needs; a multiply-add counts as two.
     product_flop_per_s : float
@@ -79,6 +81,7 @@ class Bench:
     strands: str
     n_windows: int
     seconds: float
+    device_seconds: float
     flop_per_window: float
     product_flop_per_s: float
     peak_bytes: int
@@ -146,7 +149,7 @@ def bench(
     if place.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place)
     codes = np.random.default_rng(0).integers(0, 4, 1 << 20).astype(np.uint8)
-    n_windows, taken = time_windows(engine, codes, seconds)
+    timed = time_windows(engine, codes, seconds)
     return Bench(
         device=device_name(str(place)),
         engine=type(engine).__name__,
@@ -156,15 +159,30 @@ def bench(
         stride=scoring.stride,
         stitch=scoring.stitch,
         strands=scoring.strands,
-        n_windows=n_windows,
-        seconds=taken,
+        n_windows=timed.n_windows,
+        seconds=timed.seconds,
+        device_seconds=timed.device_seconds,
         flop_per_window=engine.flop_per_window(),
         product_flop_per_s=product_rate(place, scoring.precision),
         peak_bytes=_peak_bytes(place),
     )
 
 
-def time_windows(engine: BlockEngine, codes: Codes, seconds: float) -> tuple[int, float]:
+@dataclass(frozen=True)
+class Timed:
+    """How many windows were scored, and the time they took: in all, and the device's part of it."""
+
+    n_windows: int
+    seconds: float
+    device_seconds: float
+
+    @property
+    def windows_per_s(self) -> float:
+        """Windows scored each second."""
+        return self.n_windows / self.seconds
+
+
+def time_windows(engine: BlockEngine, codes: Codes, seconds: float) -> Timed:
     """Return how many windows of a sequence were scored, and the time they took, after a warm-up.
 
     Parameters
@@ -173,28 +191,35 @@ def time_windows(engine: BlockEngine, codes: Codes, seconds: float) -> tuple[int
     codes : uint8 (L,)
         At least one window long; cut if too long, repeated if too short.
     seconds : float
-        Twice as many cores are scored until this is reached.
+        Twice as many cores are scored until this is reached; from the size of large blocks on, one block
+        after another.
     """
-    first_s = _timed(engine, codes, 1)[1]
-    n_cores = _FIRST_CORES if first_s <= _LONGEST_WARM_UP_S else 1
+    n_cores = _FIRST_CORES if _timed(engine, codes, 1).seconds <= _LONGEST_WARM_UP_S else 1
     if n_cores > 1:
         _timed(engine, codes, n_cores)
-    while True:
-        n_windows, taken = _timed(engine, codes, n_cores)
-        if taken >= seconds or n_cores >= _MOST_CORES:
-            return n_windows, taken
+    last = _timed(engine, codes, n_cores)
+    while last.seconds < seconds and n_cores < _MOST_CORES:
         n_cores *= 2
+        last = _timed(engine, codes, n_cores)
+    blocks = [last]
+    while sum(block.seconds for block in blocks) < seconds:
+        blocks.append(_timed(engine, codes, n_cores))
+    return Timed(
+        n_windows=sum(block.n_windows for block in blocks),
+        seconds=sum(block.seconds for block in blocks),
+        device_seconds=sum(block.device_seconds for block in blocks),
+    )
 
 
-def _timed(engine: BlockEngine, codes: Codes, n_cores: int) -> tuple[int, float]:
+def _timed(engine: BlockEngine, codes: Codes, n_cores: int) -> Timed:
     """Return how many windows a block of some cores needs, and the time it takes."""
     lattice = engine.scoring.lattice
     block = Block("sample", 0, 0, n_cores * lattice.stride)
     stretch = lattice.stretch(block, len(block) + lattice.input_bp, engine.scoring.stitch)
     part, wanted = np.resize(codes, stretch.end - stretch.start), np.ones(len(block), dtype=np.bool_)
-    began = time.perf_counter()
+    began, device_s = time.perf_counter(), engine.device_s
     engine.score(part, stretch, wanted)
-    return stretch.n_windows, time.perf_counter() - began
+    return Timed(stretch.n_windows, time.perf_counter() - began, engine.device_s - device_s)
 
 
 def product_rate(device: torch.device, precision: Precision) -> float:

@@ -1,6 +1,7 @@
 """What the engines have in common: from the scores of windows to those of a block."""
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from typing import Protocol
 
@@ -60,6 +61,11 @@ class BlockEngine(ABC):
         does not have, or the batch size is less than 1.
     PlanError
         If the device does not know the scoring's precision.
+
+    Attributes
+    ----------
+    device_s : float
+        Time, s, that the device has taken for scores; the rest of `score` is the host's work.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class BlockEngine(ABC):
         self.scoring = scoring
         self.lattice = scoring.lattice
         self.batch_size = batch_size
+        self.device_s = 0.0
         alphabet = model.alphabet
         self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)
         self._to_acgt = torch.from_numpy(channel_of_base(alphabet)).to(self.device)
@@ -133,12 +140,15 @@ class BlockEngine(ABC):
 
         The error itself ends here, and with it the frames that hold tensors.
         """
+        began = time.perf_counter()
         try:
-            return self._stitched(codes, where, block)
+            return self._stitched(codes, where, block)  # which ends with the scores on the host
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return str(error).partition("\n")[0]
+        finally:
+            self.device_s += time.perf_counter() - began
 
     def _stitched(self, codes: Codes, where: NDArray[np.int64], block: slice) -> NDArray[np.float32]:
         """Return the scores of a block, (T, channels, len(block)), from the windows that are needed."""

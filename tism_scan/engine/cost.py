@@ -12,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tism_scan.engine.layers import Convolution, Extent, Layer, Passes
 
+_MOST_ELEMENTS = 2**31 - 1
+
 
 def forward_flop_per_bp(layers: list[Layer]) -> float:
     """Return the arithmetic of a forward pass for each bp of a long stretch."""
@@ -39,6 +41,15 @@ def bytes_per_bp(layers: list[Layer], passes: Passes) -> float:
         stride *= layer.stride
         held += size_of_factor + channels / stride * passes.forward.itemsize
     return held
+
+
+def most_windows(layers: list[Layer], input_bp: int, window_stride: int) -> int:
+    """Return the windows of the longest stretch whose tensors 32-bit indexing takes, as kernels of GPUs do."""
+    stride, widest = 1, 4.0
+    for layer, channels in _with_channels(layers):
+        stride *= layer.stride
+        widest = max(widest, channels / stride)
+    return max(1, int((_MOST_ELEMENTS / widest - input_bp) // window_stride) + 1)
 
 
 def bytes_per_pair(layers: list[Layer], extents: list[Extent], passes: Passes) -> int:

@@ -96,6 +96,10 @@ class Convolution:
         weight = module.weight.detach().unsqueeze(2)
         transposed = weight if module.stride[0] > 1 else weight.flip(3).transpose(0, 1).contiguous()
         bias = None if module.bias is None else module.bias.detach().to(passes.forward)
+        # as inputs are in memory, or cuDNN would turn the weight round in each call
+        weight, transposed = (
+            each.contiguous(memory_format=torch.channels_last) for each in (weight, transposed)
+        )
         return cls(weight.to(passes.forward), transposed.to(passes.backward), bias, module.stride[0])
 
     @property

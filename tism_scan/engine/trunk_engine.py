@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tism_scan.engine.block_engine import BlockEngine
-from tism_scan.engine.cost import backward_flop, bytes_per_bp, bytes_per_pair, forward_flop_per_bp
+from tism_scan.engine.cost import (
+    backward_flop,
+    bytes_per_bp,
+    bytes_per_pair,
+    forward_flop_per_bp,
+    most_windows,
+)
 from tism_scan.engine.head import TrunkHead
 from tism_scan.engine.layers import Passes
 from tism_scan.engine.trunk import (
@@ -39,7 +45,7 @@ from tism_scan.plan.scoring import Precision, Scoring
 
 # On a CPU, tensors of a longer slab pass 32 MB, from where glibc asks the system for new pages each time.
 SLAB_BP_ON_CPU = 24_576
-SLAB_BP_ON_GPU = 1 << 18
+SLAB_BP_ON_GPU = 1 << 20  # a whole block
 # On a CPU, more pairs of window and track fall out of its caches, and fewer do not fill a convolution.
 PAIRS_ON_CPU = 32
 PAIRS_ON_GPU = 1024
@@ -187,6 +193,14 @@ class TrunkEngine(BlockEngine):
         self._n_pairs = self._pairs_within(budget / 2)
         if windows_per_slab is None:
             self.batch_size = self._windows_within(budget / 2)
+        most = most_windows(self.layers, scoring.input_bp, scoring.stride)
+        if self.batch_size > most:
+            log.warning(
+                "batches of %d windows are more than 32-bit indexing takes; going on with batches of %d",
+                self.batch_size,
+                most,
+            )
+            self.batch_size = most
 
     def flop_per_window(self) -> float:
         """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""

@@ -158,8 +158,7 @@ def estimate_scan(
         zarr_bytes = times * _zarr_bytes(plan, work.sample, scores)
         bigwig_bytes = times * n_tracks * _bigwig_bytes(plan, scores[0])
         if bases_per_s is None:
-            n_windows, taken = time_windows(engine, codes, seconds)
-            windows_per_s = n_windows / taken
+            windows_per_s = time_windows(engine, codes, seconds).windows_per_s
     return Estimate(
         n_blocks=work.n_blocks,
         n_bases=work.n_bases,
