@@ -18,11 +18,11 @@ ROWS = [
     ["callable_package", "errors", "progress", "version"],
     ["optional"],
     ["storage"],
-    ["bigwig", "genome"],
+    ["bgzip", "bigwig", "genome"],
     ["models", "plan", "plot"],
     ["browser", "engine", "store"],
     ["attribution", "demo", "export", "scan"],
-    ["locus", "ray_scan"],
+    ["locus", "ray_scan", "variants"],
     ["api"],
     ["cli"],
     # The package itself offers names from everywhere, and loads none of them by itself.
@@ -39,6 +39,7 @@ DOORS = {
     "psutil": {"bigwig", "store"},
     "pyBigWig": {"bigwig"},
     "pyfaidx": {"genome"},
+    "pysam": {"bgzip"},
     "ray": {"ray_scan"},
     "rich": {"cli"},
     "tangermeme": {"attribution"},
@@ -48,7 +49,6 @@ DOORS = {
 # Side doors: open only while a function runs.
 LAZY_DOORS = {
     "xarray": {"store.reading"},  # for those who have it
-    "pysam": {"export"},  # only for compressed BED, and not a dependency
     "rich": {"attribution"},  # the bar of an ISM that takes long, for those who work without the CLI
 }
 EVERYWHERE = {"numpy"}
@@ -203,7 +203,7 @@ def test_importing_a_light_package_loads_no_large_library(module):
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "plan", "bench", "attribute", "audit", "verify", "export", "status"]
+    "command", ["run", "plan", "bench", "attribute", "audit", "verify", "export", "status", "annotate"]
 )
 def test_help_loads_no_large_library(command):
     code = f"import sys, tism_scan.cli.{command}; print(*sys.modules)"

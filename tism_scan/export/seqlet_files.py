@@ -8,13 +8,13 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tism_scan.bgzip import BED, check_pysam, compress_file, publish_indexed
 from tism_scan.browser.shown import one_line
 from tism_scan.errors import ExportError, ScanError, StoreError
 from tism_scan.export.processes import ignore_interrupts, spawned_pool
@@ -27,8 +27,6 @@ from tism_scan.store.score_store import ScoreStore
 COLUMNS = ("chrom", "start", "end", "name", "score", "strand", "sum", "max")
 _LONGEST_NAME = 200
 _FILES_AT_ONCE = 64
-# A tabix index of the common kind ends here; CSI goes on.
-_LONGEST_IN_TBI = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -290,10 +288,8 @@ def _check_out(out: Path) -> bool:
             f"{str(folder)!r}, or choose another --out"
         )
     is_compressed = name.endswith(".gz")
-    if is_compressed and find_spec("pysam") is None:
-        raise ExportError(
-            f"{str(out)!r} needs pysam, for bgzip and tabix; `pip install pysam`, or write {out.stem}"
-        )
+    if is_compressed:
+        check_pysam(f"{str(out)!r} (but not for {out.stem!r})")
     return is_compressed
 
 
@@ -303,16 +299,8 @@ def _publish(merged: Path, out: Path, *, is_compressed: bool, longest_bp: int) -
         if not is_compressed:
             os.replace(merged, out)
             return
-        import pysam
-
         packed = merged.with_name("merged.bed.gz")
-        pysam.tabix_compress(str(merged), str(packed), force=True)
-        needs_csi = longest_bp > _LONGEST_IN_TBI
-        pysam.tabix_index(str(packed), preset="bed", force=True, csi=needs_csi)
-        suffix = ".csi" if needs_csi else ".tbi"
-        for stale in (".tbi", ".csi"):  # an old index beside a new file would mislead
-            Path(f"{out}{stale}").unlink(missing_ok=True)
-        os.replace(packed, out)
-        os.replace(f"{packed}{suffix}", f"{out}{suffix}")
+        compress_file(merged, packed)
+        publish_indexed(packed, out, BED, longest_bp=longest_bp)
     except OSError as error:
         raise ExportError(f"cannot write {str(out)!r}: {error.strerror or error}; make room there") from None

@@ -1,0 +1,62 @@
+"""``tism-scan annotate``: variants with the scores of a store."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tism_scan.cli.console import count_of, progress_bar, say
+from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.storage.places import Place
+
+
+@click.command(name="annotate")
+@click.argument("variants", type=PATH)
+@click.option("--store", required=True, type=STORE, help="A store of `run --values tism`.")
+@click.option(
+    "--out",
+    required=True,
+    type=PATH,
+    help="A .vcf.gz file, or .tsv.gz for a table; its index is written, too.",
+)
+@click.option(
+    "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
+)
+@click.option(
+    "--chrom-alias",
+    type=PATH,
+    metavar="FILE",
+    help="Two columns: a chrom's name in the store, and the name in VARIANTS; others keep their names.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Number of processes. [default: the number of CPU cores, fewer for small files]",
+)
+@click.option("--allow-incomplete", is_flag=True, help="Give no score where blocks are not computed yet.")
+def command(variants: Path, store: Place, out: Path, **options: Any) -> int:
+    """Add the effect of each single-base variant to VARIANTS, from a store: no model, no GPU.
+
+    VARIANTS is a sorted VCF (.vcf, .vcf.gz), a BCF, or a table with columns CHROM, POS, REF and ALT. Each
+    track becomes a field TISM_NAME with a number for each ALT allele, "." where there is no score. A record
+    whose REF is not the base of the store's genome gets the flag TISM_REFMISMATCH.
+    """
+    from tism_scan.store.score_store import ScoreStore
+    from tism_scan.variants import annotate
+
+    opened = ScoreStore.open(store)
+    with progress_bar("annotate") as show:
+        summary = annotate(opened, variants, out, **options, on_progress=show)
+    counts = summary.counts
+    words = [
+        f"{count_of(counts.n_records, 'record')} with {count_of(counts.n_alleles, 'ALT allele')}: "
+        f"{counts.n_scored:,} scored"
+    ]
+    words += [f"{n:,} {reason}" for reason, n in counts.unscored.most_common()]
+    if counts.n_mismatches:
+        words.append(f"{counts.n_mismatches:,} of {counts.n_checked:,} REF bases are not the store's")
+    if counts.n_unsure:
+        words.append(f"{counts.n_unsure:,} REF bases cannot be told from another without effect")
+    say(f"{out}: {', '.join(words)}")
+    return 0

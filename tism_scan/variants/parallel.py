@@ -1,0 +1,96 @@
+"""Tasks in processes: results in order, and few tasks at once, whatever their number."""
+
+import multiprocessing as mp
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Generic, TypeVar
+
+from tism_scan.errors import ScanError
+from tism_scan.export.processes import ignore_interrupts, spawned_pool
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Worker = Callable[[Task], Result]
+
+_AHEAD = 2  # tasks of each process that wait or run, so that none is idle
+
+
+class Workers(Generic[Task, Result]):
+    """Processes that each make a worker and carry out tasks with it; or this process alone.
+
+    Parameters
+    ----------
+    jobs : int
+    make : callable
+        Returns what carries out a task; called once in each process.
+    arguments
+        What it is called with.
+    """
+
+    def __init__(self, jobs: int, make: Callable[..., Worker[Task, Result]], *arguments: Any) -> None:
+        self._jobs = jobs
+        self._here = make(*arguments) if jobs <= 1 else None
+        self._pool: ProcessPoolExecutor | None = None
+        if jobs > 1:
+            self._pool = spawned_pool(jobs, _begin, make, *arguments)
+
+    def __enter__(self) -> "Workers[Task, Result]":
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def results(self, tasks: Iterable[Task]) -> Iterator[Result]:
+        """Yield each task's result, in order.
+
+        Raises
+        ------
+        ScanError
+            If a process died.
+        """
+        if self._here is not None:
+            yield from map(self._here, tasks)
+            return
+        if self._pool is None:
+            raise RuntimeError("there are no processes")
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(self._pool.submit(_carry_out, task))
+                if len(waiting) >= _AHEAD * self._jobs:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise ScanError(
+                "a process died, which mostly means that memory ran out; use fewer --jobs"
+            ) from None
+
+
+_worker: Callable[[Any], Any] | None = None  # a pool hands its processes nothing else that lasts
+
+
+def _begin(make: Callable[..., Callable[[Any], Any]], *arguments: Any) -> None:
+    global _worker
+    ignore_interrupts()
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    _worker = make(*arguments)
+
+
+def _end_with_driver() -> None:
+    """Wait for the driver's end, however it comes, and end this process, too."""
+    driver = mp.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
+def _carry_out(task: Any) -> Any:
+    if _worker is None:
+        raise RuntimeError("this process is not of the pool")
+    return _worker(task)

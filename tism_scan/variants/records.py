@@ -1,0 +1,147 @@
+"""Records with their scores, as text: fields of a VCF's INFO, columns of a table, and what heads them."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tism_scan.browser.shown import one_line
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.variants.alleles import ScoredBatch
+from tism_scan.variants.files import Layout
+from tism_scan.variants.naming import MISMATCH, PHRED
+from tism_scan.version import __version__
+
+Ranks = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+"""Return the PHRED of each TISM of one track."""
+
+_ID = re.compile(rb"##(?:INFO|tism_scan)=<ID=([^,>]+)")
+_LONGEST_NAME = 500
+SIGN = "negative where the substitution lowers the output"
+
+
+@dataclass(frozen=True)
+class Field:
+    """The scores of one track in a file.
+
+    Attributes
+    ----------
+    id : str
+    name : str
+        The track's.
+    ranks : Ranks or None
+    background : str
+        What PHRED is a rank among, and among how many; empty without.
+    """
+
+    id: str
+    name: str
+    ranks: Ranks | None = None
+    background: str = ""
+
+
+def header_lines(plan: ScanPlan, fields: Sequence[Field]) -> list[str]:
+    """Return the lines that tell a file's readers what its scores are, without line ends."""
+    scoring = plan.scoring
+    about = (
+        f'##tism_scan=<ID=annotate,Version="{__version__}",Store="{plan.digest()}",'
+        f'Model="{_quoted(plan.model)}",Output="{scoring.output_space}",Stitch="{scoring.stitch}",'
+        f'Strands="{scoring.strands}",Sign="{SIGN}">'
+    )
+    lines = [about]
+    for field in fields:
+        name = _quoted(one_line(field.name, _LONGEST_NAME))
+        lines.append(
+            f"##INFO=<ID={field.id},Number=A,Type=Float,Description="
+            f'"TISM of track {name}: about the change of the {scoring.output_space} if ALT replaces the '
+            f"base of the store's genome; {SIGN}\">"
+        )
+        if field.ranks is not None:
+            lines.append(
+                f"##INFO=<ID={field.id}{PHRED},Number=A,Type=Float,Description="
+                f'"-10 log10(rank / N) of the magnitude of {field.id} among {field.background}">'
+            )
+    lines.append(
+        f"##INFO=<ID={MISMATCH},Number=0,Type=Flag,Description="
+        '"REF is not the base of the store\'s genome: TISM of REF is not 0">'
+    )
+    return lines
+
+
+def merged_header(header: Sequence[bytes], layout: Layout, plan: ScanPlan, fields: Sequence[Field]) -> bytes:
+    """Return a file's header with ours in it; what an earlier annotation said under the same names goes."""
+    ours = [line.encode() + b"\n" for line in header_lines(plan, fields)]
+    own = {found[1] for found in map(_ID.match, ours) if found}
+    theirs = [line for line in header[:-1] if not ((found := _ID.match(line)) and found[1] in own)]
+    names = header[-1]
+    if layout.kind == "TSV":
+        columns = [MISMATCH]
+        for field in reversed(fields):
+            columns[:0] = [field.id, *([field.id + PHRED] if field.ranks is not None else [])]
+        names = names.rstrip(b"\n") + b"\t" + "\t".join(columns).encode() + b"\n"
+    return b"".join([*theirs, *ours, names])
+
+
+def record_lines(scored: ScoredBatch, layout: Layout, fields: Sequence[Field]) -> bytes:
+    """Return a batch's records with their scores, each line as it was but for these."""
+    columns = [texts for i, field in enumerate(fields) for texts in _values(scored, i, field)]
+    if layout.kind == "TSV":
+        flags = [b"1" if flag else b"0" for flag in scored.is_mismatch.tolist()]
+        rows = zip(scored.fields, zip(*columns, flags, strict=True), strict=True)
+        return b"".join(b"\t".join([*row, *(text or b"." for text in texts)]) + b"\n" for row, texts in rows)
+    keys = [key.encode() for field in fields for key in _keys(field)]
+    own = frozenset([*keys, MISMATCH.encode()])
+    lines = []
+    for row, texts, is_mismatch in zip(
+        scored.fields, zip(*columns, strict=True), scored.is_mismatch.tolist(), strict=True
+    ):
+        parts = [] if row[7] in (b".", b"") else [row[7]]
+        if parts and b"TISM_" in row[7]:
+            parts = [part for part in row[7].split(b";") if part.partition(b"=")[0] not in own]
+        parts += [key + b"=" + text for key, text in zip(keys, texts, strict=True) if text]
+        if is_mismatch:
+            parts.append(MISMATCH.encode())
+        row[7] = b";".join(parts) or b"."
+        lines.append(b"\t".join(row))
+    lines.append(b"")
+    return b"\n".join(lines)
+
+
+def _keys(field: Field) -> list[str]:
+    return [field.id] if field.ranks is None else [field.id, field.id + PHRED]
+
+
+def _values(scored: ScoredBatch, i_track: int, field: Field) -> list[list[bytes]]:
+    """Return the text of each record for each column of a track: a number for each allele, or a dot."""
+    records = [i for i, codes in enumerate(scored.codes) for _ in codes]
+    codes = [code for codes in scored.codes for code in codes]
+    values = scored.tism[i_track, np.array(codes, dtype=np.int64), np.array(records, dtype=np.int64)]
+    tables = [b"%.6g"], [values]
+    if field.ranks is not None:
+        tables[0].append(b"%.2f")
+        tables[1].append(field.ranks(values))
+    columns = []
+    for form, numbers in zip(*tables, strict=True):
+        texts = [
+            form % number if code >= 0 else b"." for number, code in zip(numbers.tolist(), codes, strict=True)
+        ]
+        columns.append(_joined(texts, scored.codes))
+    return columns
+
+
+def _joined(texts: list[bytes], codes: Sequence[Sequence[int]]) -> list[bytes]:
+    """Return the texts of each record's alleles with commas between; empty for a record without any."""
+    if len(texts) == len(codes) and all(len(each) == 1 for each in codes):
+        return texts
+    joined, i = [], 0
+    for each in codes:
+        joined.append(b",".join(texts[i : i + len(each)]))
+        i += len(each)
+    return joined
+
+
+def _quoted(text: str) -> str:
+    """Return a text as it stands between the quotes of a VCF's header."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
