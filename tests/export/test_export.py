@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from bigwig_readers import values_by_reader
 from small_plans import BLOCK_BP, CHROMS, publish, random_scores, small_plan
 
 from tism_scan.errors import ExportError, StorageFullError, StoreError, TrackError
+from tism_scan.export import bigwigs as export_module
 from tism_scan.export import export_bigwigs, processes
 from tism_scan.export.aliases import read_aliases
+from tism_scan.export.processes import write_files
 from tism_scan.plan.tracks import Track, choose_tracks
 from tism_scan.store.score_store import ScoreStore
 
@@ -415,3 +418,40 @@ def test_a_process_is_started_only_where_the_work_is_worth_it(store, out):
     (out / "x").mkdir(parents=True)
     summaries = export_bigwigs(store, out, jobs=None)
     assert len(summaries) == 3
+
+
+@pytest.mark.parametrize("change", ["begun anew", "one object lost", "computed again"])
+def test_file_of_a_store_that_changes_while_it_is_read_is_not_kept(store, scores, out, change, monkeypatch):
+    """Zarr reads what is not there as NaN, which would stay in the file for ever."""
+    (shard, *_) = sorted(path for path in store.path.glob("chr1/c/0/*") if path.is_file())
+
+    def change_the_store(*arguments):
+        if change == "begun anew":
+            ScoreStore.create(store.path, replace(store.plan, weights_digest="0" * 64), overwrite=True)
+        elif change == "one object lost":
+            shard.unlink()
+        else:
+            block = next(store.plan.all_blocks())
+            store.publish_block(block, 2 * scores[block.chrom][:, block.start : block.end])
+        return write_files(*arguments)
+
+    monkeypatch.setattr(export_module, "write_files", change_the_store)
+    with pytest.raises(StoreError, match=r"scores.zarr was changed while 0000_track_0\.bw was written"):
+        export_bigwigs(store, out, tracks="0")
+    assert bigwigs(out) == []
+
+
+def test_store_that_grows_while_it_is_exported_does_not_spoil_a_file(tmp_path, scores, out):
+    store = ScoreStore.create(tmp_path / "growing.zarr", small_plan(3))
+    first, *others = store.plan.all_blocks()
+    store.publish_block(first, scores[first.chrom][:, first.start : first.end])
+
+    def grow(progress):
+        for block in others:
+            store.publish_block(block, scores[block.chrom][:, block.start : block.end])
+        others.clear()
+
+    export_bigwigs(store, out, tracks="0", allow_incomplete=True, on_progress=grow)
+    assert bigwigs(out) == FILES[:1]
+    export_bigwigs(store, out, tracks="0")
+    assert_holds(out / FILES[0], track_of(scores, 0))

@@ -12,7 +12,7 @@ from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, remove_lefto
 from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.processes import fitting_jobs, write_files
-from tism_scan.export.record import ExportRecord, content_of, recipe_of
+from tism_scan.export.record import ExportRecord, Finished, content_of, recipe_of
 from tism_scan.export.track_export import TrackExport, n_wanted
 from tism_scan.genome.alphabet import BASES
 from tism_scan.genome.wanted import wanted_spans
@@ -134,7 +134,7 @@ def export_bigwigs(
                 )
             )
 
-    record, content = ExportRecord(out), content_of(store)
+    record, content, read = ExportRecord(out), content_of(store), Finished(store)
     recipes = [recipe_of(file, store, content) for file in files]
     summaries: dict[int, BigWigSummary] = {}
     for i_file, (file, recipe) in enumerate(zip(files, recipes, strict=True)):
@@ -148,6 +148,12 @@ def export_bigwigs(
     faults: list[ExportError | StoreError] = []
     with closing(write_files(store, missing, jobs, report)) as outcomes:
         for i_file, outcome in outcomes:
+            if isinstance(outcome, BigWigSummary) and not read.is_still_there():
+                outcome.path.unlink(missing_ok=True)
+                outcome = StoreError(
+                    f"{store.path} was changed while {outcome.path.name} was written from it; expected that "
+                    "finished blocks stay; wait for what changes it, and export again"
+                )
             if isinstance(outcome, BigWigSummary):
                 record.add(outcome, recipes[i_file])
                 summaries[i_file] = outcome

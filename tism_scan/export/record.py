@@ -83,6 +83,24 @@ def recipe_of(file: TrackExport, store: ScoreStore, content: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+class Finished:
+    """What a store has finished at a moment, to be compared with later ones.
+
+    Parameters
+    ----------
+    store : ScoreStore
+    """
+
+    def __init__(self, store: ScoreStore) -> None:
+        self._store = store
+        self._marked, self._blocks = store.ledger.done(), store.done_blocks()
+
+    def is_still_there(self) -> bool:
+        """Return whether nothing of it was removed or computed again; more may be finished."""
+        now = Finished(self._store)
+        return self._marked.items() <= now._marked.items() and self._blocks <= now._blocks
+
+
 def content_of(store: ScoreStore) -> str:
     """Return the SHA-256 of the sizes and checksums of all objects that the store has marked as finished.
 
