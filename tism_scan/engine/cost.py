@@ -44,7 +44,7 @@ def bytes_per_bp(layers: list[Layer], passes: Passes) -> float:
 
 
 def most_windows(layers: list[Layer], input_bp: int, window_stride: int) -> int:
-    """Return the windows of the longest stretch whose tensors 32-bit indices reach, as GPUs use them."""
+    """Return the windows of the longest stretch whose tensors 32-bit indexing takes, as kernels do."""
     stride, widest = 1, 4.0
     for layer, channels in _with_channels(layers):
         stride *= layer.stride

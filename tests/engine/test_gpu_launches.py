@@ -1,0 +1,82 @@
+"""What the trunk engine has a GPU do, seen on tensors without values: without a GPU, and without times."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.cpp_extension import include_paths
+
+from tism_scan.engine.trunk_engine import PASSES
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+TRACKS = {
+    "1 track": [([267], [1.0])],
+    "16 tracks": [([i], [1.0]) for i in range(16)],
+    "groups": [([3, 5, 9], [0.5, 0.25, 0.25]), ([7], [0.5]), ([8], [1.0])],
+}
+CASES = [
+    (tracks, precision, stitch, strands)
+    for tracks, precision, stitch, strands in itertools.product(
+        TRACKS, PASSES, ("center", "mean"), ("forward", "both")
+    )
+] + [("groups", "mixed", "center", "probability")]
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory):
+    """Return what was seen of each case."""
+    if torch.version.cuda is not None:
+        pytest.skip("a build of PyTorch with CUDA has guards of its own, which want a GPU")
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None or not (Path(include_paths()[0]) / "c10").is_dir():
+        pytest.skip("no C++ compiler, or none of PyTorch's headers: fake tensors cannot be on a GPU")
+    guard = tmp_path_factory.mktemp("guard") / "guard.so"
+    includes = [f"-I{path}" for path in include_paths()]
+    libraries = f"-L{Path(torch.__file__).parent / 'lib'}"
+    build = [compiler, "-shared", "-fPIC", "-std=c++20", *includes, str(HELPERS / "fake_gpu.cpp"), libraries]
+    built = subprocess.run(
+        [*build, "-lc10", "-o", str(guard)], capture_output=True, text=True, check=False, timeout=120
+    )
+    if built.returncode:
+        pytest.skip(f"PyTorch's headers do not compile here: {built.stderr.strip()[-300:]}")
+    cases = []
+    for tracks, precision, stitch, strands in CASES:
+        scoring = {"stitch": stitch, "precision": precision}
+        scoring |= {"output_space": strands} if strands == "probability" else {"strands": strands}
+        n_windows = 1024 if tracks == "16 tracks" else None  # else there is much to trace
+        cases.append({"tracks": TRACKS[tracks], "scoring": scoring, "windows_per_slab": n_windows})
+    done = subprocess.run(
+        [sys.executable, str(HELPERS / "fake_gpu.py"), str(guard)],
+        input=json.dumps(cases),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(zip(CASES, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=" ".join)
+def test_slab_on_a_gpu_waits_for_nothing_and_copies_nothing(traces, case):
+    seen = traces[case]
+    sys.stdout.write(
+        f"{seen['n_windows']} windows: {seen['kernels']} kernels, "
+        f"{seen['bytes_per_window'] / 1e6:.1f} MB and {seen['flop_per_window'] / 1e9:.2f} GFLOP a window\n"
+    )
+    assert (seen["mixed"], seen["copies"], seen["waits"]) == ([], [], [])
+    assert (seen["device"], seen["dtype"]) == ("cuda:0", "torch.float32")
+    assert seen["shape"][0] == len(TRACKS[case[0]])
+    # The rest is what a slab has before and after its cores, and hidden units that only fill up.
+    assert 1 <= seen["flop_per_window"] / seen["flop_of_the_method"] < 1.02
+
+
+def test_slab_of_one_track_is_a_whole_block(traces):
+    assert traces["1 track", "mixed", "center", "forward"]["n_windows"] == 4096

@@ -1,0 +1,135 @@
+"""Trace slabs of the trunk engine on tensors without values that say they are on a GPU.
+
+    python fake_gpu.py GUARD.so < CASES.json > TRACES.json
+
+What is launched for a slab, what would wait for the device, and how much arithmetic and traffic it is, is
+seen without any GPU; times are not. A process of its own, since the guard is for all of it.
+"""
+
+import ctypes
+import json
+import sys
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from tism_scan.engine import trunk_engine
+from tism_scan.models.beluga import Beluga
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tracks import Track
+
+MEMORY = 70e9
+# What makes the host wait for the device.
+WAITING = {"_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero", "equal"}
+
+
+class Launches(TorchDispatchMode):
+    """Notes what is launched: names, arithmetic, bytes, and what is wrong with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.n_kernels, self.flop, self.n_bytes = 0, 0, 0
+        self.mixed, self.copies, self.waits = [], [], []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        space, _, name = func._schema.name.partition("::")
+        if space == "prim":  # a question, such as for the device
+            return out
+        ins, outs = (
+            [each for each in tree_flatten(given)[0] if isinstance(each, torch.Tensor)]
+            for given in ((args, kwargs), out)
+        )
+        devices = {each.device.type for each in (*ins, *outs)}
+        is_index_without_values = name in ("index", "index_put_") and any(
+            each.dtype == torch.bool for each in ins[1:]
+        )
+        if name in WAITING or is_index_without_values:
+            self.waits.append(name)
+        elif len(devices) > 1:
+            (self.copies if name in ("_to_copy", "copy_") else self.mixed).append(name)
+        elif name == "lift_fresh" or devices == {"cpu"}:
+            self.copies.append(name)  # a tensor of numbers, which is bound to be copied
+        if not is_view(func):
+            self.n_kernels += 1
+            self.flop += flop_of(name, args, outs)
+            self.n_bytes += sum(map(span, ins)) + sum(map(span, outs))
+        return out
+
+
+def is_view(func):
+    """Return whether an operation launches nothing."""
+    aliases = [each.alias_info for each in func._schema.returns]
+    return any(each is not None and not each.is_write for each in aliases) or func._schema.name in (
+        "aten::_unsafe_view",
+        "aten::detach",
+    )
+
+
+def flop_of(name, args, outs):
+    """Return the arithmetic of a product."""
+    if name == "convolution":
+        weight = args[1]
+        return 2 * outs[0].numel() * weight.numel() // weight.shape[0]
+    if name in ("mm", "addmm"):
+        left, right = args[-2:]
+        return 2 * left.shape[0] * left.shape[1] * right.shape[1]
+    if name in ("bmm", "baddbmm"):
+        left, right = args[-2:]
+        return 2 * left.shape[0] * left.shape[1] * left.shape[2] * right.shape[2]
+    return 0
+
+
+def span(tensor):
+    """Return the bytes of memory under a tensor, of which windows that overlap have the same."""
+    if not tensor.numel():
+        return 0
+    furthest = sum((size - 1) * abs(step) for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return min(tensor.numel(), 1 + furthest) * tensor.element_size()
+
+
+def trace(case):
+    """Return the figures of one slab."""
+    chosen = enumerate(case["tracks"])
+    tracks = tuple(Track(str(i), tuple(outputs), tuple(weights)) for i, (outputs, weights) in chosen)
+    scoring = Scoring(tracks, 2000, **case["scoring"])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda:0"):
+            model = Beluga()
+        model.to = lambda device: model  # it is there, and parameters without values cannot be moved
+        engine = trunk_engine.TrunkEngine(
+            model, scoring, device="cuda:0", windows_per_slab=case["windows_per_slab"]
+        )
+        flop = engine.flop_per_window()
+        n = engine.batch_size
+        codes = torch.zeros((n - 1) * scoring.stride + 2000, dtype=torch.uint8, device="cuda:0")
+        with Launches() as seen:
+            total = engine._sum_of_scores(codes)
+    return {
+        "n_windows": n,
+        "kernels": seen.n_kernels,
+        "bytes_per_window": seen.n_bytes / n,
+        "flop_per_window": seen.flop / n,
+        "flop_of_the_method": flop,
+        "mixed": seen.mixed,
+        "copies": seen.copies,
+        "waits": seen.waits,
+        "device": str(total.device),
+        "dtype": str(total.dtype),
+        "shape": list(total.shape),
+    }
+
+
+def main():
+    ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
+    trunk_engine._is_head_on_trunk = lambda *given: True  # tensors without values cannot be compared
+    trunk_engine._memory = lambda device: 0.5 * MEMORY
+    for module in (torch.nn.modules.conv._ConvNd, torch.nn.Linear):
+        module.reset_parameters = lambda self: None
+    json.dump([trace(case) for case in json.load(sys.stdin)], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
