@@ -134,3 +134,13 @@ def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_
     store = ScoreStore.open(out)
     assert current_owner(store.folder)[1].released
     assert 0 < len(store.done_blocks()) < 30
+
+
+@pytest.mark.parametrize(
+    "end", [">/dev/full 2>/dev/full", ">&- 2>&-", "2>&1 | head -c 10; exit ${PIPESTATUS[0]}"]
+)
+def test_scan_outlives_its_words(run_arguments, tmp_path, end):
+    command = shlex.join([sys.executable, "-m", "tism_scan", *map(str, run_arguments[1])])
+    done = subprocess.run(["bash", "-c", f"{command} --out {tmp_path}/s.zarr {end}"], timeout=150)
+    assert done.returncode == 0
+    assert list(ScoreStore.open(tmp_path / "s.zarr").pending()) == []

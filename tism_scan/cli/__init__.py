@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from tism_scan.cli.console import log_to_console, say_error
+from tism_scan.cli.console import fill_closed_descriptors, log_to_console, say_error
 from tism_scan.errors import TismScanError
 from tism_scan.version import __version__
 
@@ -58,14 +58,15 @@ class _Commands(click.Group):
 def cli(*, verbose: bool) -> None:
     """Score every base of a genome with a sequence-to-function model.
 
-    Exit codes: 0 done, 1 something is missing (run the same command again), 2 the input cannot be used, 130
-    stopped by a signal.
+    Exit codes: 0 done, 1 something is missing (run the same command again), 2 the input cannot be used, 75
+    try again later, 130 stopped by a signal.
     """
     log_to_console(verbose=verbose)
 
 
 def main() -> None:
     """Run the command line; every error that a user can mend is one line."""
+    fill_closed_descriptors()
     try:
         code = cli.main(standalone_mode=False)
     except TismScanError as error:

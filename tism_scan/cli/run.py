@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import count_of, duration, progress_bar, say, say_error
+from tism_scan.cli.console import count_of, duration, outlive_words, progress_bar, say, say_error
 from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.scan import execution, planned_scan, scan_options
 from tism_scan.errors import InputError, StoreError
@@ -75,6 +75,7 @@ def command(*, out: Place, overwrite: bool, yes: bool, **options: Any) -> int:
 
     Run the same command again to resume: only unfinished blocks are computed.
     """
+    outlive_words()
     ray = _ray_options(options)
     if options["precision"] == "auto":
         recorded = None if overwrite else _recorded_precision(out)
