@@ -298,6 +298,7 @@ def test_help_lists_the_commands_in_the_order_of_the_work():
         "verify",
         "export",
         "view",
+        "annotate",
         "seqlets",
     ]
     found = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and line[2] != " "]

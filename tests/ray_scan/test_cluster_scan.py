@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -75,9 +76,10 @@ def quick(tmp_path):
     """Return a function that scans 60 bases in ten blocks."""
     (tmp_path / "quick.fa").write_text(">c\n" + "GATTACA" * 6 + "NNACGTACGTACGTACNN\n")
     with Genome(tmp_path / "quick.fa") as genome:
-        codes = genome.fetch("c", 0, 60)
+        codes, digest = genome.fetch("c", 0, 60), genome.digest()
     scoring = Scoring((Track("a", (0,), (1.0,)),), 24, 6)
-    store = ScoreStore.create(tmp_path / "quick.zarr", plan_of(scoring, {"c": codes}, block_bp=6))
+    plan = replace(plan_of(scoring, {"c": codes}, block_bp=6), genome_digest=digest)
+    store = ScoreStore.create(tmp_path / "quick.zarr", plan)
     scan = functools.partial(
         scan_on_ray,
         store,

@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,10 +45,11 @@ def quick(tmp_path, cluster):
     """Return a function that scans 60 bases in ten blocks with some worker."""
     (tmp_path / "quick.fa").write_text(">c\n" + "GATTACA" * 6 + "NNACGTACGTACGTACNN\n")
     genome = Genome(tmp_path / "quick.fa")
-    codes = genome.fetch("c", 0, 60)
+    codes, digest = genome.fetch("c", 0, 60), genome.digest()
     genome.close()
     scoring = Scoring((Track("a", (0,), (1.0,)),), 24, 6)
-    store = ScoreStore.create(tmp_path / "quick.zarr", plan_of(scoring, {"c": codes}, block_bp=6))
+    plan = replace(plan_of(scoring, {"c": codes}, block_bp=6), genome_digest=digest)
+    store = ScoreStore.create(tmp_path / "quick.zarr", plan)
 
     def scan(worker_class=ray_workers.QuickWorker, *, n_actors=1, **settings):
         return scan_on_ray(
