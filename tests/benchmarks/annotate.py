@@ -5,8 +5,8 @@
 A store of all four bases of one track and a VCF of random substitutions are made first, not timed. The
 rival looks each variant up with pyBigWig in four bigWigs, one for each alternative base, that
 `tism-scan export --channels` wrote from the same store; it gets chrom, position and base ready made and
-writes nothing. Each has a process of its own, and its values are compared with `annotate`'s on a sample. Memory is
-that of the driver and of its largest process, at a tenth of the variants and at all of them.
+writes nothing. Each has a process of its own, and its values are compared with `annotate`'s on a sample.
+Memory is that of the driver and of its largest process, at a tenth of the variants and at all of them.
 """
 
 import argparse

@@ -25,6 +25,7 @@ _COMMANDS = {
     "verify": "Check a store for damage; damaged blocks become pending again.",
     "export": "Write a store's tracks as bigWig files.",
     "view": "Show exported tracks in a web browser.",
+    "calibrate": "Rank a store's scores, so that variants get a PHRED.",
     "annotate": "Add the effect of each single-base variant to a VCF.",
     "seqlets": "Write runs of high-scoring bases (seqlets) as BED.",
 }

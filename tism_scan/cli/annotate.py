@@ -40,7 +40,8 @@ def command(variants: Path, store: Place, out: Path, **options: Any) -> int:
 
     VARIANTS is a sorted VCF (.vcf, .vcf.gz), a BCF, or a table with columns CHROM, POS, REF and ALT. Each
     track becomes a field TISM_NAME with a number for each ALT allele, "." where there is no score. A record
-    whose REF is not the base of the store's genome gets the flag TISM_REFMISMATCH.
+    whose REF is not the base of the store's genome gets the flag TISM_REFMISMATCH. After `tism-scan
+    calibrate`, each score comes with its PHRED, TISM_NAME_PHRED.
     """
     from tism_scan.store.score_store import ScoreStore
     from tism_scan.variants import annotate
@@ -59,4 +60,8 @@ def command(variants: Path, store: Place, out: Path, **options: Any) -> int:
     if counts.n_unsure:
         words.append(f"{counts.n_unsure:,} REF bases cannot be told from another without effect")
     say(f"{out}: {', '.join(words)}")
+    if summary.fields[0].background:
+        say(f"PHRED is a rank among {summary.fields[0].background}")
+    else:
+        say("no PHRED: `tism-scan calibrate` ranks the store's scores first")
     return 0

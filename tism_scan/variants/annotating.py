@@ -17,6 +17,7 @@ from tism_scan.storage.atomic import full_disk_explained
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.alleles import BlockScores, Counts, score_batch
 from tism_scan.variants.batches import Batch, Contigs, batches
+from tism_scan.variants.calibration import read_calibration
 from tism_scan.variants.files import Layout, VariantFile, opened
 from tism_scan.variants.naming import info_ids
 from tism_scan.variants.parallel import Workers
@@ -39,13 +40,13 @@ class AnnotateSummary:
     ----------
     path : Path
     counts : Counts
-    ids : tuple of str
-        Names of the tracks' fields.
+    fields : tuple of Field
+        Those of the tracks.
     """
 
     path: Path
     counts: Counts
-    ids: tuple[str, ...]
+    fields: tuple[Field, ...]
 
 
 def annotate(
@@ -60,6 +61,8 @@ def annotate(
     on_progress: OnProgress | None = None,
 ) -> AnnotateSummary:
     """Write a variant file with the TISM of each single-base substitution, and return what was found.
+
+    If the store was calibrated, each score's PHRED comes with it.
 
     Parameters
     ----------
@@ -134,7 +137,7 @@ def annotate(
             _refuse_other_genome(file, counts, at_least=_CHECKED_BEFORE_REFUSAL)
             publish_indexed(packed, out, _index_layout(file, header), longest_bp=contigs.longest_bp)
     _warn_of_unknown(contigs)
-    return AnnotateSummary(out, counts, tuple(field.id for field in fields))
+    return AnnotateSummary(out, counts, tuple(fields))
 
 
 def check_four_bases(store: ScoreStore, command: str) -> None:
@@ -150,8 +153,11 @@ def check_four_bases(store: ScoreStore, command: str) -> None:
 def _fields(store: ScoreStore, i_tracks: Sequence[int]) -> list[Field]:
     """Return the fields of some tracks; their names do not depend on which others are chosen."""
     tracks = store.plan.scoring.tracks
-    ids = info_ids(tracks)
-    return [Field(ids[i], tracks[i].name) for i in i_tracks]
+    ids, calibration = info_ids(tracks), read_calibration(store)
+    if calibration is None:
+        return [Field(ids[i], tracks[i].name) for i in i_tracks]
+    tables = calibration.substitutions
+    return [Field(ids[i], tracks[i].name, tables[i].phred, calibration.described(i)) for i in i_tracks]
 
 
 class _Worker:

@@ -1,0 +1,299 @@
+"""Where a score ranks among all scores of its track: counted once, kept beside the store's record.
+
+Kept are the edges of PHRED's steps, some 10,000 numbers a track, in one object outside the plan.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tism_scan.errors import StoreError
+from tism_scan.export.processes import usable_cores
+from tism_scan.export.record import content_of
+from tism_scan.genome.bed import read_bed
+from tism_scan.genome.spans import Spans, merge, overlaps, span_mask
+from tism_scan.plan.scoring import minus_mean_effect
+from tism_scan.plan.tiling import Block
+from tism_scan.progress import OnProgress, Progress
+from tism_scan.store.score_store import ScoreStore
+from tism_scan.variants.parallel import Workers
+from tism_scan.variants.ranks import Counts, RankTable, Refinement, bins_to_refine, new_counts, rank_table
+
+KEY = ".scan/calibration.npz"
+FORMAT = 1
+SUBSTITUTIONS, MEAN = "substitutions", "bases"  # what is ranked, in the plural
+_TASK_BP = 32 << 20
+_BASES_WORTH_A_PROCESS = 4 << 20
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The ranks of a store's scores.
+
+    Attributes
+    ----------
+    background : str
+        Where the ranked scores are: ``"the store"``, or the name of a BED file.
+    substitutions : tuple of RankTable
+        One a track, of |TISM| of the three substitutions of each base; none for a store of mean TISM.
+    mean : tuple of RankTable
+        One a track, of |mean TISM| of each base.
+    """
+
+    background: str
+    substitutions: tuple[RankTable, ...]
+    mean: tuple[RankTable, ...]
+
+    def described(self, i_track: int) -> str:
+        """Return what the PHRED of a track's substitutions is a rank among."""
+        return f"the {self.substitutions[i_track].n:,} substitutions of {self.background}"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Blocks of one chrom, to be counted for one track in one pass.
+
+    Attributes
+    ----------
+    blocks : list of Block
+    i_track : int
+    bins : Mapping from str to int64 (n,), or None
+        Of each kind of score, the bins to refine; None in the first pass.
+    """
+
+    blocks: list[Block]
+    i_track: int
+    bins: Mapping[str, NDArray[np.int64]] | None
+
+
+_Found = dict[str, tuple[NDArray[np.int64], Counts]]  # of each kind of score, places that are not 0
+
+
+def calibrate(
+    store: ScoreStore,
+    *,
+    background: str | Path | None = None,
+    jobs: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Calibration:
+    """Rank all scores of a store, keep the ranks beside it, and return them.
+
+    Parameters
+    ----------
+    store : ScoreStore
+        Complete.
+    background : str or Path, optional
+        A BED file: only scores of its bases are ranked; those of the whole store by default.
+    jobs : int or None
+        Processes; None chooses by cores and the store's size. With more than one, a script needs the guard
+        ``if __name__ == "__main__"``.
+    on_progress : callable, optional
+        Called with the bases that are read; there are two passes a track.
+
+    Raises
+    ------
+    StoreError
+        If the store is not complete, is damaged, or holds an infinite score; or no base of the background has
+        a score.
+    RegionError
+        If the BED file cannot be used.
+    StorageFullError, StorageError
+        If the ranks cannot be kept.
+    ScanError
+        If a process died.
+    """
+    plan, content = store.plan, content_of(store)
+    spans = None if background is None else merge(read_bed(background, plan.chroms))
+    store.check_complete(list(plan.wanted))
+    kinds = (SUBSTITUTIONS, MEAN) if plan.scoring.values == "tism" else (MEAN,)
+    if jobs is None:
+        jobs = min(usable_cores(), 1 + plan.n_wanted // _BASES_WORTH_A_PROCESS)
+    tables: dict[str, list[RankTable]] = {kind: [] for kind in kinds}
+    with Workers[_Task, _Found](jobs, _Counter, str(store.path), spans) as workers:
+        show = partial(_report, on_progress, store)
+        for i_track in range(len(plan.scoring.tracks)):
+            for kind, table in _tables(store, i_track, kinds, spans, workers, show).items():
+                tables[kind].append(table)
+    if not all(table.n for table in tables[MEAN]):
+        where = "the store" if background is None else str(background)
+        raise StoreError(f"no base of {where} has a score in every track; expected scores to rank")
+    calibration = Calibration(
+        "the store" if background is None else Path(background).name,
+        tuple(tables.get(SUBSTITUTIONS, ())),
+        tuple(tables[MEAN]),
+    )
+    store.folder.put(KEY, _packed(calibration, content, plan.digest()))
+    return calibration
+
+
+def read_calibration(store: ScoreStore) -> Calibration | None:
+    """Return the ranks that were kept beside a store, None if there are none.
+
+    Raises
+    ------
+    StoreError
+        If they are damaged, or the store's blocks have changed since.
+    """
+    packed = store.folder.get(KEY)
+    if packed is None:
+        return None
+    again = "run `tism-scan calibrate` again"
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+            about = json.loads(arrays["about"].tobytes())
+            if about["format"] != FORMAT:
+                raise ValueError(f"format {about['format']!r}")
+            found = {
+                kind: tuple(
+                    RankTable(n, arrays[f"{kind}.{i}.edges"], arrays[f"{kind}.{i}.hundredths"])
+                    for i, n in enumerate(numbers)
+                )
+                for kind, numbers in about["n"].items()
+            }
+    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{KEY} of {store.path} is damaged ({error}); {again}") from None
+    if about["content"] != content_of(store) or about["plan"] != store.plan.digest():
+        raise StoreError(f"{KEY} of {store.path} ranks other scores than the store has now; {again}")
+    return Calibration(str(about["background"]), found.get(SUBSTITUTIONS, ()), found[MEAN])
+
+
+def _packed(calibration: Calibration, content: str, plan: str) -> bytes:
+    """Return the object that holds a calibration."""
+    tables = {SUBSTITUTIONS: calibration.substitutions, MEAN: calibration.mean}
+    about = {
+        "format": FORMAT,
+        "background": calibration.background,
+        "content": content,
+        "plan": plan,
+        "n": {kind: [table.n for table in each] for kind, each in tables.items() if each},
+    }
+    arrays: dict[str, NDArray[Any]] = {"about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
+    for kind, each in tables.items():
+        for i, table in enumerate(each):
+            arrays[f"{kind}.{i}.edges"] = table.edges
+            arrays[f"{kind}.{i}.hundredths"] = table.hundredths
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)  # type: ignore[arg-type]  # NumPy's own types take the names for its options
+    return archive.getvalue()
+
+
+def _tables(
+    store: ScoreStore,
+    i_track: int,
+    kinds: Sequence[str],
+    spans: Mapping[str, Spans] | None,
+    workers: Workers[_Task, _Found],
+    show: Any,
+) -> dict[str, RankTable]:
+    """Return the ranks of one track's scores, in two passes."""
+    counts = {kind: new_counts().counts for kind in kinds}
+    _count(store, i_track, None, counts, spans, workers, show)
+    bins = {kind: bins_to_refine(counts[kind]) for kind in kinds}
+    refined = {kind: Refinement(bins[kind]).counts for kind in kinds}
+    _count(store, i_track, bins, {kind: each.ravel() for kind, each in refined.items()}, spans, workers, show)
+    return {kind: rank_table(counts[kind], bins[kind], refined[kind]) for kind in kinds}
+
+
+def _count(
+    store: ScoreStore,
+    i_track: int,
+    bins: Mapping[str, NDArray[np.int64]] | None,
+    into: Mapping[str, Counts],
+    spans: Mapping[str, Spans] | None,
+    workers: Workers[_Task, _Found],
+    show: Any,
+) -> None:
+    """Add what all blocks hold of a track to counts."""
+    n_done, n_total = 0, store.plan.n_wanted
+    tasks = [_Task(blocks, i_track, bins) for blocks in _groups(store, spans)]
+    for task, found in zip(tasks, workers.results(tasks), strict=True):
+        for kind, (places, numbers) in found.items():
+            into[kind][places] += numbers
+        n_done += sum(map(len, task.blocks))
+        show(i_track, bins is not None, min(n_done, n_total))
+
+
+def _groups(store: ScoreStore, spans: Mapping[str, Spans] | None) -> Iterator[list[Block]]:
+    """Yield the blocks of the background, some megabases of a chrom at once."""
+    for chrom in store.plan.wanted:
+        group: list[Block] = []
+        for block in store.plan.blocks(chrom):
+            if spans is not None and not overlaps(spans.get(chrom, ()), block.start, block.end):
+                continue
+            group.append(block)
+            if sum(map(len, group)) >= _TASK_BP:
+                yield group
+                group = []
+        if group:
+            yield group
+
+
+def _report(
+    on_progress: OnProgress | None, store: ScoreStore, i_track: int, is_second: bool, n_done: int
+) -> None:
+    if on_progress is not None:
+        n_each, tracks = store.plan.n_wanted, store.plan.scoring.tracks
+        n_before = (2 * i_track + is_second) * n_each
+        name = tracks[i_track].name
+        on_progress(Progress(n_before + n_done, 2 * len(tracks) * n_each, "bases", part=name))
+
+
+class _Counter:
+    """What one process counts with."""
+
+    def __init__(self, store: str, spans: Mapping[str, Spans] | None) -> None:
+        self._store, self._spans = ScoreStore.open(store), spans
+
+    def __call__(self, task: _Task) -> _Found:
+        """Return what the blocks of a task hold."""
+        kinds = (SUBSTITUTIONS, MEAN) if self._store.plan.scoring.values == "tism" else (MEAN,)
+        if task.bins is None:
+            counters: dict[str, Any] = {kind: new_counts() for kind in kinds}
+        else:
+            counters = {kind: Refinement(task.bins[kind]) for kind in kinds}
+        for block in task.blocks:
+            channels = self._scores(block, task.i_track)
+            if len(channels) == 1:
+                counters[MEAN].add(channels[0])
+                continue
+            counters[MEAN].add(minus_mean_effect(channels))
+            counters[SUBSTITUTIONS].add(channels.ravel())
+            # One of the four is the base itself, which is no substitution: exactly 0, in the lowest bin.
+            n_bases = channels.shape[1]
+            if task.bins is None:
+                counters[SUBSTITUTIONS].counts[0] -= n_bases
+            elif task.bins[SUBSTITUTIONS][:1].tolist() == [0]:
+                counters[SUBSTITUTIONS].counts[0, 0] -= n_bases
+        found = {}
+        for kind, counter in counters.items():
+            flat = counter.counts.ravel()
+            places = np.flatnonzero(flat)
+            found[kind] = places, flat[places]
+        return found
+
+    def _scores(self, block: Block, i_track: int) -> NDArray[np.float32]:
+        """Return the scores of a block's bases that have one, float32 (4, n), or (1, n) of mean TISM."""
+        place = block.chrom, block.start, block.end, i_track
+        if self._store.plan.scoring.values == "tism":
+            channels = np.stack([self._store.read_base(*place, i_base) for i_base in range(4)])
+        else:
+            channels = self._store.read_track(*place)[None]
+        is_ranked = ~np.isnan(channels).any(axis=0)
+        if self._spans is not None:
+            is_ranked &= span_mask(self._spans.get(block.chrom, ()), block.start, block.end)
+        scores: NDArray[np.float32] = channels[:, is_ranked]
+        if np.isinf(scores).any():
+            position = block.start + int(np.isinf(channels).any(axis=0).argmax())
+            raise StoreError(
+                f"the score of {block.chrom}:{position + 1:,} is infinite; expected numbers; scan that block "
+                "again"
+            )
+        return scores
