@@ -298,6 +298,7 @@ def test_help_lists_the_commands_in_the_order_of_the_work():
         "verify",
         "export",
         "view",
+        "calibrate",
         "annotate",
         "seqlets",
     ]
