@@ -17,8 +17,8 @@ ROOT = Path(tism_scan.__file__).parent
 ROWS = [
     ["callable_package", "errors", "progress", "version"],
     ["optional"],
-    ["storage"],
-    ["bgzip", "bigwig", "genome"],
+    ["bgzip", "storage"],
+    ["bigwig", "genome"],
     ["models", "plan", "plot"],
     ["browser", "engine", "store"],
     ["attribution", "demo", "export", "scan"],

@@ -10,7 +10,7 @@ from typing import IO, Any
 from tism_scan.errors import ExportError, InputError
 from tism_scan.optional import required
 
-# How a bgzip file ends: an empty block. A file that was cut between two blocks lacks it.
+# The empty block that ends a bgzip file (SAM specification, section 4.1.2); one that was cut short lacks it.
 END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _INSTALL = "'tism-scan[variants]'"
 _LONGEST_IN_TBI = 1 << 29  # an index of the common kind ends here; CSI goes on

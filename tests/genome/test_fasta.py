@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tism_scan.errors import GenomeError, InputChangedError
 from tism_scan.genome.alphabet import decode, encode
-from tism_scan.genome.fasta import Genome, stamp_of_content
+from tism_scan.genome.fasta import Genome
+from tism_scan.storage.watched import stamp_of_content
 
 CHR1 = "ACGTNNacgtRYKM" + "GATTACA" * 20 + "n"
 CHR2 = "TTTT"

@@ -9,7 +9,7 @@ from scan_models import plan_of
 
 from tism_scan.engine.devices import name_of_device
 from tism_scan.errors import TismScanError
-from tism_scan.genome.fasta import Genome, stamp_of
+from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import weights_digest
 from tism_scan.models.source import ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
@@ -17,6 +17,7 @@ from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.worker import BlockWorker, WorkerSetup
+from tism_scan.storage.watched import stamp_of
 from tism_scan.store.score_store import ScoreStore
 
 

@@ -4,14 +4,12 @@ The index (``.fai``, and ``.gzi`` for BGZF) is made beside the file if it is mis
 is used only if every entry of it fits the file, so a stale one cannot shift the sequence in silence.
 """
 
-import hashlib
 import os
 import re
 import struct
 import tempfile
 import threading
 import warnings
-import weakref
 import zlib
 from bisect import bisect_left
 from pathlib import Path
@@ -21,16 +19,14 @@ from typing import Any
 import numpy as np
 import pyfaidx
 
-from tism_scan.errors import GenomeError, InputChangedError
+from tism_scan.bgzip import END
+from tism_scan.errors import GenomeError
 from tism_scan.genome.alphabet import N_CODE, Codes, encode
 from tism_scan.storage.places import is_url
+from tism_scan.storage.watched import WatchedFile
 
 _BGZF_SUFFIXES = (".gz", ".bgz")
-# The empty block that ends a complete BGZF file (SAM specification, section 4.1.2).
-_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _LONGEST_HEADER = 1 << 20
-# Stamp and digest of each file that this process has read as a whole.
-_DIGESTS: dict[Path, tuple[tuple[int, int], str]] = {}
 # What pyfaidx and Biopython let through when a file or an index is damaged.
 _DAMAGE = (
     pyfaidx.FastaIndexingError,
@@ -84,9 +80,8 @@ class Genome:
         indexes = [Path(f"{self.path}{suffix}") for suffix in suffixes]
         if not all(index.exists() for index in indexes):
             _build_index(self.path, indexes)
-        self._descriptor = os.open(self.path, os.O_RDONLY)  # to see changes of the very file that is read
-        self._let_go = weakref.finalize(self, os.close, self._descriptor)
-        self.stamp = _stamp(os.fstat(self._descriptor))
+        self._watched = WatchedFile(self.path)
+        self.stamp = self._watched.stamp
         self._faidx = _open_checked(self.path, indexes, is_new=False)
         self._is_open = True
         self.chroms = {chrom: int(record.rlen) for chrom, record in self._faidx.index.items()}
@@ -107,7 +102,7 @@ class Genome:
         with self._lock:
             self._is_open = False
             self._faidx.close()
-            self._let_go()
+            self._watched.close()
 
     def fetch(self, chrom: str, start: int, end: int) -> Codes:
         """Return the bases [start, end) of a chrom as codes.
@@ -138,9 +133,9 @@ class Genome:
             with self._lock:
                 text = self._faidx.fetch(chrom, first + 1, last)
         except _DAMAGE as error:
-            self.check_unchanged()
+            self._watched.check_unchanged()
             raise self._unreadable(chrom, first, last, str(error)) from None
-        self.check_unchanged()
+        self._watched.check_unchanged()
         found = encode(text)
         if len(found) != last - first:
             raise self._unreadable(chrom, first, last, f"{len(found):,} bases were read")
@@ -158,55 +153,18 @@ class Genome:
             If it was written since it was opened.
         """
         try:
-            with self._lock, open(self._descriptor, "rb", closefd=False) as file:
-                file.seek(0)
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            with self._lock:
+                return self._watched.digest()
         except OSError as error:
             raise GenomeError(
                 f"cannot read {str(self.path)!r}: {error.strerror}; expected a FASTA file"
             ) from None
-        self.check_unchanged()
-        _DIGESTS[self.path] = self.stamp, digest
-        return digest
-
-    def check_unchanged(self) -> None:
-        """Raise InputChangedError if the file was written since it was opened.
-
-        What was read before the last call that does not raise is the file's content as it was opened. A file
-        that took its name is no change: the old one stays open.
-        """
-        if _stamp(os.fstat(self._descriptor)) != self.stamp:
-            raise InputChangedError(
-                f"{str(self.path)!r} was changed while it was read; expected that it stays as it is; restore "
-                "it, and run the same command again"
-            )
 
     def _unreadable(self, chrom: str, start: int, end: int, reason: str) -> GenomeError:
         return GenomeError(
             f"cannot read {chrom}:{start + 1:,}-{end:,} of {str(self.path)!r}: {reason}; expected "
             f"{end - start:,} bases; the file is damaged or was changed, restore it and delete its index"
         )
-
-
-def stamp_of(path: Path) -> tuple[int, int] | None:
-    """Return a file's size in bytes and the time of its last change in ns since 1970; None without a file.
-
-    What has the same path and stamp on two machines is taken for the same file, and is not read.
-    """
-    try:
-        return _stamp(path.stat())
-    except OSError:
-        return None
-
-
-def stamp_of_content(path: Path, digest: str) -> tuple[int, int] | None:
-    """Return the stamp that a file had before this process found its digest so; None if it did not."""
-    stamp, found = _DIGESTS.get(Path(os.path.abspath(path)), (None, ""))
-    return stamp if found == digest else None
-
-
-def _stamp(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns
 
 
 class _Block(pyfaidx.BgzfBlock):  # type: ignore[misc]  # pyfaidx ships no types
@@ -227,7 +185,7 @@ def _check_kind(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             head = file.read(1 << 16)
-            file.seek(max(file.seek(0, os.SEEK_END) - len(_BGZF_END), 0))
+            file.seek(max(file.seek(0, os.SEEK_END) - len(END), 0))
             tail = file.read()
     except OSError as error:
         raise GenomeError(f"cannot read {str(path)!r}: {error.strerror}; {remedy}") from None
@@ -256,7 +214,7 @@ def _check_bgzf(path: Path, head: bytes, tail: bytes) -> None:
             f"{str(path)!r} is compressed with gzip, which cannot be read from the middle; expected BGZF; "
             f"run: gunzip {path.name} && bgzip {path.stem}"
         )
-    if tail != _BGZF_END:
+    if tail != END:
         raise GenomeError(
             f"{str(path)!r} is cut short, its BGZF end mark is missing; expected a whole file; download it "
             "again"

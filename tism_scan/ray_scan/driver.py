@@ -6,7 +6,6 @@ The driver holds the store's lease while it runs, and ends cleanly when it is as
 import contextlib
 from pathlib import Path
 
-from tism_scan.genome.fasta import stamp_of_content
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.progress import OnProgress
 from tism_scan.ray_scan.cluster import RayOptions, connected
@@ -17,6 +16,7 @@ from tism_scan.scan.claim import Claim, claimed, stopping_on_signals
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ScanResult
 from tism_scan.scan.worker import BlockWorker, WorkerSetup
+from tism_scan.storage.watched import stamp_of_content
 from tism_scan.store.score_store import ScoreStore
 
 

@@ -5,7 +5,6 @@ import logging
 from pathlib import Path
 
 from tism_scan.errors import InputChangedError, LeaseError, StorageFullError
-from tism_scan.genome.fasta import stamp_of_content
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress
@@ -13,6 +12,7 @@ from tism_scan.scan.claim import Claim, claimed, stopping_on_signals
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import MAX_ATTEMPTS, ScanResult, reason_of
 from tism_scan.scan.worker import BlockWorker, WorkerSetup
+from tism_scan.storage.watched import stamp_of_content
 from tism_scan.store.score_store import ScoreStore
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import torch
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.devices import name_of_device, why_not_usable
 from tism_scan.errors import InputChangedError, ScanError, TismScanError
-from tism_scan.genome.fasta import Genome, stamp_of
+from tism_scan.genome.fasta import Genome
 from tism_scan.models.source import GivenModel, ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
@@ -21,6 +21,7 @@ from tism_scan.scan.blocks import BlockReport, check_genome, fetch_block, score_
 from tism_scan.scan.execution import Execution
 from tism_scan.storage.copies import staged
 from tism_scan.storage.places import Place
+from tism_scan.storage.watched import stamp_of
 from tism_scan.store.lease import Tenure
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.version import __version__
