@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -178,6 +179,10 @@ class ScanPlan:
 
     def digest(self) -> str:
         """Return the SHA-256 of the plan's canonical JSON."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         canonical = json.dumps(self.to_json() | {"format": _IDENTITY}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from tism_scan.errors import ScanError
@@ -61,13 +61,14 @@ def claimed(store: ScoreStore, execution: Execution) -> Iterator[Claim]:
     ScanError
         If a block is pending in the end that neither failed nor was stopped.
     """
-    with Lease(store.folder).acquire(break_lock=execution.break_lock) as lease:
+    lease = Lease(store.folder)
+    claim = Claim(store, lease)
+    lease.on_lost = claim.leave  # before the first heartbeat: listing what is pending may take longer
+    with lease.acquire(break_lock=execution.break_lock):
         store = store.held_by(lease.tenure)
         blocks = WidestFirst(store.plan, store.pending(retry_failed=execution.retry_failed))
         result = ScanResult(blocks.n_blocks, blocks.n_bp)
-        claim = Claim(store, lease, blocks, result)
-        lease.on_lost = claim.leave
-        yield claim
+        yield replace(claim, store=store, blocks=blocks, result=result)
         lease.tenure.check(lease.folder)
         if not finish(store) and not result.was_stopped and not store.ledger.failures():
             raise ScanError(

@@ -94,9 +94,7 @@ class BlockWorker:
                 f"tism-scan {__version__} is installed here, and {self.setup.version} where the scan was "
                 "started; install the same"
             )
-        self.store = ScoreStore.open(self.setup.store)
-        if self.setup.tenure is not None:
-            self.store = self.store.held_by(self.setup.tenure)
+        self.store = ScoreStore.open(self.setup.store, self.setup.tenure)
         plan = self.store.plan
         if plan.digest() != self.setup.plan_digest:
             raise ScanError(f"{self.setup.store} is another store here; mount the driver's")

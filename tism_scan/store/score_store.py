@@ -104,8 +104,14 @@ class ScoreStore(StoredScores):
         return store
 
     @classmethod
-    def open(cls, path: str | Place) -> "ScoreStore":
+    def open(cls, path: str | Place, tenure: Tenure | None = None) -> "ScoreStore":
         """Return a store that exists.
+
+        Parameters
+        ----------
+        path : str, Path or Url
+        tenure : Tenure, optional
+            Of the store's owner, to write in its name: see `held_by`.
 
         Raises
         ------
@@ -124,7 +130,8 @@ class ScoreStore(StoredScores):
             raise StoreError(f"cannot read {where}: {error.strerror}; check who may read it") from None
         if plan is None:
             raise StoreError(f"{where} is not a store of scores: {RUN_KEY} is missing in it; check the path")
-        return cls(folder, plan)
+        store = cls(folder, plan)
+        return store if tenure is None else store._written_by(tenure)
 
     def held_by(self, tenure: Tenure) -> "ScoreStore":
         """Return the store for writing in the name of its owner; once another takes it, LeaseError is raised.
