@@ -81,7 +81,7 @@ def command(*, out: Place, overwrite: bool, yes: bool, **options: Any) -> int:
         recorded = None if overwrite else _recorded_precision(out)
         options["precision"] = recorded or _precision_of_actors(ray)
     planned, how = planned_scan(options), execution(options)
-    overwrite = overwrite and _is_deleted(out, is_agreed=yes)
+    overwrite = overwrite and _has_to_go(out, is_agreed=yes)
     return scan_and_report(planned, out, how, ray, overwrite=overwrite)
 
 
@@ -190,8 +190,8 @@ def _say_what_is_missing(store: "ScoreStore", result: "ScanResult") -> int:
     return 0
 
 
-def _is_deleted(out: Place, *, is_agreed: bool) -> bool:
-    """Return whether there is a store to be deleted, and nothing else, once the user agrees."""
+def _has_to_go(out: Place, *, is_agreed: bool) -> bool:
+    """Return whether there is a store to be deleted, and nothing else there, once the user agrees."""
     from tism_scan.storage.folder import open_folder
     from tism_scan.store.ledger import ROOT, RUN_KEY
     from tism_scan.store.score_store import ScoreStore

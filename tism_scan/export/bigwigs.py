@@ -12,7 +12,7 @@ from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, remove_lefto
 from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.processes import fitting_jobs, write_files
-from tism_scan.export.record import ExportRecord, Finished, content_of, recipe_of
+from tism_scan.export.record import ExportRecord, Finished, recipe_of
 from tism_scan.export.track_export import TrackExport, n_wanted
 from tism_scan.genome.alphabet import BASES
 from tism_scan.genome.wanted import wanted_spans
@@ -134,7 +134,8 @@ def export_bigwigs(
                 )
             )
 
-    record, content, read = ExportRecord(out), content_of(store), Finished(store)
+    record, read = ExportRecord(out), Finished(store)
+    content = read.content()
     recipes = [recipe_of(file, store, content) for file in files]
     summaries: dict[int, BigWigSummary] = {}
     for i_file, (file, recipe) in enumerate(zip(files, recipes, strict=True)):

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from tism_scan.bigwig import BigWigSummary
 from tism_scan.export.track_export import TrackExport
 from tism_scan.storage.folder import LocalFolder
+from tism_scan.store.ledger import Checksum, ShardAddress
 from tism_scan.store.score_store import ScoreStore
 
 NAME = ".export.json"
@@ -93,12 +95,17 @@ class Finished:
 
     def __init__(self, store: ScoreStore) -> None:
         self._store = store
-        self._marked, self._blocks = store.ledger.done(), store.done_blocks()
+        self._marked = store.ledger.done()
+        self._blocks = store.done_blocks(self._marked)
 
     def is_still_there(self) -> bool:
         """Return whether nothing of it was removed or computed again; more may be finished."""
         now = Finished(self._store)
         return self._marked.items() <= now._marked.items() and self._blocks <= now._blocks
+
+    def content(self) -> str:
+        """Return what `content_of` returned at that moment."""
+        return _digest_of(self._marked)
 
 
 def content_of(store: ScoreStore) -> str:
@@ -108,8 +115,12 @@ def content_of(store: ScoreStore) -> str:
     with another result, as far as that compresses to another size: an object's parts end in their own
     checksums, and all such objects of one layout have the same checksum as a whole.
     """
-    marked = sorted((address, sorted(checksums)) for address, checksums in store.ledger.done().items())
-    return hashlib.sha256(json.dumps(marked).encode()).hexdigest()
+    return _digest_of(store.ledger.done())
+
+
+def _digest_of(marked: Mapping[ShardAddress, list[Checksum]]) -> str:
+    in_order = sorted((address, sorted(checksums)) for address, checksums in marked.items())
+    return hashlib.sha256(json.dumps(in_order).encode()).hexdigest()
 
 
 def _stamp(path: Path) -> list[int] | None:

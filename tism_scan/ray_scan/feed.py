@@ -13,12 +13,12 @@ import logging
 import time
 from collections.abc import Callable
 
-from tism_scan.errors import InputChangedError, LeaseError, StorageFullError
+from tism_scan.errors import LeaseError
 from tism_scan.plan.tiling import Block
 from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, ActorPool, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.claim import Claim
-from tism_scan.scan.result import MAX_ATTEMPTS
+from tism_scan.scan.result import ENDS_THE_SCAN, MAX_ATTEMPTS
 from tism_scan.store.lease import HEARTBEAT_S
 
 MAX_LOSSES = 20
@@ -81,7 +81,7 @@ class Feed:
                 case Finished() as finished:
                     self._settle(finished)
                 case Failed(block, actor, error):
-                    if isinstance(error, StorageFullError | InputChangedError):
+                    if isinstance(error, ENDS_THE_SCAN):
                         raise error
                     if isinstance(error, LeaseError):
                         self.claim.leave()

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from tism_scan.errors import TismScanError
+from tism_scan.errors import InputChangedError, StorageFullError, TismScanError
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import Progress
 from tism_scan.store.score_store import ScoreStore
 
 MAX_ATTEMPTS = 3
+# Errors that no other block would be spared: they end the scan, and are charged to none.
+ENDS_THE_SCAN = (InputChangedError, StorageFullError)
 
 
 @dataclass

@@ -4,13 +4,13 @@ import contextlib
 import logging
 from pathlib import Path
 
-from tism_scan.errors import InputChangedError, LeaseError, StorageFullError
+from tism_scan.errors import LeaseError
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress
 from tism_scan.scan.claim import Claim, claimed, stopping_on_signals
 from tism_scan.scan.execution import Execution
-from tism_scan.scan.result import MAX_ATTEMPTS, ScanResult, reason_of
+from tism_scan.scan.result import ENDS_THE_SCAN, MAX_ATTEMPTS, ScanResult, reason_of
 from tism_scan.scan.worker import BlockWorker, WorkerSetup
 from tism_scan.storage.watched import stamp_of_content
 from tism_scan.store.score_store import ScoreStore
@@ -93,7 +93,7 @@ def _process(worker: BlockWorker, block: Block, claim: Claim) -> None:
     for i_attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             report = worker.process(block)
-        except (StorageFullError, InputChangedError):
+        except ENDS_THE_SCAN:
             raise
         except LeaseError:
             claim.leave()

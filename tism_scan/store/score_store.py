@@ -7,7 +7,7 @@ that the export of one track reads its own bytes only. Any Zarr v3 reader opens 
 
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -196,12 +196,19 @@ class ScoreStore(StoredScores):
             self.folder.put(self.shard_key(address), shard)
             self.ledger.mark_done(address, checksum_of(shard))
 
-    def done_blocks(self) -> set[tuple[str, int]]:
+    def done_blocks(
+        self, marked: Mapping[ShardAddress, Sequence[Checksum]] | None = None
+    ) -> set[tuple[str, int]]:
         """Return the chrom and position of every finished block, from listings and no reads.
 
         A block is finished if every shard of it has a marker, and an object of the marker's size.
+
+        Parameters
+        ----------
+        marked : Mapping from ShardAddress to sequence of Checksum, optional
+            What the ledger records as done, from `Ledger.done`; it is listed by default.
         """
-        marked = self._marked()
+        marked = self._marked(self.ledger.done() if marked is None else marked)
         sizes = self.shard_sizes({address.i_chrom for address in marked})
         n_done: dict[tuple[str, int], int] = {}
         for address, checksums in marked.items():
@@ -299,9 +306,10 @@ class ScoreStore(StoredScores):
         """Gather the metadata of all arrays in the group's own, once, which saves readers a listing."""
         self._write_metadata(consolidated=True)
 
-    def _marked(self) -> dict[ShardAddress, list[Checksum]]:
-        """Return what the ledger records as done, of the chroms of the plan."""
-        done = self.ledger.done()
+    def _marked(
+        self, done: Mapping[ShardAddress, Sequence[Checksum]]
+    ) -> dict[ShardAddress, Sequence[Checksum]]:
+        """Return what is of the chroms of the plan."""
         return {address: sums for address, sums in done.items() if address.i_chrom < len(self._chroms)}
 
     def _is_recorded(self) -> bool:
