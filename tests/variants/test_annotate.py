@@ -130,13 +130,13 @@ def test_processes_write_the_same_bytes_as_one(store, tmp_path):
 
 def test_each_stored_chunk_is_read_once(store, tmp_path, monkeypatch):
     monkeypatch.setattr(batches_module, "_MOST_RECORDS", 7)
-    read, chunks = ScoreStore.read_base, []
+    read, chunks = ScoreStore.read_channels, []
 
     def noted(self, *place):
-        chunks.append(place)
+        chunks.extend((*place, i_base) for i_base in range(4))  # a chunk holds one track and base
         return read(self, *place)
 
-    monkeypatch.setattr(ScoreStore, "read_base", noted)
+    monkeypatch.setattr(ScoreStore, "read_channels", noted)
     rows = [snv("chr1", position) for position in range(1, 1301)]
     annotate(store, written(tmp_path / "in.vcf", rows), tmp_path / "out.vcf.gz", jobs=1)
     assert len(chunks) == len(set(chunks)) == 3 * 2 * 4

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from tism_scan.cli.console import count_of, progress_bar, say
-from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.cli.options.common import PATH, STORE, jobs_option, tracks_option
 from tism_scan.storage.places import Place
 
 
@@ -19,21 +19,14 @@ from tism_scan.storage.places import Place
     type=PATH,
     help="A .vcf.gz file, or .tsv.gz for a table; its index is written, too.",
 )
-@click.option(
-    "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
-)
+@tracks_option
 @click.option(
     "--chrom-alias",
     type=PATH,
     metavar="FILE",
     help="Two columns: a chrom's name in the store, and the name in VARIANTS; others keep their names.",
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Number of processes. [default: the number of CPU cores, fewer for small files]",
-)
+@jobs_option("Number of processes. [default: the number of CPU cores, fewer for small files]")
 @click.option("--allow-incomplete", is_flag=True, help="Give no score where blocks are not computed yet.")
 def command(variants: Path, store: Place, out: Path, **options: Any) -> int:
     """Add the effect of each single-base variant to VARIANTS, from a store: no model, no GPU.

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tism_scan.cli.console import progress_bar, say_table
-from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.cli.options.common import PATH, STORE, jobs_option
 from tism_scan.storage.places import Place
 
 _SHOWN = (10, 20, 30)
@@ -19,12 +19,7 @@ _SHOWN = (10, 20, 30)
     metavar="BED",
     help="Rank only the scores of these bases, such as those of neutral regions. [default: all of the store]",
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Number of processes. [default: the number of CPU cores, fewer for small stores]",
-)
+@jobs_option("Number of processes. [default: the number of CPU cores, fewer for small stores]")
 def command(store: Place, background: Path | None, jobs: int | None) -> int:
     """Rank the magnitudes of all scores of STORE, and keep the ranks beside its record.
 

@@ -6,16 +6,14 @@ from typing import Any
 import click
 
 from tism_scan.cli.console import file_bars, say, say_table
-from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.cli.options.common import PATH, STORE, jobs_option, tracks_option
 from tism_scan.storage.places import Place
 
 
 @click.command(name="export")
 @click.argument("store", type=STORE)
 @click.option("--out", required=True, type=PATH, help="Folder for the bigWig files.")
-@click.option(
-    "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
-)
+@tracks_option
 @click.option(
     "--chroms", multiple=True, metavar="GLOBS", help="Export only these chroms, such as 'chr1,chr2*'."
 )
@@ -38,12 +36,7 @@ from tism_scan.storage.places import Place
 )
 @click.option("--allow-incomplete", is_flag=True, help="Leave gaps where blocks are not computed yet.")
 @click.option("--overwrite", is_flag=True, help="Rewrite files that are already complete.")
-@click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Files written at once, each in a process. [default: the number of CPU cores]",
-)
+@jobs_option("Files written at once, each in a process. [default: the number of CPU cores]")
 @click.option(
     "--writer",
     type=click.Choice(["stream", "pybigwig"]),

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tism_scan.cli.console import count_of, progress_bar, say, say_table
-from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.cli.options.common import PATH, STORE, tracks_option
 from tism_scan.storage.places import Place
 
 
@@ -17,9 +17,7 @@ from tism_scan.storage.places import Place
     type=PATH,
     help="A .bed file, or .bed.gz and its index.",
 )
-@click.option(
-    "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
-)
+@tracks_option
 @click.option(
     "--chroms", multiple=True, metavar="GLOBS", help="Search only these chroms, such as 'chr1,chr2*'."
 )

@@ -41,6 +41,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def jobs_for(jobs: int | None, amount: int, worth_a_process: int) -> int:
+    """Return how many processes to use for an amount of work: those that the user wants, if not None.
+
+    Else one on every core, as far as each gets what is worth its start.
+    """
+    return min(usable_cores(), 1 + amount // worth_a_process) if jobs is None else jobs
+
+
 def fitting_jobs(store: ScoreStore, files: Sequence[TrackExport], jobs: int | None) -> int:
     """Return how many files to write at once, at least one.
 
@@ -54,8 +62,7 @@ def fitting_jobs(store: ScoreStore, files: Sequence[TrackExport], jobs: int | No
     if not files:
         return 1
     lengths = [store.plan.chroms[chrom] for chrom in files[0].chroms]
-    if jobs is None:
-        jobs = min(usable_cores(), 1 + len(files) * sum(lengths) // _BASES_WORTH_A_PROCESS)
+    jobs = jobs_for(jobs, len(files) * sum(lengths), _BASES_WORTH_A_PROCESS)
     return min(jobs, len(files), writers_that_fit(files[0].writer, lengths))
 
 

@@ -22,6 +22,7 @@ from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, find_
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tracks import Track, choose_tracks
 from tism_scan.progress import OnProgress, Progress
+from tism_scan.storage.atomic import check_folder
 from tism_scan.store.score_store import ScoreStore
 
 COLUMNS = ("chrom", "start", "end", "name", "score", "strand", "sum", "max")
@@ -279,14 +280,10 @@ def _place(line: str) -> tuple[int, int, str]:
 
 def _check_out(out: Path) -> bool:
     """Return whether a file is to be compressed; raise unless it can be written."""
-    name, folder = out.name.lower(), out.absolute().parent
+    name = out.name.lower()
     if not name.endswith((".bed", ".bed.gz")):
         raise ExportError(f"{str(out)!r} is no BED file's name; expected .bed or .bed.gz; rename it")
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
-        raise ExportError(
-            f"cannot write {str(out)!r}; expected a folder that is there and can be written to; make "
-            f"{str(folder)!r}, or choose another --out"
-        )
+    check_folder(out, "choose another --out")
     is_compressed = name.endswith(".gz")
     if is_compressed:
         check_pysam(f"{str(out)!r} (but not for {out.stem!r})")

@@ -25,15 +25,32 @@ def check_target(path: Path, suffixes: Sequence[str]) -> None:
     ExportError
         If the name has another suffix, or its folder is not there or cannot be written to.
     """
-    folder = path.absolute().parent
     if path.suffix.lower() not in suffixes:
         raise ExportError(
             f"{str(path)!r} has the suffix {path.suffix!r}; expected {', '.join(suffixes)}; rename it"
         )
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
+    check_folder(path, "choose another place")
+
+
+def check_folder(path: Path, otherwise: str) -> None:
+    """Raise unless a file can be put at a path, as far as its folder says.
+
+    Parameters
+    ----------
+    path : Path
+    otherwise : str
+        What to do instead of making the folder.
+
+    Raises
+    ------
+    ExportError
+        If the folder is not there or cannot be written to, or the path is a folder itself.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
         raise ExportError(
             f"cannot write {str(path)!r}; expected a folder that is there and can be written to; make "
-            f"{str(folder)!r}, or choose another place"
+            f"{str(folder)!r}, or {otherwise}"
         )
 
 

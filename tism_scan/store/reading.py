@@ -107,10 +107,7 @@ class StoredScores:
                 "with --values tism (values='tism')"
             )
         place, chosen = self._interval(region), self._i_tracks(track)
-        if place.chrom not in self.plan.wanted:
-            values = np.full((len(chosen), 4, len(place)), np.nan, dtype=np.float32)
-        else:
-            values = np.stack([self._read(place.chrom, place.start, place.end, i) for i in chosen])
+        values = np.stack([self.read_channels(place.chrom, place.start, place.end, i) for i in chosen])
         return values[0] if _is_one(track) else values
 
     def to_xarray(self, region: str | Interval, track: TrackNames = None) -> "DataArray":
@@ -178,6 +175,15 @@ class StoredScores:
         if chrom not in self.plan.wanted:
             return np.full(end - start, np.nan, dtype=np.float32)
         return self._read(chrom, start, end, (i_track, i_base))
+
+    def read_channels(self, chrom: str, start: int, end: int, i_track: int) -> NDArray[np.float32]:
+        """Return TISM of all four bases, float32 (4, end - start), of a store with ``values="tism"``.
+
+        As `read_base`, whose errors this method shares, in A, C, G, T order.
+        """
+        if chrom not in self.plan.wanted:
+            return np.full((4, end - start), np.nan, dtype=np.float32)
+        return self._read(chrom, start, end, i_track)
 
     def read_block(self, block: Block) -> NDArray[np.float32]:
         """Return all that is stored of a block, as `publish_block` took it.

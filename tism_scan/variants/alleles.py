@@ -91,9 +91,7 @@ class BlockScores:
         found, kept = [], []
         self._held = (None, [])
         for i_track in self._i_tracks:
-            channels = np.stack(
-                [self._store.read_base(chrom, start, end, i_track, i_base) for i_base in range(4)]
-            )
+            channels = self._store.read_channels(chrom, start, end, i_track)
             found.append(channels[:, offsets])
             if fits:
                 kept.append(channels)

@@ -10,10 +10,10 @@ from pathlib import Path
 from tism_scan.bgzip import END, VCF, Columns, append_part, check_pysam, compress, publish_indexed
 from tism_scan.errors import ExportError, InputError, StoreError
 from tism_scan.export.aliases import read_aliases
-from tism_scan.export.processes import usable_cores
+from tism_scan.export.processes import jobs_for
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
-from tism_scan.storage.atomic import full_disk_explained
+from tism_scan.storage.atomic import check_folder, full_disk_explained
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.alleles import BlockScores, Counts, score_batch
 from tism_scan.variants.batches import Batch, Contigs, batches
@@ -109,8 +109,7 @@ def annotate(
     with opened(variants) as file:
         _check_out(variants, out, file.layout)
         contigs.check_lengths(file)
-        if jobs is None:
-            jobs = min(usable_cores(), 1 + file.n_bytes // _BYTES_WORTH_A_PROCESS)
+        jobs = jobs_for(jobs, file.n_bytes, _BYTES_WORTH_A_PROCESS)
         with (
             full_disk_explained(out),
             tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside,
@@ -193,14 +192,10 @@ def _complete(store: ScoreStore, todo: Iterator[Batch], *, allow_incomplete: boo
 
 def _check_out(variants: Path, out: Path, layout: Layout) -> None:
     """Raise unless a file can be written, as far as can be known before the work."""
-    suffix, folder = _SUFFIX[layout.kind], out.absolute().parent
+    suffix = _SUFFIX[layout.kind]
     if not out.name.lower().endswith(suffix):
         raise ExportError(f"{str(out)!r} is no name for a {layout.kind}; expected {suffix}; rename it")
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
-        raise ExportError(
-            f"cannot write {str(out)!r}; expected a folder that is there and can be written to; make "
-            f"{str(folder)!r}, or choose another --out"
-        )
+    check_folder(out, "choose another --out")
     if out.exists() and out.samefile(variants):
         raise ExportError(f"{str(out)!r} is the file to annotate; expected another; choose another --out")
     check_pysam("variant files")

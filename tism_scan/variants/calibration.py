@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.errors import StoreError
-from tism_scan.export.processes import usable_cores
+from tism_scan.export.processes import jobs_for
 from tism_scan.export.record import content_of
 from tism_scan.genome.bed import read_bed
 from tism_scan.genome.spans import Spans, merge, overlaps, span_mask
@@ -114,8 +114,7 @@ def calibrate(
     spans = None if background is None else merge(read_bed(background, plan.chroms))
     store.check_complete(list(plan.wanted))
     kinds = (SUBSTITUTIONS, MEAN) if plan.scoring.values == "tism" else (MEAN,)
-    if jobs is None:
-        jobs = min(usable_cores(), 1 + plan.n_wanted // _BASES_WORTH_A_PROCESS)
+    jobs = jobs_for(jobs, plan.n_wanted, _BASES_WORTH_A_PROCESS)
     tables: dict[str, list[RankTable]] = {kind: [] for kind in kinds}
     with Workers[_Task, _Found](jobs, _Counter, str(store.path), spans) as workers:
         show = partial(_report, on_progress, store)
@@ -283,7 +282,7 @@ class _Counter:
         """Return the scores of a block's bases that have one, float32 (4, n), or (1, n) of mean TISM."""
         place = block.chrom, block.start, block.end, i_track
         if self._store.plan.scoring.values == "tism":
-            channels = np.stack([self._store.read_base(*place, i_base) for i_base in range(4)])
+            channels = self._store.read_channels(*place)
         else:
             channels = self._store.read_track(*place)[None]
         is_ranked = ~np.isnan(channels).any(axis=0)

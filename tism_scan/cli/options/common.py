@@ -23,6 +23,16 @@ def with_options(command: Command, *options: Callable[[Command], Command]) -> Co
     return command
 
 
+def jobs_option(help_text: str) -> Callable[[Command], Command]:
+    """Return the option for the number of processes, which is chosen by default."""
+    return click.option("--jobs", type=click.IntRange(1), metavar="N", help=help_text)
+
+
+tracks_option = click.option(
+    "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
+)
+
+
 class _PlaceParam(click.ParamType):  # type: ignore[type-arg]  # generic in new releases of click only
     """A path or a URL."""
 
