@@ -146,7 +146,7 @@ def read_calibration(store: ScoreStore) -> Calibration | None:
         return None
     again = "run `tism-scan calibrate` again"
     try:
-        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(packed)) as arrays:
             about = json.loads(arrays["about"].tobytes())
             if about["format"] != FORMAT:
                 raise ValueError(f"format {about['format']!r}")
