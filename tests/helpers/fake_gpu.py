@@ -73,12 +73,9 @@ def flop_of(name, args, outs):
     if name == "convolution":
         weight = args[1]
         return 2 * outs[0].numel() * weight.numel() // weight.shape[0]
-    if name in ("mm", "addmm"):
-        left, right = args[-2:]
-        return 2 * left.shape[0] * left.shape[1] * right.shape[1]
-    if name in ("bmm", "baddbmm"):
-        left, right = args[-2:]
-        return 2 * left.shape[0] * left.shape[1] * left.shape[2] * right.shape[2]
+    if name in ("mm", "addmm", "bmm"):
+        left, right = [each for each in args if isinstance(each, torch.Tensor)][-2:]
+        return 2 * left.numel() * right.shape[-1]
     return 0
 
 

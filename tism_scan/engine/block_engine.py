@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tism_scan.engine.devices import default_device, device_name
+from tism_scan.engine.half import sums_in_float32
 from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
 from tism_scan.errors import PlanError, ScanError
 from tism_scan.genome.alphabet import Codes, channel_of_base, complement_channels, is_acgt, one_hot_table
@@ -86,7 +87,12 @@ class BlockEngine(ABC):
         if scoring.precision == "tf32" and self.device.type != "cuda":
             raise PlanError(
                 f"precision 'tf32' is a GPU's, and this device is {device_name(str(self.device))}; use "
-                "--precision fp32, mixed or bf16, or compute where there is a GPU"
+                "--precision fp32, mixed, split, fp16 or bf16, or compute where there is a GPU"
+            )
+        if scoring.precision in ("split", "fp16") and self.device.type == "cuda" and not sums_in_float32():
+            raise PlanError(
+                f"precision {scoring.precision!r} needs PyTorch 2.8 or later on a GPU, and this is "
+                f"{torch.__version__}; install it, or use --precision mixed"
             )
         self.model = model.to(self.device).requires_grad_(False).eval()
         self.scoring = scoring

@@ -35,20 +35,25 @@ def backward_flop(layers: list[Layer], extents: list[Extent]) -> float:
 
 def bytes_per_bp(layers: list[Layer], passes: Passes) -> float:
     """Return about how much memory a forward pass holds at once, for each bp of a stretch."""
-    stride, held = 1, 4.0 * passes.forward.itemsize
+    stride, held, most = 1, 4.0 * passes.forward.itemsize, 0.0
     for layer, channels in _with_channels(layers):
         size_of_factor = 0 if isinstance(layer, Convolution) else channels / stride * passes.backward.itemsize
         stride *= layer.stride
+        most = max(most, channels / stride)
         held += size_of_factor + channels / stride * passes.forward.itemsize
+    if passes.products == "split":  # three bfloat16 numbers for one, and sums that are put in order
+        held += most * (3 * torch.bfloat16.itemsize + torch.float32.itemsize)
     return held
 
 
-def most_windows(layers: list[Layer], input_bp: int, window_stride: int) -> int:
+def most_windows(layers: list[Layer], input_bp: int, window_stride: int, passes: Passes | None = None) -> int:
     """Return the windows of the longest stretch whose tensors 32-bit indexing takes, as kernels do."""
     stride, widest = 1, 4.0
     for layer, channels in _with_channels(layers):
         stride *= layer.stride
         widest = max(widest, channels / stride)
+    if passes is not None and passes.products == "split":
+        widest *= 3
     return max(1, int((_MOST_ELEMENTS / widest - input_bp) // window_stride) + 1)
 
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tism_scan.engine.cost import module_flop
+from tism_scan.engine.half import HalfWeights
 from tism_scan.engine.layers import Extent, Passes
 from tism_scan.engine.readout import TrackReader
 from tism_scan.engine.trunk import first_linear, linear_on_relu
@@ -39,7 +40,7 @@ class TrunkHead:
         linear, self.rest = first_linear(head)
         home = next((parameter.device for parameter in head.parameters()), torch.device("cpu"))
         self._reader = TrackReader(scoring.tracks, home)
-        self.first: Product | None = None
+        self.first: Product | HalfWeights | None = None
         self.readout: GatedReadout | None = None
         if linear is not None:
             last = linear_on_relu(self.rest)
@@ -51,15 +52,19 @@ class TrunkHead:
             weight = linear.weight.detach().view(self.n_hidden, -1, n_positions).transpose(1, 2)
             weight = functional.pad(weight, (0, 0, 0, 0, 0, n_more))
             bias = None if linear.bias is None else functional.pad(linear.bias.detach(), (0, n_more))
-            self.n_channels = weight.shape[2]
-            self.first = Product(weight.flatten(1), bias, passes.forward)
+            self.n_features, self.n_channels = weight.shape[1] * weight.shape[2], weight.shape[2]
+            self.first = (
+                Product(weight.flatten(1), bias, passes.forward)
+                if passes.products is None
+                else HalfWeights(weight, bias, passes.products)
+            )
             self.to_extent = Product(weight[:, slice(*extent)].flatten(1).t(), None, passes.backward)
 
     def bytes_per_window(self, n_tracks: int) -> int:
         """Return about how much memory `gradient` holds at once, for each window."""
         if self.first is None:
             return 0
-        features = self.first.n_inputs * self.passes.forward.itemsize
+        features = self.n_features * self.passes.forward.itemsize * (2 if self.passes.products else 1)
         at_extent = self.to_extent.n_outputs * self.passes.backward.itemsize
         return features + n_tracks * (2 * self.to_extent.n_inputs * torch.float32.itemsize + at_extent)
 
@@ -73,14 +78,18 @@ class TrunkHead:
         """
         if self.first is None:
             return module_flop(self.rest, windows)
-        first = 2 * self.n_hidden * self.first.n_inputs
+        first = 2 * self.n_hidden * self.n_features
         to_extent = 2 * self.n_hidden * self.to_extent.n_outputs
         if self.readout is not None:
             forward, backward = self.readout.flop(self.n_hidden)
         else:
-            hidden = self.first(windows.transpose(1, 2).flatten(1)).float()
+            hidden = self._hidden(self.first, windows).float()
             forward, backward = module_flop(self.rest, hidden)
         return first + forward, to_extent + backward
+
+    def prepared(self, features: Tensor) -> Tensor:
+        """Return the trunk's features, (1, positions, C), as `gradient` wants windows of them."""
+        return self.first.prepared(features) if isinstance(self.first, HalfWeights) else features
 
     def gradient(self, windows: Tensor, tracks: range) -> Tensor:
         """Return the gradient of some tracks, (N, T, len, C), at windows' features, (N, C, positions).
@@ -94,13 +103,22 @@ class TrunkHead:
         if self.first is None:
             gradients = self._track_gradients(self.rest, windows.float(), tracks)
             return gradients[..., slice(*self.extent)].transpose(2, 3).to(self.passes.backward)
-        hidden = self.first(windows.transpose(1, 2).flatten(1))
+        hidden = self._hidden(self.first, windows)
         if self.readout is not None:
             gradients = self.readout.gradient(hidden, tracks)
         else:
             gradients = self._track_gradients(self.rest, hidden.float(), tracks).to(self.passes.backward)
+        # Where the forward pass overflows, its signs mean nothing: NaN reaches the scores, which are checked.
+        is_lost = ~hidden.isfinite().all(1)
+        gradients = gradients.masked_fill(is_lost[:, None, None], torch.nan)
         n, n_tracks = gradients.shape[:2]
         return self.to_extent(gradients.flatten(0, 1)).view(n, n_tracks, -1, self.n_channels)
+
+    @staticmethod
+    def _hidden(first: "Product | HalfWeights", windows: Tensor) -> Tensor:
+        """Return the hidden units, (N, hidden), of windows, (N, C, positions)."""
+        rows = windows.transpose(1, 2).flatten(1)
+        return first.product(rows) if isinstance(first, HalfWeights) else first(rows)
 
     def _track_gradients(self, module: nn.Module, inputs: Tensor, tracks: range) -> Tensor:
         """Return the gradient of each track at the inputs of the head, or of the rest of it: (N, T, ...)."""

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tism_scan.engine.half import HalfWeights, Rounding
+
 # Half-open range of a layer's positions within one window.
 Extent = tuple[int, int]
 
@@ -22,10 +24,18 @@ _POINTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.S
 
 @dataclass(frozen=True)
 class Passes:
-    """What the forward and the backward pass are computed in."""
+    """What the forward and the backward pass are computed in.
+
+    Attributes
+    ----------
+    forward, backward : torch.dtype
+    products : {"fp16", "split"}, optional
+        How the forward pass multiplies above its first layer, if not in its dtype.
+    """
 
     forward: torch.dtype = torch.float32
     backward: torch.dtype = torch.float32
+    products: Rounding | None = None
 
 
 class Layer(Protocol):
@@ -83,12 +93,15 @@ class Convolution:
         as it is, where the stride is over 1.
     bias : float (C',), optional
     stride : int
+    half : HalfWeights, optional
+        What the forward pass multiplies with instead.
     """
 
     weight: Tensor
     transposed: Tensor
     bias: Tensor | None
     stride: int
+    half: HalfWeights | None = None
 
     @classmethod
     def of(cls, module: nn.Conv1d, passes: Passes) -> "Convolution":
@@ -100,7 +113,10 @@ class Convolution:
         weight, transposed = (
             each.contiguous(memory_format=torch.channels_last) for each in (weight, transposed)
         )
-        return cls(weight.to(passes.forward), transposed.to(passes.backward), bias, module.stride[0])
+        half = None
+        if passes.products is not None and module.stride[0] == 1:
+            half = HalfWeights(weight[:, :, 0].transpose(1, 2).contiguous(), bias, passes.products)
+        return cls(weight.to(passes.forward), transposed.to(passes.backward), bias, module.stride[0], half)
 
     @property
     def kernel(self) -> int:
@@ -109,6 +125,9 @@ class Convolution:
 
     def forward(self, h: Tensor) -> tuple[Tensor, None]:
         """Return the output; a convolution is linear, and needs no factor."""
+        if self.half is not None:
+            return self.half.convolve(h), None
+        h = h.to(self.weight.dtype)  # from a layer that left it in half precision
         return _from_image(functional.conv2d(_as_image(h), self.weight, self.bias, (1, self.stride))), None
 
     def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:

@@ -5,6 +5,8 @@ the positions of every window in it whose start is a multiple of the trunk's str
 down layer by layer by hand; see `tism_scan.engine.layers`.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +35,8 @@ def trunk_layers(trunk: nn.Module, passes: Passes | None = None) -> list[Layer] 
         return None
     layers: list[Layer] = []
     for module in _flat(trunk):
-        layer = layer_of(module, passes)
+        # the first layer has little to multiply, and its rounding reaches all others
+        layer = layer_of(module, passes if layers else replace(passes, products=None))
         if layer is None:
             return None
         layers.append(layer)

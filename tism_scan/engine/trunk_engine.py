@@ -57,6 +57,8 @@ PASSES: dict[Precision, Passes] = {
     "tf32": Passes(),
     "mixed": Passes(torch.float32, torch.bfloat16),
     "bf16": Passes(torch.bfloat16, torch.bfloat16),
+    "split": Passes(torch.float32, torch.bfloat16, "split"),
+    "fp16": Passes(torch.float32, torch.bfloat16, "fp16"),
 }
 
 log = logging.getLogger(__name__)
@@ -193,7 +195,7 @@ class TrunkEngine(BlockEngine):
         self._n_pairs = self._pairs_within(budget / 2)
         if windows_per_slab is None:
             self.batch_size = self._windows_within(budget / 2)
-        most = most_windows(self.layers, scoring.input_bp, scoring.stride)
+        most = most_windows(self.layers, scoring.input_bp, scoring.stride, self.passes)
         if self.batch_size > most:
             log.warning(
                 "batches of %d windows are more than 32-bit indexing takes; going on with batches of %d",
@@ -206,7 +208,7 @@ class TrunkEngine(BlockEngine):
         """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
         stride, n_tracks = self.lattice.stride, len(self.scoring.tracks)
         window = torch.zeros((1, 4, self.lattice.input_bp), device=self.device)
-        features = forward(self.layers, window, self.passes)[0].transpose(1, 2)
+        features = self._head.prepared(forward(self.layers, window, self.passes)[0]).transpose(1, 2)
         head_forward, head_backward = self._head.flop_per_window(features)
         shared = forward_flop_per_bp(self.layers) * stride + head_forward
         if self.scoring.stitch == "mean":
@@ -256,6 +258,7 @@ class TrunkEngine(BlockEngine):
     def _one_strand(self, X: Tensor) -> Tensor:
         """Return the sum of scores, (T, channels, L), of a slab, (1, 4, L), read in one direction."""
         features, factors = forward(self.layers, X, self.passes)
+        features = self._head.prepared(features)
         windows = features[0].unfold(0, self._n_positions, self._step)  # (N, C, positions)
         score = self._score_slab if self.scoring.stitch == "mean" else self._score_cores
         tracks = range(len(self.scoring.tracks))

@@ -1,7 +1,7 @@
 """The window engine: codes of a block in, scores out, for any model.
 
 Every window goes through the model by itself, in batches, with the parameters frozen; each track costs one
-backward pass. Its passes cannot differ in precision, so "mixed" is float32 here.
+backward pass. Its passes cannot differ in precision, so "mixed", "split" and "fp16" are float32 here.
 """
 
 import numpy as np

@@ -51,7 +51,7 @@ class MethodSettings:
         Probabilities of A, C, G, T, the baseline of ``hypothetical``.
     seed : int
         Of the shuffles that ``deepliftshap`` compares with.
-    precision : {"fp32", "tf32", "mixed", "bf16"}
+    precision : {"fp32", "tf32", "mixed", "bf16", "split", "fp16"}
         As in a scan; for ``tism`` and ``mean-tism`` on the scan's windows.
 
     Raises

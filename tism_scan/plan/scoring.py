@@ -17,7 +17,7 @@ Effects = TypeVar("Effects", NDArray[Any], "Tensor")
 Strands = Literal["forward", "both"]
 OutputSpace = Literal["logit", "probability"]
 Values = Literal["mean", "tism"]
-Precision = Literal["fp32", "tf32", "mixed", "bf16"]
+Precision = Literal["fp32", "tf32", "mixed", "bf16", "split", "fp16"]
 _CHOICES = {
     "stitch": get_args(Stitch),
     "strands": get_args(Strands),
@@ -47,9 +47,10 @@ class Scoring:
         What is differentiated: the model's output, or its sigmoid.
     values : {"mean", "tism"}
         Mean TISM, one value a base, or TISM of all four bases in A, C, G, T order.
-    precision : {"fp32", "tf32", "mixed", "bf16"}
+    precision : {"fp32", "tf32", "mixed", "bf16", "split", "fp16"}
         Of products: float32; float32 rounded to TF32, on GPUs only; "mixed", a float32 forward pass and a
-        bfloat16 backward pass; bfloat16 in both. Sums, and what is stored, are float32.
+        bfloat16 backward pass; bfloat16 in both; as "mixed", but with a forward pass in three bfloat16
+        products ("split") or one float16 product ("fp16"). Sums, and what is stored, are float32.
 
     Raises
     ------

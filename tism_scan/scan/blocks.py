@@ -97,7 +97,9 @@ def score_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.flo
     block, began = block_input.block, time.monotonic()
     scores = engine.score(block_input.codes, block_input.stretch, block_input.wanted)
     expected = block_input.is_scored
-    remedy = "check the weights, or leave the region out with --exclude-bed"
+    remedy = (
+        "check the weights, or leave the region out with --exclude-bed; if --precision is fp16, take mixed"
+    )
     check_finite(scores, expected, block.chrom, block.start, remedy=remedy)
     return scores, BlockReport(block, int(expected.sum()), time.monotonic() - began)
 

@@ -1,0 +1,104 @@
+"""Products of a forward pass in half precision, and what they cost in accuracy.
+
+"fp16": one product of float16 numbers. Weights are scaled by a power of two, so that small ones do not fall
+below what float16 holds. "split": each number is the sum of two bfloat16 ones, high and low, and three of the
+four products are added up in one float32 sum; the fourth, low by low, is below float32's own rounding.
+
+On a CPU the same numbers are rounded in the same places and multiplied in float32: the scores can be tried
+there, and are no faster.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Rounding = Literal["fp16", "split"]
+
+# A scaled weight is at most this, so that a sum of many still fits float16.
+_LARGEST_WEIGHT = 8.0
+_LARGEST_SCALE = 2.0**14
+
+
+class HalfWeights:
+    """The weights of a convolution, or of a linear layer on several positions, in half precision.
+
+    Parameters
+    ----------
+    weight : float32 (outputs, taps, C)
+    bias : float32 (outputs,), optional
+    kind : {"fp16", "split"}
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, kind: Rounding) -> None:
+        self.kind = kind
+        self.n_outputs, self.n_taps, self.n_channels = weight.shape
+        self.is_imitated = weight.device.type == "cpu"
+        self.bias = weight.new_zeros(self.n_outputs) if bias is None else bias
+        if kind == "split":
+            self.weight = self._held(_in_parts(weight, for_weights=True))
+            return
+        scale = torch.exp2(torch.floor(torch.log2(_LARGEST_WEIGHT / weight.abs().amax())))
+        scale = scale.clamp(max=_LARGEST_SCALE)
+        self.weight, self.inverse = self._held((weight * scale).half()), 1 / scale
+        self._rounded_bias, self._rounded_inverse = (
+            self._held(each.half()) for each in (self.bias, self.inverse)
+        )
+
+    def prepared(self, h: Tensor) -> Tensor:
+        """Return features, (..., C), as they are multiplied: (..., C) or, in parts, (..., 3 C)."""
+        return self._held(_in_parts(h) if self.kind == "split" else h.half())
+
+    def product(self, rows: Tensor) -> Tensor:
+        """Return the outputs, float32 (N, outputs), of prepared features of as many positions as taps."""
+        summed = self._summed(rows, self.weight.flatten(1).t())
+        if self.kind == "fp16":
+            return torch.addcmul(self.bias, summed, self.inverse)
+        return summed.add_(self.bias)
+
+    def convolve(self, h: Tensor) -> Tensor:
+        """Return the outputs, (1, P', outputs), of features, (1, P, C), as an unpadded convolution does."""
+        n = h.shape[1] - self.n_taps + 1
+        rows = self.prepared(h)[0]
+        if self.kind == "fp16":
+            image = rows.t()[None, :, None]
+            output = functional.conv2d(image, self.weight.permute(0, 2, 1).unsqueeze(2))
+            return self._unscaled(output.permute(0, 2, 3, 1)[:, 0])
+        # Positions that are as far apart as there are taps do not overlap: so many matrices, without a copy.
+        k, width = self.n_taps, rows.shape[1]
+        n_rows = -(-n // k)
+        rows = functional.pad(rows, (0, 0, 0, n_rows * k + k - 1 - len(rows)))
+        phases = rows.as_strided((k, n_rows, k * width), (width, k * width, 1))
+        weights = self.weight.flatten(1).t().expand(k, -1, -1)
+        spread = self._summed(phases, weights).transpose(0, 1).reshape(1, n_rows * k, -1)
+        return spread[:, :n].add_(self.bias)
+
+    def _summed(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return a product of matrices, or of batches of them, with sums and results in float32."""
+        if self.is_imitated:
+            return left @ right
+        product = torch.mm if left.dim() == 2 else torch.bmm
+        return product(left, right, out_dtype=torch.float32)
+
+    def _unscaled(self, output: Tensor) -> Tensor:
+        """Return scaled outputs in float16 as they would be without the scale, with the bias."""
+        output = self._held(output.half())
+        return self._held(torch.addcmul(self._rounded_bias, output, self._rounded_inverse).half())
+
+    def _held(self, rounded: Tensor) -> Tensor:
+        """Return rounded numbers in the dtype that the device multiplies."""
+        return rounded.float() if self.is_imitated else rounded
+
+
+def sums_in_float32() -> bool:
+    """Return whether this PyTorch can give a GPU's half-precision products in float32."""
+    major, minor = torch.__version__.split(".")[:2]
+    return (int(major), int(minor)) >= (2, 8)
+
+
+def _in_parts(numbers: Tensor, *, for_weights: bool = False) -> Tensor:
+    """Return float32 numbers, (..., C), as bfloat16 ones, (..., 3 C): high, low, high."""
+    high = numbers.bfloat16()
+    low = (numbers - high.float()).bfloat16()
+    return torch.cat((high, high, low) if for_weights else (high, low, high), dim=-1)
