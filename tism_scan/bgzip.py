@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -50,8 +50,8 @@ def check_pysam(purpose: str) -> None:
     required("pysam", purpose, _INSTALL, ExportError)
 
 
-def compress(text: bytes, path: Path) -> None:
-    """Write a text as a bgzip file.
+def compress(pieces: Iterable[bytes], path: Path) -> None:
+    """Write the pieces of a text as a bgzip file.
 
     Raises
     ------
@@ -59,7 +59,8 @@ def compress(text: bytes, path: Path) -> None:
         If there is no room.
     """
     with _pysam().BGZFile(str(path), "wb") as file:
-        file.write(text)
+        for piece in pieces:
+            file.write(piece)
 
 
 def compress_file(source: Path, path: Path) -> None:

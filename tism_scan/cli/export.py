@@ -1,18 +1,32 @@
-"""``tism-scan export``: bigWig files of a store's tracks."""
+"""``tism-scan export``: a store's tracks as bigWig files, or its scores as other tools read them."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tism_scan.cli.console import file_bars, say, say_table
-from tism_scan.cli.options.common import PATH, STORE, jobs_option, tracks_option
+from tism_scan.cli.console import count_of, duration, file_bars, progress_bar, say, say_table
+from tism_scan.cli.options.common import PATH, STORE, jobs_option, taken, tracks_option
 from tism_scan.storage.places import Place
+
+_LISTINGS = ("snv-tsv", "snv-vcf")
+_FORMATS_OF = {
+    **dict.fromkeys(("channels", "keep_bits", "overwrite", "writer", "genome_id", "igv_js"), ("bigwig",)),
+    "genome": _LISTINGS,
+}
 
 
 @click.command(name="export")
 @click.argument("store", type=STORE)
-@click.option("--out", required=True, type=PATH, help="Folder for the bigWig files.")
+@click.option("--out", required=True, type=PATH, help="Folder for the files.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["bigwig", *_LISTINGS]),
+    default="bigwig",
+    show_default=True,
+    help="snv-tsv, snv-vcf: all single-base substitutions, for a store of `run --values tism`.",
+)
 @tracks_option
 @click.option(
     "--chroms", multiple=True, metavar="GLOBS", help="Export only these chroms, such as 'chr1,chr2*'."
@@ -34,9 +48,14 @@ from tism_scan.storage.places import Place
     type=click.IntRange(1, 23),
     help="Mantissa bits to keep (10: three quarters of the size). [default: all]",
 )
+@click.option(
+    "--genome",
+    type=PATH,
+    help="The FASTA that was scanned; with --format snv-*, it tells REF where several bases have no effect.",
+)
 @click.option("--allow-incomplete", is_flag=True, help="Leave gaps where blocks are not computed yet.")
 @click.option("--overwrite", is_flag=True, help="Rewrite files that are already complete.")
-@jobs_option("Files written at once, each in a process. [default: the number of CPU cores]")
+@jobs_option("Files, or parts of one, written at once, each in a process. [default: the number of CPU cores]")
 @click.option(
     "--writer",
     type=click.Choice(["stream", "pybigwig"]),
@@ -47,12 +66,68 @@ from tism_scan.storage.places import Place
 )
 @click.option("--genome-id", metavar="NAME", help="The assembly's name in browsers, such as hg38.")
 @click.option("--igv-js", type=PATH, metavar="FILE", help="A copy of igv.js to put beside the page.")
-def command(store: Place, out: Path, genome_id: str | None, igv_js: Path | None, **options: Any) -> int:
+def command(store: Place, out: Path, form: str, **options: Any) -> int:
     """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 
     A base without a score is a gap. Run the same command again after an interruption: finished files are
-    kept, unless the store or the options have changed.
+    kept, unless the store or the options have changed. With --format, write the scores for other tools
+    instead.
     """
+    _refuse_options_of_others(form, options)
+    if form in _LISTINGS:
+        return _list_variants(store, out, form, options)
+    options.pop("genome")
+    return _write_bigwigs(store, out, **options)
+
+
+def _refuse_options_of_others(form: str, options: dict[str, Any]) -> None:
+    """Raise unless the options that were typed belong to a format."""
+    context = click.get_current_context()
+    for name in options:
+        is_typed = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        if is_typed and form not in _FORMATS_OF.get(name, (form,)):
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} has no meaning with --format {form}; leave it out")
+
+
+def _list_variants(store: Place, out: Path, form: str, options: dict[str, Any]) -> int:
+    from tism_scan.store.score_store import ScoreStore
+    from tism_scan.variants.listing import Estimate, ListingRequest, list_variants
+
+    def tell(estimate: Estimate) -> None:
+        say(
+            f"up to {estimate.n_rows:,} substitutions, about {estimate.n_bytes / 1e9:.3g} GB and "
+            f"{duration(estimate.seconds)}"
+        )
+
+    chosen = taken(options, "tracks", "chroms", "chrom_alias", "genome", "allow_incomplete")
+    request = ListingRequest(form, **chosen)  # type: ignore[arg-type]  # Click checks the format
+    with progress_bar("export") as show:
+        summary = list_variants(
+            ScoreStore.open(store),
+            out,
+            request,
+            jobs=options["jobs"],
+            on_estimate=tell,
+            on_progress=show,
+        )
+    say(f"{summary.path}: {count_of(summary.n_rows, 'substitution')}")
+    if summary.n_unsure:
+        say(
+            f"{count_of(summary.n_unsure, 'base')} left out, where several substitutions have no effect at "
+            "all; --genome GENOME.fa tells which base is theirs"
+        )
+    if summary.fields[0].background:
+        say(f"PHRED is a rank among {summary.fields[0].background}")
+    else:
+        say("no PHRED: `tism-scan calibrate` ranks the store's scores first")
+    say(f"how other tools load it    {out / 'README.txt'}")
+    return 0
+
+
+def _write_bigwigs(
+    store: Place, out: Path, *, genome_id: str | None, igv_js: Path | None, **options: Any
+) -> int:
     from tism_scan.browser import check_browser_options
     from tism_scan.export import ExportProgress, export_bigwigs
     from tism_scan.export.browsers import describe_export

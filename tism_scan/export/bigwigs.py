@@ -117,7 +117,7 @@ def export_bigwigs(
     )
     if not allow_incomplete:
         store.check_complete(files[0].chroms)
-    _make_folder(out)
+    make_folder(out)
     n_bases_total = 2 * sum(store.plan.chroms[chrom] for chrom in files[0].chroms)
 
     def report(i_file: int, n_bases: int, *, is_kept: bool = False) -> None:
@@ -200,7 +200,8 @@ def _files(
     return files
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
+    """Make a folder unless it is there, and raise ExportError if nothing can be written into it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -100,7 +100,7 @@ def annotate(
     variants, out, plan = Path(variants), Path(out), store.plan
     check_four_bases(store, "annotate")
     i_tracks = choose_tracks(plan.scoring.tracks, tracks)
-    fields = _fields(store, i_tracks)
+    fields = track_fields(store, i_tracks)
     names = {chrom: chrom for chrom in plan.chroms}
     if chrom_alias is not None:
         names = read_aliases(chrom_alias, plan.chroms)
@@ -120,7 +120,7 @@ def annotate(
             with Workers[Batch, tuple[Path, Counts]](jobs, _Worker, *worker) as workers:
                 header = merged_header(file.header, file.layout, plan, fields)
                 head = Path(aside) / "header"
-                compress(header, head)
+                compress([header], head)
                 with open(packed, "wb") as target:
                     append_part(target, head)
                     for part, found in workers.results(todo):
@@ -149,7 +149,7 @@ def check_four_bases(store: ScoreStore, command: str) -> None:
         )
 
 
-def _fields(store: ScoreStore, i_tracks: Sequence[int]) -> list[Field]:
+def track_fields(store: ScoreStore, i_tracks: Sequence[int]) -> list[Field]:
     """Return the fields of some tracks; their names do not depend on which others are chosen."""
     tracks = store.plan.scoring.tracks
     ids, calibration = info_ids(tracks), read_calibration(store)
@@ -167,7 +167,7 @@ class _Worker:
     ) -> None:
         self._store = ScoreStore.open(store)
         self._variants, self._layout, self._aside = variants, layout, Path(aside)
-        self._fields = _fields(self._store, i_tracks)
+        self._fields = track_fields(self._store, i_tracks)
         self._scores = BlockScores(self._store, i_tracks)
 
     def __call__(self, batch: Batch) -> tuple[Path, Counts]:
@@ -175,7 +175,7 @@ class _Worker:
         wanted = self._store.plan.wanted.get(batch.chrom or "", ())
         scored = score_batch(batch, self._layout, self._scores, wanted, len(self._fields), self._variants)
         part = self._aside / f"{batch.first_line}.part"
-        compress(record_lines(scored, self._layout, self._fields), part)
+        compress([record_lines(scored, self._layout, self._fields)], part)
         return part, scored.counts
 
 

@@ -41,6 +41,11 @@ class Field:
     ranks: Ranks | None = None
     background: str = ""
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the scores, and of their PHRED if there is one."""
+        return (self.id,) if self.ranks is None else (self.id, self.id + PHRED)
+
 
 def header_lines(plan: ScanPlan, fields: Sequence[Field]) -> list[str]:
     """Return the lines that tell a file's readers what its scores are, without line ends."""
@@ -77,9 +82,7 @@ def merged_header(header: Sequence[bytes], layout: Layout, plan: ScanPlan, field
     theirs = [line for line in header[:-1] if not ((found := _ID.match(line)) and found[1] in own)]
     names = header[-1]
     if layout.kind == "TSV":
-        columns = [MISMATCH]
-        for field in reversed(fields):
-            columns[:0] = [field.id, *([field.id + PHRED] if field.ranks is not None else [])]
+        columns = [*(key for field in fields for key in field.keys), MISMATCH]
         names = names.rstrip(b"\n") + b"\t" + "\t".join(columns).encode() + b"\n"
     return b"".join([*theirs, *ours, names])
 
@@ -91,7 +94,7 @@ def record_lines(scored: ScoredBatch, layout: Layout, fields: Sequence[Field]) -
         flags = [b"1" if flag else b"0" for flag in scored.is_mismatch.tolist()]
         rows = zip(scored.fields, zip(*columns, flags, strict=True), strict=True)
         return b"".join(b"\t".join([*row, *(text or b"." for text in texts)]) + b"\n" for row, texts in rows)
-    keys = [key.encode() for field in fields for key in _keys(field)]
+    keys = [key.encode() for field in fields for key in field.keys]
     own = frozenset([*keys, MISMATCH.encode()])
     lines = []
     for row, texts, is_mismatch in zip(
@@ -107,10 +110,6 @@ def record_lines(scored: ScoredBatch, layout: Layout, fields: Sequence[Field]) -
         lines.append(b"\t".join(row))
     lines.append(b"")
     return b"\n".join(lines)
-
-
-def _keys(field: Field) -> list[str]:
-    return [field.id] if field.ranks is None else [field.id, field.id + PHRED]
 
 
 def _values(scored: ScoredBatch, i_track: int, field: Field) -> list[list[bytes]]:
