@@ -1,5 +1,7 @@
 import hashlib
+import os
 import shutil
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,8 +9,9 @@ import pytest
 
 from tism_scan.errors import AccessError
 from tism_scan.genome.fasta import Genome
-from tism_scan.storage import copies as staging
-from tism_scan.storage.copies import staged
+from tism_scan.storage import staging
+from tism_scan.storage.private import locked
+from tism_scan.storage.staging import staged
 
 
 @pytest.fixture
@@ -103,5 +106,64 @@ def test_lack_of_room_is_told_with_both_numbers(genome, digest, tmp_path, monkey
 
 def test_folder_that_cannot_be_made_is_named(genome, digest, tmp_path):
     (tmp_path / "node").write_text("a file")
-    with pytest.raises(AccessError, match=r"cannot be copied to .*node \(Not a directory"):
+    with pytest.raises(AccessError, match=r"cannot be copied to .*node \(File exists"):
         staged(genome, tmp_path / "node", digest)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Where this user's copies stand on a disk where everybody may write."""
+    (tmp_path / "node").mkdir(mode=0o777)
+    return tmp_path / "node" / f"tism-scan-genomes-{os.geteuid()}"
+
+
+def test_copies_stand_in_a_folder_of_the_user_alone(genome, digest, home):
+    assert staged(genome, home.parent, digest).parent.parent == home
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def test_link_in_the_place_of_a_lock_leads_to_no_file(genome, digest, home, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("eighteen bytes of.")
+    (home / digest).mkdir(mode=0o700, parents=True)
+    home.chmod(0o700)
+    (home / digest / "lock").symlink_to(precious)
+    with pytest.raises(AccessError, match=r"lock is a symbolic link; expected a file to lock; remove it"):
+        staged(genome, home.parent, digest)
+    assert precious.read_text() == "eighteen bytes of."
+
+
+def test_lock_keeps_what_it_finds(tmp_path):
+    (tmp_path / "lock").write_text("content")
+    with locked(tmp_path / "lock"):
+        pass
+    assert (tmp_path / "lock").read_text() == "content"
+
+
+def _make_link(home):
+    (home.parent / "elsewhere").mkdir()
+    home.symlink_to(home.parent / "elsewhere")
+
+
+def _make_open_to_all(home):
+    home.mkdir()
+    home.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"), [(_make_link, "is no folder"), (_make_open_to_all, "lets other users write")]
+)
+def test_folder_that_others_can_reach_into_is_refused(genome, digest, home, make, fault):
+    make(home)
+    with pytest.raises(
+        AccessError, match=rf"{home.name} {fault}; expected a folder that belongs to the user"
+    ):
+        staged(genome, home.parent, digest)
+    assert not list(home.iterdir())
+
+
+def test_folder_of_another_user_is_refused(genome, digest, home, monkeypatch):
+    owner = home.parent.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(AccessError, match=rf"belongs to the user {owner}; expected .* the user {owner + 1}"):
+        staged(genome, home.parent, digest)

@@ -19,8 +19,8 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.scan.blocks import BlockReport, check_genome, fetch_block, score_block
 from tism_scan.scan.execution import Execution
-from tism_scan.storage.copies import staged
 from tism_scan.storage.places import Place
+from tism_scan.storage.staging import staged
 from tism_scan.storage.watched import stamp_of
 from tism_scan.store.lease import Tenure
 from tism_scan.store.score_store import ScoreStore

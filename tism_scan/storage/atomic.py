@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -76,6 +76,17 @@ def replaced_file(path: Path) -> Iterator[IO[bytes]]:
         ) from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_chunks(chunks: Iterable[bytes], path: Path) -> str:
+    """Write a file that is not there yet, durably, and return the SHA-256 of its bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "xb") as file:
+        for chunk in chunks:
+            digest.update(chunk)
+            file.write(chunk)
+        sync_file(file)
+    return digest.hexdigest()
 
 
 def partial_beside(path: Path) -> Path:
