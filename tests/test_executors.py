@@ -187,3 +187,21 @@ def test_genome_that_is_written_in_place_stops_the_scan_and_spoils_no_block(exec
     assert store.ledger.failures() == []
     for block in done:
         np.testing.assert_array_equal(store.read_block(block), whole.read_block(block))
+
+
+def test_many_short_chroms_are_few_blocks_and_have_the_scores_of_each_alone(tmp_path, folder, execute):
+    chroms = {f"contig{i}": (CHROMS["a"] * 3)[i : 3 * i + 5] for i in range(120)}
+    (tmp_path / "contigs.fa").write_text("".join(f">{name}\n{bases}\n" for name, bases in chroms.items()))
+    source = ModelSource("peaked_model:sound", folder=folder)
+    plans = [
+        plan_scan(tmp_path / "contigs.fa", source, stride=12, block_bp=1200, chroms=names)
+        for names in ((), ["contig7", "contig100"])
+    ]
+    assert [each.plan.is_packed for each in plans] == [True, False]
+    packed, apart = (each.create_store(tmp_path / f"{i}.zarr") for i, each in enumerate(plans))
+    result = execute(packed, tmp_path / "contigs.fa", source)
+    assert result.n_blocks == len(list(packed.plan.all_blocks())) < 20
+    assert result.n_bp == sum(map(len, chroms.values()))
+    scan_serially(apart, tmp_path / "contigs.fa", source)
+    for chrom in ("contig7", "contig100"):
+        np.testing.assert_allclose(packed.read(chrom, 0), apart.read(chrom, 0), rtol=0, atol=1e-6)

@@ -225,7 +225,7 @@ def test_an_unfinished_chrom_is_refused_unless_allowed(tmp_path, scores, out):
     store = ScoreStore.create(tmp_path / "half.zarr", small_plan(3))
     blocks = list(store.plan.all_blocks())
     publish(store, scores, blocks[1:])
-    with pytest.raises(StoreError, match=r"not complete: chr1 \(1 blocks\) still to be computed"):
+    with pytest.raises(StoreError, match=r"not complete: chr1 \(1 block\) still to be computed"):
         export_bigwigs(store, out)
     assert not out.exists()
     export_bigwigs(store, out, tracks="0", allow_incomplete=True)

@@ -229,7 +229,7 @@ def test_impossible_place_is_refused(store, tmp_path, name):
 def test_unfinished_store_is_refused_unless_allowed(scores, tmp_path):
     store = ScoreStore.create(tmp_path / "s.zarr", small_plan())
     publish(store, scores, list(store.plan.all_blocks())[1:])
-    with pytest.raises(StoreError, match=r"not complete: chr1 \(1 blocks\) still to be computed"):
+    with pytest.raises(StoreError, match=r"not complete: chr1 \(1 block\) still to be computed"):
         write_seqlets(store, tmp_path / "s.bed", RULE)
     assert not (tmp_path / "s.bed").exists()
     write_seqlets(store, tmp_path / "s.bed", RULE, allow_incomplete=True)

@@ -146,7 +146,7 @@ def test_setting_that_cannot_be_used_says_why(change, message):
 
 
 def test_plan_of_another_format_is_refused():
-    with pytest.raises(PlanError, match="has format 99, expected 2 or 3; use the release that wrote it"):
+    with pytest.raises(PlanError, match="has format 99, expected 2 to 4; use the release that wrote it"):
         ScanPlan.from_json(PLAN.to_json() | {"format": 99})
 
 
@@ -206,7 +206,7 @@ def test_blocks_of_all_chroms_come_in_the_order_of_the_fasta():
 
 
 def test_block_of_a_short_chrom_is_no_longer_than_its_cores():
-    assert PLAN.chrom_block_bp("HLA-A*01:01:01:01") == 320
+    assert PLAN.array_block_bp("HLA-A*01:01:01:01") == 320
 
 
 def test_wanted_bases_are_counted():

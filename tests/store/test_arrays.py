@@ -1,11 +1,17 @@
+import json
+import warnings
+
 import numpy as np
 import pytest
+import zarr
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from small_plans import WEIRD_NAMES
+from small_plans import WEIRD_NAMES, small_plan
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import MemoryStore
 
-from tism_scan.store.arrays import node_name, rounded
+from tism_scan.store.arrays import metadata_of, node_name, rounded
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -76,3 +82,40 @@ def test_every_nan_becomes_the_one_nan(keep_bits):
 def test_ties_arerounded_to_even():
     scores = np.array([1.25, 1.75, -1.25, 1.2500001], np.float32)
     assert rounded(scores, 1).tolist() == [1.0, 2.0, -1.0, 1.5]
+
+
+@pytest.mark.parametrize("values", ["mean", "tism"])
+@pytest.mark.parametrize("n_tracks", [1, 3])
+@pytest.mark.parametrize("consolidated", [False, True])
+def test_metadata_are_those_that_zarr_itself_writes(values, n_tracks, consolidated):
+    plan = small_plan(n_tracks, values=values)
+    ours = metadata_of(plan, consolidated=consolidated)
+    memory = MemoryStore()
+    group = zarr.create_group(memory, attributes=json.loads(ours["zarr.json"])["attributes"])
+    bases = {"base": 4} if values == "tism" else {}
+    for chrom in plan.arrays:
+        name, block_bp = node_name(chrom), plan.array_block_bp(chrom)
+        axes = {"track": n_tracks, **bases, f"position_{name}": plan.chroms[chrom]}
+        group.create_array(
+            name,
+            shape=tuple(axes.values()),
+            dimension_names=tuple(axes),
+            attributes={"chrom": chrom},
+            dtype="float32",
+            fill_value=float("nan"),
+            shards=(n_tracks, *bases.values(), block_bp),
+            chunks=(1, *(1 for _ in bases), block_bp),
+            compressors=(BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4), Crc32cCodec()),
+        )
+    if consolidated:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that other readers may not know consolidated metadata
+            zarr.consolidate_metadata(memory)
+    theirs = {key: json.loads(buffer.to_bytes()) for key, buffer in memory._store_dict.items()}
+    assert {key: json.loads(content) for key, content in ours.items()} == theirs
+
+
+def test_metadata_of_ten_thousand_chroms_take_a_kilobyte_each():
+    plan = small_plan(chroms={f"chr{i}": 2_000 for i in range(10_000)})
+    assert not plan.is_packed
+    assert len(metadata_of(plan, consolidated=True)["zarr.json"]) < 10_000 * 1_000

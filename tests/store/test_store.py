@@ -342,7 +342,7 @@ def test_shards_of_one_size_and_other_scores_have_other_checksums():
 
 @pytest.mark.parametrize("is_finished", [True, False])
 @pytest.mark.parametrize(
-    ("sound", "flipped"), [('"separator": "/"', '"separator": "."'), ("1300", "1200"), ("1300", "0300")]
+    ("sound", "flipped"), [('"separator":"/"', '"separator":"."'), ("1300", "1200"), ("1300", "0300")]
 )
 def test_bit_that_is_flipped_in_the_metadata_is_damage_and_no_gap(tmp_path, is_finished, sound, flipped):
     plan = small_plan(1, chroms={"chr1": 1300})

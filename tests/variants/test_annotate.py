@@ -370,7 +370,7 @@ def test_incomplete_chrom_is_refused_unless_allowed(tmp_path):
     store, letters, _ = variant_store(tmp_path / "s.zarr", blocks=lambda plan: list(plan.all_blocks())[1:])
     rows = [("chr1", 40, letters["chr1"][39], "N"), ("chr2", 3, letters["chr2"][2], "A")]
     path = written(tmp_path / "in.vcf", rows)
-    with pytest.raises(StoreError, match=r"not complete: chr1 \(1 blocks\)"):
+    with pytest.raises(StoreError, match=r"not complete: chr1 \(1 block\)"):
         annotate(store, path, tmp_path / "out.vcf.gz")
     annotate(store, written(tmp_path / "other.vcf", rows[1:]), tmp_path / "out.vcf.gz")
     summary = annotate(store, path, tmp_path / "out.vcf.gz", allow_incomplete=True)

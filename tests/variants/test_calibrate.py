@@ -119,7 +119,7 @@ def test_flipped_bit_in_the_ranks_is_said(tmp_path):
 
 def test_unfinished_store_is_not_ranked(tmp_path):
     store, _, _ = variant_store(tmp_path / "s.zarr", blocks=lambda plan: list(plan.all_blocks())[1:])
-    with pytest.raises(StoreError, match=r"not complete: chr1 \(1 blocks\)"):
+    with pytest.raises(StoreError, match=r"not complete: chr1 \(1 block\)"):
         calibrate(store)
 
 

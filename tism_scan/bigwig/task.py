@@ -91,7 +91,8 @@ def choose_chroms(chroms: Mapping[str, int], only: Collection[str] | None) -> di
             problems.append(f"{chrom!r} is not a chrom's name")
         if not 0 <= length <= MAX_CHROM_BP:
             problems.append(f"{chrom!r} has {length} bp, expected 0 to {MAX_CHROM_BP}")
-    chosen = {chrom: n for chrom, n in chroms.items() if n > 0 and (only is None or chrom in only)}
+    asked = chroms.keys() if only is None else set(only)
+    chosen = {chrom: n for chrom, n in chroms.items() if n > 0 and chrom in asked}
     if not problems and not chosen:
         problems.append("no base of any chrom was chosen")
     if problems:

@@ -11,6 +11,8 @@ from tism_scan.cli.console import base_count, count_of, duration, say, say_table
 from tism_scan.cli.options.common import STORE
 from tism_scan.storage.places import Place
 
+_MOST_ROWS = 30
+
 
 @click.command(name="status")
 @click.argument("store", type=STORE)
@@ -54,7 +56,7 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     say(f"blocks      of {plan['block_bp']:,} bp")
     say(f"computed on {'; '.join(status['devices']) or 'nothing yet'}")
     say(f"written by  {status['lease'] or 'nobody now'}")
-    rows = [_row(chrom) for chrom in status["chroms"]]
+    rows = _rows(status["chroms"])
     if len(rows) > 1:
         rows.append(_row({"chrom": "all", **status["total"]}))
     say_table(
@@ -63,6 +65,17 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     for failure in status["failures"]:
         say(f"failed      {failure['interval']} after {failure['n_attempts']} attempts: {failure['error']}")
     return 0
+
+
+def _rows(chroms: list[dict[str, Any]]) -> list[list[str]]:
+    """Return a row for each chrom; of many, incomplete ones come first, and one row is for the rest."""
+    if len(chroms) <= _MOST_ROWS:
+        return [_row(chrom) for chrom in chroms]
+    chroms = sorted(chroms, key=lambda chrom: not chrom["blocks_pending"] and not chrom["blocks_failed"])
+    shown, others = chroms[: _MOST_ROWS - 1], chroms[_MOST_ROWS - 1 :]
+    names = [name for name in others[0] if name != "chrom"]
+    rest = {name: sum(chrom[name] for chrom in others) for name in names}
+    return [*map(_row, shown), _row({"chrom": f"{len(others):,} more", **rest})]
 
 
 def _row(counts: dict[str, Any]) -> list[str]:

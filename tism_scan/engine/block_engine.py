@@ -130,6 +130,7 @@ class BlockEngine(ABC):
         target = np.zeros(len(codes), dtype=np.bool_)
         target[block] = wanted & is_acgt(codes[block])
         where = needed_windows(target, self.scoring.reach, self.lattice.stride, stretch.n_windows)
+        where = stretch.existing(where)
         to_tf32 = self.scoring.precision in ("tf32", "bf16")  # what bfloat16 leaves to float32 needs no more
         with frozen(self.model), rounding(self.device, to_tf32=to_tf32):
             stitched = self._stitched_if_it_fits(codes, where, block)

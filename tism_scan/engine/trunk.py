@@ -7,7 +7,9 @@ down layer by layer by hand; see `tism_scan.engine.layers`.
 
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tism_scan.engine.layers import Extent, Layer, Passes, Pointwise, Pooling, layer_of
@@ -152,7 +154,7 @@ def backward(
     factors: list[Tensor | None],
     gradient: Tensor,
     extents: list[Extent],
-    windows: range,
+    windows: NDArray[np.int64],
     stride: int,
 ) -> Tensor:
     """Return the gradient at the bottom of a trunk from that at its top, for some windows.
@@ -165,8 +167,8 @@ def backward(
         At the top's range in `extents`, of each window and track.
     extents : list of Extent
         From `cone`.
-    windows : range
-        Which windows of the stretch, N consecutive ones.
+    windows : int64 (N,)
+        Which windows of the stretch, in order.
     stride : int
         Distance between windows, bp.
 
@@ -175,6 +177,8 @@ def backward(
     float (N, T, 4, len)
         At the input's range in `extents`.
     """
+    first, last = int(windows[0]), int(windows[-1])
+    has_gaps = last - first >= len(windows)
     steps = [stride]
     for layer in layers:
         steps.append(steps[-1] // layer.stride)
@@ -184,7 +188,8 @@ def backward(
             # A pooling's factor is at its inputs, whose step is the layer's below.
             step = steps[i]
             start, end = layer.factor_extent(extents[i + 1])
-            part = factor[start + windows.start * step : end + (windows.stop - 1) * step]
-            factor = part.unfold(0, end - start, step).transpose(1, 2).unsqueeze(1)
+            part = factor[start + first * step : end + last * step].unfold(0, end - start, step)
+            part = part[torch.from_numpy(windows - first).to(part.device)] if has_gaps else part
+            factor = part.transpose(1, 2).unsqueeze(1)
         gradient = layer.backward(gradient, factor, extents[i + 1], extents[i])
     return gradient.transpose(2, 3)

@@ -237,66 +237,93 @@ class TrunkEngine(BlockEngine):
         super()._halve_batches(reason)
 
     def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
-        gaps = np.flatnonzero(np.diff(where[: self.batch_size]) != 1)
-        n = int(gaps[0]) + 1 if len(gaps) else min(len(where), self.batch_size)
-        stride, start = self.lattice.stride, int(where[0]) * self.lattice.stride
-        slab = slice(start, start + (n - 1) * stride + self.lattice.input_bp)
-        total[:, :, slab] += self._sum_of_scores(codes[slab])
-        return n
+        stride, input_bp = self.lattice.stride, self.lattice.input_bp
+        batch = where[: self.batch_size]
+        batch = batch[batch < batch[0] + self.batch_size]
+        # The trunk of a longer gap would take more than that of another slab's flanks.
+        gaps = np.flatnonzero(np.diff(batch) * stride >= max(input_bp, 2 * stride))
+        batch = batch[: int(gaps[0]) + 1] if len(gaps) else batch
+        start, end = int(batch[0]) * stride, int(batch[-1]) * stride + input_bp
+        total[:, :, start:end] += self._sum_of_scores(codes[start:end], batch - batch[0])
+        return len(batch)
 
     @torch.no_grad()
-    def _sum_of_scores(self, codes: Tensor) -> Tensor:
-        """Return the sum over a slab's windows of their scores, (T, channels, L), 0 out of their reach."""
+    def _sum_of_scores(self, codes: Tensor, windows: NDArray[np.int64]) -> Tensor:
+        """Return the sum over some windows of a slab of their scores, (T, channels, L), 0 out of their reach.
+
+        `windows`, int64 (N,), are positions in the slab, in order, of its first, its last and others.
+        """
         X = self._encode(codes[None])
-        scores = self._one_strand(X)
+        scores = self._one_strand(X, windows)
         if self.scoring.strands == "both":
-            other = self._one_strand(X.flip(2)[:, self._complement])
+            other = self._one_strand(X.flip(2)[:, self._complement], (windows[-1] - windows)[::-1].copy())
             # Read backwards, A, C, G, T is T, G, C, A: the channels of the other strand.
             scores = (scores + other.flip(1, 2)) / 2
         return scores
 
-    def _one_strand(self, X: Tensor) -> Tensor:
+    def _one_strand(self, X: Tensor, windows: NDArray[np.int64]) -> Tensor:
         """Return the sum of scores, (T, channels, L), of a slab, (1, 4, L), read in one direction."""
         features, factors = forward(self.layers, X, self.passes)
         features = self._head.prepared(features)
-        windows = features[0].unfold(0, self._n_positions, self._step)  # (N, C, positions)
+        inputs = features[0].unfold(0, self._n_positions, self._step)  # (N, C, positions)
+        if len(windows) < len(inputs):
+            inputs = inputs[_index(windows, inputs.device)]
         score = self._score_slab if self.scoring.stitch == "mean" else self._score_cores
         tracks = range(len(self.scoring.tracks))
         scores = [
-            score(X, factors, self._head.gradient(windows, tracks[i : i + TRACKS_AT_ONCE]))
+            score(X, factors, self._head.gradient(inputs, tracks[i : i + TRACKS_AT_ONCE]), windows)
             for i in tracks[::TRACKS_AT_ONCE]
         ]
         return torch.cat(scores)
 
-    def _score_cores(self, X: Tensor, factors: list[Tensor | None], top: Tensor) -> Tensor:
+    def _score_cores(
+        self, X: Tensor, factors: list[Tensor | None], top: Tensor, windows: NDArray[np.int64]
+    ) -> Tensor:
         """Return scores at the cores, from the gradient at the top of each window's cone, (N, T, len, C)."""
-        n, n_tracks = top.shape[:2]
-        reach, stride = self.scoring.reach, self.lattice.stride
+        n_tracks, stride = top.shape[1], self.lattice.stride
         scores = X.new_zeros((n_tracks, self.scoring.n_channels, X.shape[2]))
+        start = self.scoring.reach.start
+        cores = slice(start, start + (int(windows[-1]) + 1) * stride)
+        scores_of_cores, X_of_cores = (  # (..., cores, stride), in place
+            each[..., cores].unfold(-1, stride, stride) for each in (scores, X)
+        )
         n_at_once = max(1, self._n_pairs // n_tracks)
-        for first in range(0, n, n_at_once):
-            windows = range(first, min(n, first + n_at_once))
-            part = top[windows.start : windows.stop]
-            gradient = backward(self.layers, factors, part, self._extents, windows, stride)
-            cores = slice(reach.start + windows.start * stride, reach.start + windows.stop * stride)
-            # The cores are adjacent: (N, T, 4, stride) becomes (1, T, 4, N * stride).
+        for i in range(0, len(windows), n_at_once):
+            part = windows[i : i + n_at_once]
+            gradient = backward(self.layers, factors, top[i : i + n_at_once], self._extents, part, stride)
+            # Core by core, (N, T, 4, stride) becomes (1, T, 4, N * stride).
             joined = gradient.permute(1, 2, 0, 3).flatten(2)[None].to(X.dtype)
-            scores[:, :, cores] = self._to_scores(joined, X[..., cores])[0]
+            chosen = _index(part, X.device)
+            scored = self._to_scores(joined, X_of_cores[:, :, chosen].flatten(2))[0]
+            scores_of_cores[:, :, chosen] = scored.view(*scored.shape[:2], -1, stride)
         return scores
 
-    def _score_slab(self, X: Tensor, factors: list[Tensor | None], top: Tensor) -> Tensor:
+    def _score_slab(
+        self, X: Tensor, factors: list[Tensor | None], top: Tensor, windows: NDArray[np.int64]
+    ) -> Tensor:
         """Return summed scores, from the gradient at all of each window's positions, (N, T, positions, C)."""
-        summed = _summed_over_windows(top, self._step)[None]
+        summed = _summed_over_windows(top, self._step, windows)[None]
         extents = cone(self.layers, X.shape[2], 0, X.shape[2])
         scores = []
         for track in torch.split(summed, 1, dim=1):
-            gradient = backward(self.layers, factors, track, extents, range(1), X.shape[2]).to(X.dtype)
+            whole = np.zeros(1, dtype=np.int64)
+            gradient = backward(self.layers, factors, track, extents, whole, X.shape[2]).to(X.dtype)
             scores.append(self._to_scores(gradient, X)[0])
         return torch.cat(scores)
 
 
-def _summed_over_windows(top: Tensor, step: int) -> Tensor:
-    """Return the sum, (T, P, C), of windows' gradients, (N, T, len, C), that are `step` positions apart."""
+def _index(windows: NDArray[np.int64], device: torch.device) -> slice | Tensor:
+    """Return what picks some windows from all of them: a slice, which copies nothing, where that can be."""
+    first, last = int(windows[0]), int(windows[-1])
+    return slice(first, last + 1) if last - first < len(windows) else torch.from_numpy(windows).to(device)
+
+
+def _summed_over_windows(top: Tensor, step: int, windows: NDArray[np.int64]) -> Tensor:
+    """Return the sum, (T, P, C), of windows' gradients, (N, T, len, C), from lattice places `step` apart."""
+    if int(windows[-1]) >= len(windows):
+        spread = top.new_zeros((int(windows[-1]) + 1, *top.shape[1:]))
+        spread[_index(windows, top.device)] = top
+        top = spread
     n, n_tracks, length, n_channels = top.shape
     summed = top.new_zeros((n_tracks, (n - 1) * step + length, n_channels))
     # Windows that are this many apart do not overlap, and are added at once.

@@ -3,11 +3,12 @@
 import heapq
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +19,7 @@ from tism_scan.bgzip import BED, check_pysam, compress_file, publish_indexed
 from tism_scan.browser.shown import one_line
 from tism_scan.errors import ExportError, ScanError, StoreError
 from tism_scan.export.processes import ignore_interrupts, spawned_pool
-from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, find_seqlets
+from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, Seqlets, find_seqlets
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tracks import Track, choose_tracks
 from tism_scan.progress import OnProgress, Progress
@@ -28,6 +29,7 @@ from tism_scan.store.score_store import ScoreStore
 COLUMNS = ("chrom", "start", "end", "name", "score", "strand", "sum", "max")
 _LONGEST_NAME = 200
 _FILES_AT_ONCE = 64
+_GROUP_BP = 1 << 22  # which shares a file
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def write_seqlets(
     if not allow_incomplete:
         store.check_complete(chosen)
     called = []
+    _opened.cache_clear()  # the store may have been written since the last call
     n_passes = 2 * len(chosen) * len(i_tracks)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside:
         with _Workers(jobs) as workers:
@@ -179,64 +182,95 @@ def _call_track(
     workers: _Workers,
     count: Callable[[int], None],
 ) -> TrackSeqlets:
-    """Call the seqlets of one track, each chrom's into a file of its own, and return their number."""
+    """Call the seqlets of one track, each group's into a file of its own, and return their number."""
+    groups = _groups(store, chroms)
     # The longest first, so that no process is left with it at the end.
-    order = sorted(chroms, key=lambda chrom: -store.plan.chroms[chrom])
+    order = sorted(groups, key=lambda group: -sum(store.plan.chroms[chrom] for chrom in groups[group]))
     magnitudes, n_done = ScoredMagnitudes(), 0
-    for bins, n_in_bin in workers.map(_count_chrom, [(str(store.path), i_track, chrom) for chrom in order]):
+    tasks = [(str(store.path), i_track, groups[group]) for group in order]
+    for group, (bins, n_in_bin) in zip(order, workers.map(_count_chroms, tasks), strict=True):
         magnitudes.counts[bins] += n_in_bin
-        n_done += 1
+        n_done += len(groups[group])
         count(n_done)
     track, threshold = store.plan.scoring.tracks[i_track], magnitudes.threshold(rule.quantile)
     name = one_line(track.name, _LONGEST_NAME) or "-"
     calls = _Calls(str(store.path), i_track, name, threshold, magnitudes.highest, rule, folder)
     n_seqlets = 0
-    for n_found in workers.map(_call_chrom, [(calls, chrom) for chrom in order]):
+    calling = [(calls, group, groups[group]) for group in order]
+    for group, n_found in zip(order, workers.map(_call_chroms, calling), strict=True):
         n_seqlets += n_found
-        n_done += 1
+        n_done += len(groups[group])
         count(n_done)
     n_bases = magnitudes.n_bases
     n_by_chance = rule.expected_by_chance(n_bases, magnitudes.n_high(threshold))
     return TrackSeqlets(track, threshold, n_seqlets, n_bases, n_by_chance)
 
 
-def _count_chrom(path: str, i_track: int, chrom: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the bins of magnitudes that are not empty on a chrom, and how many scores each holds."""
-    magnitudes = ScoredMagnitudes()
-    for start, scores in _pieces(ScoreStore.open(path), i_track, chrom):
-        try:
-            magnitudes.add(scores)
-        except ValueError:
-            position = start + int(np.isinf(scores).argmax())
-            raise StoreError(
-                f"the score of {chrom}:{position + 1:,} is infinite; expected numbers; scan that block "
-                "again, or leave the chrom out with --chroms"
-            ) from None
+def _groups(store: ScoreStore, chroms: Sequence[str]) -> dict[int, list[str]]:
+    """Return chroms in groups by number, each of some megabases in the FASTA's order, or one long chrom."""
+    groups: dict[int, list[str]] = {0: []}
+    n_bp = 0
+    for chrom in chroms:
+        if n_bp >= _GROUP_BP:
+            groups[len(groups)], n_bp = [], 0
+        groups[len(groups) - 1].append(chrom)
+        n_bp += store.plan.chroms[chrom]
+    return groups
+
+
+@lru_cache(maxsize=1)
+def _opened(path: str) -> ScoreStore:
+    """Return a store, opened once for all groups: a plan of many chroms takes long to read."""
+    return ScoreStore.open(path)
+
+
+def _count_chroms(
+    path: str, i_track: int, chroms: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the bins of magnitudes that are not empty on some chroms, and how many scores each holds."""
+    magnitudes, store = ScoredMagnitudes(), _opened(path)
+    for chrom in chroms:
+        for start, scores in _pieces(store, i_track, chrom):
+            try:
+                magnitudes.add(scores)
+            except ValueError:
+                position = start + int(np.isinf(scores).argmax())
+                raise StoreError(
+                    f"the score of {chrom}:{position + 1:,} is infinite; expected numbers; scan that block "
+                    "again, or leave the chrom out with --chroms"
+                ) from None
     bins = np.flatnonzero(magnitudes.counts)
     return bins, magnitudes.counts[bins]
 
 
-def _call_chrom(calls: _Calls, chrom: str) -> int:
-    """Write the seqlets of a chrom, and return their number."""
-    store, n_found = ScoreStore.open(calls.store), 0
-    with open(_part(calls.folder, store, calls.i_track, chrom), "w", encoding="utf-8") as file:
-        for found in find_seqlets(_pieces(store, calls.i_track, chrom), calls.threshold, calls.rule):
-            rows = zip(found.start, found.end, found.total, found.extreme, strict=True)
-            for start, end, total, extreme in rows:
-                score = min(1000, round(1000 * abs(float(extreme)) / calls.highest))
-                file.write(f"{chrom}\t{start}\t{end}\t{calls.name}\t{score}\t.\t{total:.6g}\t{extreme:.6g}\n")
-            n_found += len(found)
+def _call_chroms(calls: _Calls, group: int, chroms: Sequence[str]) -> int:
+    """Write the seqlets of a group of chroms, and return their number."""
+    store, n_found = _opened(calls.store), 0
+    with open(_part(calls.folder, calls.i_track, group), "w", encoding="utf-8") as file:
+        for chrom in chroms:
+            pieces = _pieces(store, calls.i_track, chrom)
+            for found in find_seqlets(pieces, calls.threshold, calls.rule):
+                file.writelines(_rows(calls, chrom, found))
+                n_found += len(found)
     return n_found
+
+
+def _rows(calls: _Calls, chrom: str, found: Seqlets) -> Iterator[str]:
+    """Yield a line of BED for each seqlet."""
+    rows = zip(found.start, found.end, found.total, found.extreme, strict=True)
+    for start, end, total, extreme in rows:
+        score = min(1000, round(1000 * abs(float(extreme)) / calls.highest))
+        yield f"{chrom}\t{start}\t{end}\t{calls.name}\t{score}\t.\t{total:.6g}\t{extreme:.6g}\n"
 
 
 def _pieces(store: ScoreStore, i_track: int, chrom: str) -> Iterator[tuple[int, Scores]]:
     """Yield the blocks of a chrom that hold scores: where each starts, and its scores."""
-    for block in store.plan.blocks(chrom):
+    for block in store.plan.pieces(chrom):
         yield block.start, store.read_track(chrom, block.start, block.end, i_track)
 
 
-def _part(folder: Path, store: ScoreStore, i_track: int, chrom: str) -> Path:
-    return folder / f"{list(store.plan.chroms).index(chrom)}.{i_track}.bed"
+def _part(folder: Path, i_track: int, group: int) -> Path:
+    return folder / f"{group}.{i_track}.bed"
 
 
 def _merge(
@@ -254,28 +288,29 @@ def _merge(
             f"gap {rule.max_gap}, at least {rule.min_high} high bases\n"
         )
         file.write("#" + "\t".join(COLUMNS) + "\n")
-        for chrom in chroms:
-            parts = [_part(folder, store, i_track, chrom) for i_track in i_tracks]
+        for group, members in _groups(store, chroms).items():
+            rank = {chrom: i for i, chrom in enumerate(members)}
+            parts = [_part(folder, i_track, group) for i_track in i_tracks]
             while len(parts) > _FILES_AT_ONCE:  # no more open files than a process may have
                 joined = parts[0].with_suffix(".joined")
                 with open(joined, "w", encoding="utf-8") as target:
-                    _merge_parts(parts[:_FILES_AT_ONCE], target)
+                    _merge_parts(parts[:_FILES_AT_ONCE], target, rank)
                 os.replace(joined, parts[0])
                 parts = [*parts[_FILES_AT_ONCE:], parts[0]]
-            _merge_parts(parts, file)
+            _merge_parts(parts, file, rank)
 
 
-def _merge_parts(parts: Sequence[Path], target: IO[str]) -> None:
+def _merge_parts(parts: Sequence[Path], target: IO[str], rank: Mapping[str, int]) -> None:
     with ExitStack() as stack:
         files = [stack.enter_context(open(part, encoding="utf-8")) for part in parts]
-        target.writelines(heapq.merge(*files, key=_place))
+        target.writelines(heapq.merge(*files, key=partial(_place, rank)))
     for part in parts:
         part.unlink()
 
 
-def _place(line: str) -> tuple[int, int, str]:
-    _, start, end, name, _ = line.split("\t", 4)
-    return int(start), int(end), name
+def _place(rank: Mapping[str, int], line: str) -> tuple[int, int, int, str]:
+    chrom, start, end, name, _ = line.split("\t", 4)
+    return rank[chrom], int(start), int(end), name
 
 
 def _check_out(out: Path) -> bool:

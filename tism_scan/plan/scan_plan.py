@@ -3,21 +3,23 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from tism_scan.errors import PlanError
 from tism_scan.genome.spans import Spans, overlaps
+from tism_scan.plan.packing import PACK, Pack, Part, short_chroms
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Block, Stretch
 from tism_scan.plan.tracks import Track
 
 # Of a store's record. 1 named shards' CRC32C in its markers, which does not depend on what is in them; the
-# markers of 2 bear no plan.
+# markers of 2 bear no plan; 4 has short chroms in one array.
 FORMAT = 3
-_READABLE = (2, 3)
+_PACKED_FORMAT = 4
+_READABLE = (2, 3, 4)
 _IDENTITY = 2  # of what the digest is taken, so that a plan's stays the same
 SHARD_BYTES = 128 << 20
 LARGEST_BLOCK_BP = 1 << 20
@@ -47,6 +49,9 @@ class ScanPlan:
         Length of a block; rounded up to a multiple of the stride.
     keep_bits : int or None
         Mantissa bits that the stored scores keep; None keeps them all.
+    is_packed : bool or None
+        Whether short chroms share an array; by default, if there are many of them. Stores of earlier releases
+        have an array for each.
     """
 
     scoring: Scoring
@@ -57,6 +62,7 @@ class ScanPlan:
     block_bp: int = 0
     model: str = "beluga"
     keep_bits: int | None = None
+    is_packed: bool | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -83,6 +89,7 @@ class ScanPlan:
         # One order and no empty chroms, whatever the caller's: else equal plans had several digests.
         wanted = {chrom: self.wanted[chrom] for chrom in self.chroms if self.wanted.get(chrom)}
         object.__setattr__(self, "wanted", wanted)
+        object.__setattr__(self, "is_packed", self.is_packed is not False and self.pack is not None)
 
     def _default_block_bp(self) -> int:
         """Return a block whose shard is neither too large nor, for few bases, the only one."""
@@ -110,42 +117,122 @@ class ScanPlan:
         """Number of stored objects of one block."""
         return -(-len(self.scoring.tracks) // self.tracks_per_shard)
 
+    @cached_property
+    def pack(self) -> Pack | None:
+        """The array that short chroms share, if any do."""
+        if self.is_packed is False:
+            return None
+        wanted = {chrom: self.chroms[chrom] for chrom in self.wanted}
+        short = short_chroms(wanted, self.scoring.lattice, self.block_bp)
+        return Pack.of(short, self.scoring.lattice) if short else None
+
+    @cached_property
+    def arrays(self) -> Mapping[str, int]:
+        """The stored arrays and their lengths, bp: one for each wanted chrom, those in the pack apart."""
+        packed = self.pack.start_of if self.pack else {}
+        arrays = {chrom: self.chroms[chrom] for chrom in self.wanted if chrom not in packed}
+        return arrays | ({PACK: len(self.pack)} if self.pack else {})
+
+    def array_of(self, chrom: str) -> tuple[str, int]:
+        """Return the array that holds a chrom, and where the chrom begins in it."""
+        start = self.pack.start_of.get(chrom) if self.pack else None
+        return (chrom, 0) if start is None else (PACK, start)
+
+    def name_of(self, array: str) -> str:
+        """Return what users read for an array: the chrom's name, or how many short chroms it holds."""
+        return f"{len(self.pack.chroms):,} short chroms" if array == PACK and self.pack else array
+
+    def spans(self, array: str) -> Spans:
+        """Return which bases of an array are wanted."""
+        return self._packed_spans if array == PACK else self.wanted[array]
+
+    @cached_property
+    def _packed_spans(self) -> Spans:
+        starts = self.pack.start_of if self.pack else {}
+        return tuple(
+            (start + begin, start + end)
+            for chrom, start in starts.items()
+            for begin, end in self.wanted[chrom]
+        )
+
+    def parts(self, array: str, start: int, end: int) -> list[Part]:
+        """Return which bases of which chroms stand at the positions [start, end) of an array."""
+        if array == PACK and self.pack:
+            return self.pack.parts(start, end)
+        begin = max(start, 0)
+        return [Part(array, begin, min(end, self.chroms[array]), begin)]
+
+    def chroms_of(self, block: Block) -> list[str]:
+        """Return the chroms that have bases in a block."""
+        return [part.chrom for part in self.parts(block.chrom, block.start, block.end)]
+
     def check_listable(self) -> None:
         """Raise PlanError if there are more blocks than can be listed."""
-        lengths = [self.chroms[chrom] for chrom in self.wanted]
-        n_blocks = sum(-(-self.chroms[chrom] // self.chrom_block_bp(chrom)) for chrom in self.wanted)
+        n_blocks = sum(-(-length // self.array_block_bp(array)) for array, length in self.arrays.items())
         if n_blocks > MOST_BLOCKS:
             raise PlanError(
-                f"chroms of {sum(lengths):,} bp have {n_blocks:,} blocks; expected at most {MOST_BLOCKS:,}; "
-                "choose a larger --block-bp"
+                f"chroms of {sum(self.arrays.values()):,} bp have {n_blocks:,} blocks; expected at most "
+                f"{MOST_BLOCKS:,}; choose a larger --block-bp"
             )
 
-    def chrom_block_bp(self, chrom: str) -> int:
-        """Return the length of a chrom's blocks."""
-        return self.scoring.lattice.block_bp(self.chroms[chrom], self.block_bp)
+    def array_block_bp(self, array: str) -> int:
+        """Return the length of an array's blocks."""
+        return self.scoring.lattice.block_bp(self.arrays[array], self.block_bp)
 
-    def blocks(self, chrom: str) -> Iterator[Block]:
-        """Yield the blocks of a chrom that hold a wanted base, in order."""
-        block_bp = self.chrom_block_bp(chrom)
-        for block in self.scoring.lattice.blocks(chrom, self.chroms[chrom], block_bp):
-            if overlaps(self.wanted[chrom], block.start, block.end):
-                yield block
+    def blocks(self, array: str) -> Iterator[Block]:
+        """Yield the blocks of an array that hold a wanted base, in order."""
+        spans, length, block_bp = self.spans(array), self.arrays[array], self.array_block_bp(array)
+        for block in self.scoring.lattice.blocks(array, length, block_bp):
+            if overlaps(spans, block.start, block.end):
+                yield self._labelled(block)
 
     def all_blocks(self) -> Iterator[Block]:
-        """Yield every block that holds a wanted base, chrom by chrom."""
-        for chrom in self.wanted:
+        """Yield every block that holds a wanted base, array by array."""
+        for array in self.arrays:
+            yield from self.blocks(array)
+
+    def block(self, array: str, i_block: int) -> Block | None:
+        """Return a block by its position in an array; None if it is not there, or holds no wanted base."""
+        length, block_bp = self.arrays.get(array, 0), 0
+        if length:
+            block_bp = self.array_block_bp(array)
+        if not length or i_block >= self.scoring.lattice.n_blocks(length, block_bp):
+            return None
+        block = self.scoring.lattice.block(array, length, block_bp, i_block)
+        return self._labelled(block) if overlaps(self.spans(array), block.start, block.end) else None
+
+    def _labelled(self, block: Block) -> Block:
+        """Return a block with the names of the short chroms in it, and how much of it is gaps."""
+        if block.chrom != PACK:
+            return block
+        parts = self.parts(block.chrom, block.start, block.end)
+        label = parts[0].chrom
+        if len(parts) > 1:
+            label = f"{len(parts):,} short chroms from {label} to {parts[-1].chrom}"
+        n_bases = sum(part.end - part.start for part in parts)
+        return replace(block, label=label, gap_bp=len(block) - n_bases)
+
+    def pieces(self, chrom: str) -> Iterator[Block]:
+        """Yield the intervals by which a chrom is best read: its blocks, or a short chrom as a whole."""
+        array, _ = self.array_of(chrom)
+        if array == chrom:
             yield from self.blocks(chrom)
+        else:
+            yield Block(chrom, 0, 0, self.chroms[chrom])
 
     def stretch(self, block: Block) -> Stretch:
         """Return the windows that a block needs."""
-        return self.scoring.lattice.stretch(block, self.chroms[block.chrom], self.scoring.stitch)
+        stretch = self.scoring.lattice.stretch(block, self.arrays[block.chrom], self.scoring.stitch)
+        if block.chrom != PACK or self.pack is None:
+            return stretch
+        return replace(stretch, has_window=self.pack.has_window(stretch))
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain lists, dicts, strings and numbers."""
         scoring = {f.name: getattr(self.scoring, f.name) for f in fields(Scoring)}
-        described = {f.name: getattr(self, f.name) for f in fields(ScanPlan)}
+        described = {f.name: getattr(self, f.name) for f in fields(ScanPlan) if f.name != "is_packed"}
         return described | {
-            "format": FORMAT,
+            "format": _PACKED_FORMAT if self.is_packed else FORMAT,
             "scoring": scoring | {"tracks": _plain(self.scoring.tracks)},
             "chroms": [[name, length] for name, length in self.chroms.items()],
             "wanted": [[name, [list(span) for span in spans]] for name, spans in self.wanted.items()],
@@ -161,10 +248,10 @@ class ScanPlan:
             If the description is of another format, or of more blocks than can be listed.
         """
         settings = dict(described)
-        if settings.pop("format", None) not in _READABLE:
-            found = described.get("format")
+        found = settings.pop("format", None)
+        if found not in _READABLE:
             raise PlanError(
-                f"the plan has format {found!r}, expected {' or '.join(map(str, _READABLE))}; use the "
+                f"the plan has format {found!r}, expected {_READABLE[0]} to {_READABLE[-1]}; use the "
                 "release that wrote it"
             )
         scoring = dict(settings.pop("scoring"))
@@ -173,7 +260,7 @@ class ScanPlan:
         settings["wanted"] = {
             name: tuple((start, end) for start, end in spans) for name, spans in settings["wanted"]
         }
-        plan = cls(scoring=Scoring(**scoring), **settings)
+        plan = cls(scoring=Scoring(**scoring), is_packed=found == _PACKED_FORMAT, **settings)
         plan.check_listable()
         return plan
 
@@ -183,7 +270,8 @@ class ScanPlan:
 
     @cached_property
     def _digest(self) -> str:
-        canonical = json.dumps(self.to_json() | {"format": _IDENTITY}, sort_keys=True, separators=(",", ":"))
+        identity = _PACKED_FORMAT if self.is_packed else _IDENTITY
+        canonical = json.dumps(self.to_json() | {"format": identity}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def differences(self, other: "ScanPlan") -> list[str]:

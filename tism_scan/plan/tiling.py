@@ -6,8 +6,11 @@ Coordinates are 0-based, half-open, in bp.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tism_scan.errors import PlanError
 
@@ -22,22 +25,34 @@ class Block:
     Attributes
     ----------
     chrom : str
+        Or `tism_scan.plan.packing.PACK`, for short chroms that share an array.
     i_block : int
         Position among the chrom's blocks.
     start, end : int
         The block's bases; the last block of a chrom stops at the chrom's end.
+    label : str
+        What users read, if it is not the interval.
+    gap_bp : int
+        How many of its positions are no bases, but gaps between short chroms.
     """
 
     chrom: str
     i_block: int
     start: int
     end: int
+    label: str = field(default="", compare=False)
+    gap_bp: int = field(default=0, compare=False)
 
     def __len__(self) -> int:
         return self.end - self.start
 
+    @property
+    def n_bases(self) -> int:
+        """Number of bases."""
+        return len(self) - self.gap_bp
+
     def __str__(self) -> str:
-        return f"{self.chrom}:{self.start + 1:,}-{self.end:,}"
+        return self.label or f"{self.chrom}:{self.start + 1:,}-{self.end:,}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,9 @@ class Stretch:
         Indices of the windows on the chrom's lattice, half-open.
     start, end : int
         The sequence under all the windows; may be negative or pass the chrom's end.
+    has_window : bool (n_windows,) or None
+        Which windows there are; None if all of them, as there are but between short chroms that share an
+        array.
     """
 
     block: Block
@@ -58,11 +76,16 @@ class Stretch:
     end_window: int
     start: int
     end: int
+    has_window: NDArray[np.bool_] | None = field(default=None, compare=False)
 
     @property
     def n_windows(self) -> int:
         """Number of windows."""
         return self.end_window - self.first_window
+
+    def existing(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which of some windows there are; all are given by their positions in the stretch."""
+        return windows if self.has_window is None else windows[self.has_window[windows]]
 
 
 @dataclass(frozen=True)

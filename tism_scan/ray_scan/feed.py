@@ -173,7 +173,7 @@ class Feed:
                 self.stragglers.losers.add(block)
                 self.pool.abandon(actor, block)
         if finished.actor is not None:
-            self.result.bp_per_s[finished.actor.name] = len(block) / max(report.seconds, 1e-9)
+            self.result.bp_per_s[finished.actor.name] = block.n_bases / max(report.seconds, 1e-9)
         self._forget(block)
         self.result.count(block, report.n_scored)
         log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from tism_scan.engine.block_engine import Engine, check_finite
 from tism_scan.errors import ScanError
-from tism_scan.genome.alphabet import Codes, is_acgt
+from tism_scan.genome.alphabet import N_CODE, Codes, is_acgt
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.spans import span_mask
+from tism_scan.plan.packing import Part
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block, Stretch
 
@@ -47,11 +49,14 @@ class BlockInput:
     codes : uint8 (L,)
         The sequence under these windows, N past the chrom's ends.
     wanted : bool (len(block),)
+    parts : sequence of Part
+        The chroms under these windows.
     """
 
     stretch: Stretch
     codes: Codes
     wanted: NDArray[np.bool_]
+    parts: Sequence[Part]
 
     @property
     def block(self) -> Block:
@@ -69,8 +74,12 @@ class BlockInput:
 def fetch_block(genome: Genome, plan: ScanPlan, block: Block) -> BlockInput:
     """Return a block's sequence, and which of its bases are wanted."""
     stretch = plan.stretch(block)
-    codes = genome.fetch(block.chrom, stretch.start, stretch.end)
-    return BlockInput(stretch, codes, span_mask(plan.wanted[block.chrom], block.start, block.end))
+    codes = np.full(stretch.end - stretch.start, N_CODE, dtype=np.uint8)
+    parts = plan.parts(block.chrom, stretch.start, stretch.end)
+    for part in parts:
+        at = part.at - stretch.start
+        codes[at : at + part.end - part.start] = genome.fetch(part.chrom, part.start, part.end)
+    return BlockInput(stretch, codes, span_mask(plan.spans(block.chrom), block.start, block.end), parts)
 
 
 def score_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.float32], BlockReport]:
@@ -100,7 +109,11 @@ def score_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.flo
     remedy = (
         "check the weights, or leave the region out with --exclude-bed; if --precision is fp16, take mixed"
     )
-    check_finite(scores, expected, block.chrom, block.start, remedy=remedy)
+    for part in block_input.parts:
+        first, end = max(part.at, block.start), min(part.at + part.end - part.start, block.end)
+        here = slice(first - block.start, max(first, end) - block.start)
+        start = part.start + first - part.at
+        check_finite(scores[..., here], expected[here], part.chrom, start, remedy=remedy)
     return scores, BlockReport(block, int(expected.sum()), time.monotonic() - began)
 
 

@@ -93,7 +93,7 @@ def count_work(genome: Genome, plan: ScanPlan, *, on_progress: OnProgress | None
         Called after each block, with the bases counted.
     """
     n_blocks = n_bases = n_windows = n_most = n_done = 0
-    n_bp = sum(len(block) for block in plan.all_blocks()) if on_progress is not None else 0
+    n_bp = sum(block.n_bases for block in plan.all_blocks()) if on_progress is not None else 0
     sample = None
     for block in plan.all_blocks():
         found = fetch_block(genome, plan, block)
@@ -101,11 +101,12 @@ def count_work(genome: Genome, plan: ScanPlan, *, on_progress: OnProgress | None
         target = np.zeros(len(found.codes), dtype=np.bool_)
         target[block.start - stretch.start : block.end - stretch.start] = is_scored
         windows = needed_windows(target, plan.scoring.reach, plan.scoring.stride, stretch.n_windows)
+        windows = stretch.existing(windows)
         n_blocks, n_bases, n_windows = n_blocks + 1, n_bases + int(is_scored.sum()), n_windows + len(windows)
         if len(windows) > n_most:
             n_most, sample = len(windows), _densest(block, is_scored, plan.scoring.stride)
         if on_progress is not None:
-            n_done += len(block)
+            n_done += block.n_bases
             on_progress(Progress(n_done, n_bp, "bases"))
     return Workload(n_blocks, n_bases, n_windows, sample)
 
@@ -177,9 +178,8 @@ def _sample(
     genome: Genome, plan: ScanPlan, sample: Block, engine: BlockEngine
 ) -> tuple[Codes, NDArray[np.float32]]:
     """Return the sequence under a sample's windows, and its scores."""
-    stretch = plan.stretch(sample)
-    codes = genome.fetch(sample.chrom, stretch.start, stretch.end)
-    return codes, engine.score(codes, stretch, np.ones(len(sample), dtype=np.bool_))
+    found = fetch_block(genome, plan, sample)
+    return found.codes, engine.score(found.codes, found.stretch, np.ones(len(sample), dtype=np.bool_))
 
 
 def _zarr_bytes(plan: ScanPlan, sample: Block, scores: NDArray[np.float32]) -> float:

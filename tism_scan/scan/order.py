@@ -12,7 +12,7 @@ from tism_scan.plan.tiling import Block
 class WidestFirst:
     """Blocks in the order in which they are best computed on many workers.
 
-    Those with most wanted bases come first; among equals, those of longer chroms. 16 bytes are held for each
+    Those with most wanted bases come first; among equals, those of longer arrays. 16 bytes are held for each
     block.
 
     Parameters
@@ -29,37 +29,37 @@ class WidestFirst:
 
     def __init__(self, plan: ScanPlan, blocks: Iterable[Block]) -> None:
         self._plan = plan
-        self._chroms = tuple(plan.wanted)
-        i_chrom = {chrom: i for i, chrom in enumerate(self._chroms)}
+        self._arrays = tuple(plan.arrays)
+        i_array = {array: i for i, array in enumerate(self._arrays)}
         self.n_bp = 0
         held: list[tuple[int, int, int, int]] = []
         columns = []
         for block in blocks:
-            self.n_bp += len(block)
-            held.append((i_chrom[block.chrom], block.i_block, block.start, block.end))
+            self.n_bp += block.n_bases
+            held.append((i_array[block.chrom], block.i_block, block.start, block.end))
             if len(held) == 4096:
                 columns.append(self._measured(np.array(held)))
                 held.clear()
         columns.append(self._measured(np.array(held, np.int64).reshape(-1, 4)))
         self._blocks = np.concatenate(columns)
         self.n_blocks = len(self._blocks)
-        lengths = np.array([plan.chroms[chrom] for chrom in self._chroms])
-        self._order = np.lexsort((-lengths[self._blocks["i_chrom"]], -self._blocks["n_wanted"]))
+        lengths = np.array(list(plan.arrays.values()))
+        self._order = np.lexsort((-lengths[self._blocks["i_array"]], -self._blocks["n_wanted"]))
 
     def __iter__(self) -> Iterator[Block]:
-        lattice, chroms = self._plan.scoring.lattice, self._plan.chroms
         for i in self._order:
-            chrom = self._chroms[self._blocks["i_chrom"][i]]
-            block_bp = self._plan.chrom_block_bp(chrom)
-            yield lattice.block(chrom, chroms[chrom], block_bp, int(self._blocks["i_block"][i]))
+            array = self._arrays[self._blocks["i_array"][i]]
+            block = self._plan.block(array, int(self._blocks["i_block"][i]))
+            if block is not None:  # as all are that the plan gave
+                yield block
 
     def _measured(self, blocks: NDArray[np.int64]) -> NDArray[np.void]:
-        """Return position and width of blocks that are given as rows of (i_chrom, i_block, start, end)."""
-        measured = np.empty(len(blocks), [("i_chrom", "i4"), ("i_block", "i4"), ("n_wanted", "i4")])
-        measured["i_chrom"], measured["i_block"] = blocks[:, 0], blocks[:, 1]
-        for i_chrom in np.unique(blocks[:, 0]):
-            own = blocks[:, 0] == i_chrom
-            spans = np.array(self._plan.wanted[self._chroms[i_chrom]])
+        """Return position and width of blocks that are given as rows of (i_array, i_block, start, end)."""
+        measured = np.empty(len(blocks), [("i_array", "i4"), ("i_block", "i4"), ("n_wanted", "i4")])
+        measured["i_array"], measured["i_block"] = blocks[:, 0], blocks[:, 1]
+        for i_array in np.unique(blocks[:, 0]):
+            own = blocks[:, 0] == i_array
+            spans = np.array(self._plan.spans(self._arrays[i_array]))
             ends = _n_wanted_before(spans, blocks[own, 3])
             measured["n_wanted"][own] = ends - _n_wanted_before(spans, blocks[own, 2])
         return measured

@@ -52,7 +52,7 @@ class ScanResult:
     def count(self, block: Block, n_scored: int) -> None:
         """Count a finished block, and the bases in it that got a score."""
         self.n_blocks += 1
-        self.n_bp += len(block)
+        self.n_bp += block.n_bases
         self.n_scored += n_scored
 
     def give_up(self, store: ScoreStore, block: Block, reason: str, n_attempts: int) -> None:

@@ -191,7 +191,7 @@ def _mend_records(store: ScoreStore, report: VerifyReport) -> None:
 def _check_objects(store: ScoreStore, report: VerifyReport, show: OnProgress) -> None:
     """Compare every finished object with its records, and make the blocks of those that differ pending."""
     marked = dict(sorted(store.ledger.done().items()))
-    sizes = store.shard_sizes({address.i_chrom for address in marked})
+    sizes = store.shard_sizes({address.i_array for address in marked})
     report.n_objects = len(marked)
     report.n_bytes = sum(checksums[0].size for checksums in marked.values())
     n_bytes_seen = 0

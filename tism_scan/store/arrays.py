@@ -2,8 +2,9 @@
 
 import json
 import re
-import warnings
-from typing import Any
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -12,9 +13,11 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
+from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 
+_GROUP = "zarr.json"
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _COMPRESSORS = (BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4), Crc32cCodec())
 
@@ -28,17 +31,33 @@ def metadata_of(plan: ScanPlan, *, consolidated: bool) -> dict[str, bytes]:
     consolidated : bool
         Whether the group's gathers that of all arrays.
     """
-    memory = MemoryStore()
-    attributes = {"tism_scan": {"plan": plan.digest(), **_described(plan)}}
-    group = zarr.create_group(memory, attributes=attributes)
-    for chrom in plan.wanted:
-        _create_array(group, plan, chrom)
+    group = _written(MemoryStore(), {"tism_scan": {"plan": plan.digest(), **_described(plan)}})
+    nodes = {node_name(array): array_metadata(plan, array) for array in plan.arrays}
     if consolidated:
-        with warnings.catch_warnings():
-            # It warns that other readers may pass over consolidated metadata, which does no harm.
-            warnings.simplefilter("ignore")
-            zarr.consolidate_metadata(memory)
-    return {key: buffer.to_bytes() for key, buffer in memory._store_dict.items()}
+        group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": nodes}
+    return {_GROUP: _as_bytes(group)} | {
+        f"{name}/{_GROUP}": _as_bytes(described) for name, described in nodes.items()
+    }
+
+
+def array_metadata(plan: ScanPlan, array: str) -> dict[str, Any]:
+    """Return the metadata of the array of a chrom, or of the pack.
+
+    The position's dimension bears the array's name: dimensions of one name and several lengths would keep
+    xarray from opening the group.
+    """
+    name, length, pack = node_name(array), plan.arrays[array], plan.pack
+    described = _template(_layout(plan, plan.array_block_bp(array)), len(plan.scoring.tracks))
+    described["shape"][-1] = length
+    described["dimension_names"][-1] = f"position_{name}"
+    described["attributes"] = {"chrom": array}
+    if array == PACK and pack:
+        described["attributes"] = {
+            "chroms": pack.chroms,
+            "starts": pack.starts.tolist(),
+            "lengths": pack.lengths.tolist(),
+        }
+    return described
 
 
 def encode_shard(plan: ScanPlan, block: Block, scores: NDArray[np.float32]) -> bytes:
@@ -53,9 +72,10 @@ def encode_shard(plan: ScanPlan, block: Block, scores: NDArray[np.float32]) -> b
     """
     memory = MemoryStore()
     # Where the tracks or the chrom end within the shard, so does this array, as the store's own does.
-    twin = zarr.create_array(memory, shape=scores.shape, **_layout(plan, plan.chrom_block_bp(block.chrom)))
+    layout = _layout(plan, plan.array_block_bp(block.chrom))
+    twin = zarr.create_array(memory, shape=scores.shape, **layout.options())
     twin[:] = rounded(scores, plan.keep_bits)
-    (key,) = (key for key in memory._store_dict if key != "zarr.json")
+    (key,) = (key for key in memory._store_dict if key != _GROUP)
     return memory._store_dict[key].to_bytes()
 
 
@@ -72,49 +92,71 @@ def rounded(scores: NDArray[np.float32], keep_bits: int | None) -> NDArray[np.fl
     return np.where(np.isfinite(kept), kept, canonical)
 
 
-def _layout(plan: ScanPlan, block_bp: int) -> dict[str, Any]:
-    """Return how the arrays of a chrom are cut, compressed and filled."""
-    bases = (4,) if plan.scoring.values == "tism" else ()
-    return {
-        "dtype": "float32",
-        "shards": (plan.tracks_per_shard, *bases, block_bp),
-        "chunks": (1, *(1 for _ in bases), block_bp),
-        "compressors": _COMPRESSORS,
-        "fill_value": float("nan"),
-        "config": {"write_empty_chunks": True},
-    }
+class _Layout(NamedTuple):
+    """How an array is cut.
 
-
-def _create_array(group: zarr.Group, plan: ScanPlan, chrom: str) -> None:
-    """Add the array of a chrom to a group.
-
-    The position's dimension bears the chrom's name: dimensions of one name and several lengths would keep
-    xarray from opening the group.
+    Attributes
+    ----------
+    n_tracks : int
+        Of a shard.
+    n_bases : int
+        4 for all of TISM, else 0.
+    block_bp : int
     """
-    name = node_name(chrom)
-    bases = {"base": 4} if plan.scoring.values == "tism" else {}
-    axes = {"track": len(plan.scoring.tracks), **bases, f"position_{name}": plan.chroms[chrom]}
-    group.create_array(
-        name,
-        shape=tuple(axes.values()),
-        dimension_names=tuple(axes),
-        attributes={"chrom": chrom},
-        **_layout(plan, plan.chrom_block_bp(chrom)),
-    )
+
+    n_tracks: int
+    n_bases: int
+    block_bp: int
+
+    def options(self) -> dict[str, Any]:
+        """Return how Zarr is told to cut, compress and fill such an array."""
+        bases = (self.n_bases,) if self.n_bases else ()
+        return {
+            "dtype": "float32",
+            "shards": (self.n_tracks, *bases, self.block_bp),
+            "chunks": (1, *(1 for _ in bases), self.block_bp),
+            "compressors": _COMPRESSORS,
+            "fill_value": float("nan"),
+            "config": {"write_empty_chunks": True},
+        }
 
 
-def fits_plan(array: "zarr.Array[Any]", plan: ScanPlan, chrom: str) -> bool:
-    """Return whether an array that Zarr opened is the one that a plan has for a chrom.
+def _layout(plan: ScanPlan, block_bp: int) -> _Layout:
+    return _Layout(plan.tracks_per_shard, 4 if plan.scoring.values == "tism" else 0, block_bp)
+
+
+def _template(layout: "_Layout", n_tracks: int) -> dict[str, Any]:
+    """Return the metadata, as Zarr itself writes them, of an array that is laid out in some way."""
+    described: dict[str, Any] = json.loads(_template_text(layout, n_tracks))
+    return described
+
+
+@lru_cache
+def _template_text(layout: "_Layout", n_tracks: int) -> str:
+    memory = MemoryStore()
+    axes = {"track": n_tracks, **({"base": 4} if layout.n_bases else {}), "position": layout.block_bp}
+    zarr.create_array(memory, shape=tuple(axes.values()), dimension_names=tuple(axes), **layout.options())
+    return memory._store_dict[_GROUP].to_bytes().decode()
+
+
+def _written(memory: MemoryStore, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a group, as Zarr itself writes them."""
+    zarr.create_group(memory, attributes=dict(attributes))
+    described: dict[str, Any] = json.loads(memory._store_dict[_GROUP].to_bytes())
+    return described
+
+
+def _as_bytes(described: Mapping[str, Any]) -> bytes:
+    return json.dumps(described, separators=(",", ":")).encode()
+
+
+def fits_plan(array: "zarr.Array[Any]", plan: ScanPlan, name: str) -> bool:
+    """Return whether an array that Zarr opened is the one that a plan has for a chrom, or the pack.
 
     One flipped bit in its shape or in the separator of its keys would make all of it seem empty.
     """
-    twin = zarr.create_group(MemoryStore())
-    _create_array(twin, plan, chrom)
-    present, expected = (
-        each.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes()
-        for each in (array, twin[node_name(chrom)])
-    )
-    return is_equivalent(present, expected)
+    present = array.metadata.to_buffer_dict(default_buffer_prototype())[_GROUP].to_bytes()
+    return is_equivalent(present, _as_bytes(array_metadata(plan, name)))
 
 
 def is_gathered(content: bytes | None) -> bool:
@@ -135,6 +177,8 @@ def is_equivalent(present: bytes | None, expected: bytes) -> bool:
     Attributes that a user added are no difference.
     """
     try:
+        if json.loads(present or b"") == json.loads(expected):
+            return True
         theirs, ours = _as_read(present or b""), _as_read(expected)
     except Exception:  # bits at random can make Zarr fail in any way
         return False
@@ -150,8 +194,8 @@ def is_equivalent(present: bytes | None, expected: bytes) -> bool:
 def _as_read(content: bytes) -> dict[str, dict[str, Any]]:
     """Return what Zarr makes of a metadata object: its own node, and those that are gathered in it."""
     prototype = default_buffer_prototype()
-    memory = MemoryStore({"zarr.json": prototype.buffer.from_bytes(content)})
-    written = zarr.open(memory, mode="r").metadata.to_buffer_dict(prototype)["zarr.json"]
+    memory = MemoryStore({_GROUP: prototype.buffer.from_bytes(content)})
+    written = zarr.open(memory, mode="r").metadata.to_buffer_dict(prototype)[_GROUP]
     described: dict[str, Any] = json.loads(written.to_bytes())
     gathered = described.pop("consolidated_metadata", None) or {}
     return {"": described, **gathered.get("metadata", {})}
@@ -176,7 +220,7 @@ def node_name(chrom: str) -> str:
 
     No two chroms share a name, and none leaves the store or hides its own files.
     """
-    if _SAFE.fullmatch(chrom) and not chrom.startswith("__") and chrom != "zarr.json":
+    if _SAFE.fullmatch(chrom) and not chrom.startswith("__") and chrom != _GROUP:
         return chrom
     raw = chrom.encode()
     # An empty name becomes "=".

@@ -29,9 +29,12 @@ _LAST_UNSIGNED_FORMAT = 2  # up to which markers and failures did not name their
 
 
 class ShardAddress(NamedTuple):
-    """Which object of the store: positions of chrom, block and group of tracks."""
+    """Which object of the store: positions of array, block and group of tracks.
 
-    i_chrom: int
+    Arrays are numbered as the chroms of the genome; the pack of short ones comes after all of them.
+    """
+
+    i_array: int
     i_block: int
     i_group: int
 
@@ -90,7 +93,7 @@ class Ledger:
             Versions and names for the record; they are no part of the plan.
         """
         described = {"digest": plan.digest(), "plan": plan.to_json(), "provenance": dict(provenance)}
-        return self.folder.put_new(RUN_KEY, json.dumps(described, indent=1).encode())
+        return self.folder.put_new(RUN_KEY, _in_lines(described).encode())
 
     def plan(self) -> ScanPlan | None:
         """Return the recorded plan, or None if nothing was started here.
@@ -169,14 +172,14 @@ class Ledger:
         plan = (self._run() or {}).get("plan")
         return isinstance(plan, dict) and plan.get("format") == _LAST_UNSIGNED_FORMAT
 
-    def mark_failed(self, i_chrom: int, failure: Failure) -> None:
+    def mark_failed(self, i_array: int, failure: Failure) -> None:
         """Record that a block was given up."""
         described = asdict(failure) | {"plan": self.signature}
-        self.folder.put(_failure_key(i_chrom, failure.i_block), json.dumps(described).encode())
+        self.folder.put(_failure_key(i_array, failure.i_block), json.dumps(described).encode())
 
-    def forget_failure(self, i_chrom: int, block: Block) -> None:
+    def forget_failure(self, i_array: int, block: Block) -> None:
         """Make a failed block pending again."""
-        self.folder.remove(_failure_key(i_chrom, block.i_block))
+        self.folder.remove(_failure_key(i_array, block.i_block))
 
     def note_device(self, name: str) -> None:
         """Record that a kind of device computes blocks."""
@@ -230,9 +233,18 @@ def _failure(key: str, content: bytes) -> tuple[Failure, str]:
         ) from None
 
 
+def _in_lines(described: Mapping[str, Any]) -> str:
+    """Return JSON with a line for each field; json.dumps with an indent is slow for a million spans."""
+    fields = (
+        (key, _in_lines(value) if isinstance(value, dict) else json.dumps(value))
+        for key, value in described.items()
+    )
+    return "{" + ",".join(f"\n{json.dumps(key)}: {text}" for key, text in fields) + "\n}"
+
+
 def _marker_key(address: ShardAddress, checksum: Checksum) -> str:
     return f"{DONE}/{'.'.join(map(str, address))}.{checksum.size}.{checksum.crc32:08x}"
 
 
-def _failure_key(i_chrom: int, i_block: int) -> str:
-    return f"{FAILED}/{i_chrom}.{i_block}.json"
+def _failure_key(i_array: int, i_block: int) -> str:
+    return f"{FAILED}/{i_array}.{i_block}.json"

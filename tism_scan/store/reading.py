@@ -13,6 +13,7 @@ from tism_scan.errors import StoreError, TrackError
 from tism_scan.genome.alphabet import BASES
 from tism_scan.genome.intervals import Interval, parse_region
 from tism_scan.optional import required
+from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tiling import Block
@@ -41,11 +42,12 @@ class StoredScores:
 
     def __init__(self, folder: Folder, plan: ScanPlan) -> None:
         self.folder, self.plan = folder, plan
-        self._chroms = tuple(plan.chroms)
-        self._i_chrom = {chrom: i for i, chrom in enumerate(self._chroms)}
-        self._nodes = tuple(map(node_name, self._chroms))
+        self._array_names = (*plan.chroms, *([PACK] if plan.pack else []))
+        self._i_array = {name: i for i, name in enumerate(self._array_names)}
+        self._nodes = tuple(map(node_name, self._array_names))
         self._group: zarr.Group | None = None
         self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._held_of_pack: tuple[tuple[Any, ...] | None, NDArray[np.float32]] | None = None
 
     @property
     def path(self) -> Place:
@@ -198,15 +200,33 @@ class StoredScores:
     def _read(
         self, chrom: str, start: int, end: int, i_track: int | slice | tuple[int, int]
     ) -> NDArray[np.float32]:
+        array, first = self.plan.array_of(chrom)
         leading = i_track if isinstance(i_track, tuple) else (i_track,)
         try:
-            with self.folder.explained(self._nodes[self._i_chrom[chrom]]):
-                return np.asarray(self._array(chrom)[*leading, ..., start:end], dtype=np.float32)
+            with self.folder.explained(self._nodes[self._i_array[array]]):
+                if array == chrom:
+                    return np.asarray(self._array(array)[*leading, ..., start:end], dtype=np.float32)
+                return self._read_packed(leading, first + start, first + end)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise StoreError(
                 f"{self.path} is damaged at {chrom}:{start + 1:,}-{end:,} ({error}); run `tism-scan verify`, "
                 "then the same `tism-scan run` again"
             ) from None
+
+    def _read_packed(self, leading: tuple[int | slice, ...], start: int, end: int) -> NDArray[np.float32]:
+        """Return a piece of the pack; short chroms are read one after the other, and share blocks."""
+        block_bp = self.plan.array_block_bp(PACK)
+        pieces = []
+        for i_block in range(start // block_bp, -(-end // block_bp)):
+            place = (*leading, i_block) if slice(None) not in leading else None
+            held = self._held_of_pack
+            if place is None or held is None or held[0] != place:
+                values = self._array(PACK)[*leading, ..., i_block * block_bp : (i_block + 1) * block_bp]
+                held = place, np.asarray(values, dtype=np.float32)
+                self._held_of_pack = held if place is not None else None
+            here = slice(max(start - i_block * block_bp, 0), end - i_block * block_bp)
+            pieces.append(held[1][..., here])
+        return np.concatenate(pieces, axis=-1)
 
     def _interval(self, region: str | Interval) -> Interval:
         """Return a region as an interval on the genome."""
@@ -235,21 +255,21 @@ class StoredScores:
         """Return the lengths of the axes between track and position."""
         return (4,) if self.plan.scoring.values == "tism" else ()
 
-    def _array(self, chrom: str) -> "zarr.Array[Any]":
-        """Return the array of a chrom, which fits the plan."""
-        if chrom not in self._arrays:
+    def _array(self, name: str) -> "zarr.Array[Any]":
+        """Return the array of a chrom, or the pack, which fits the plan."""
+        if name not in self._arrays:
             if self._group is None:
                 self._group = zarr.open_group(_reading(self.folder), mode="r")
-            array = self._group[self._nodes[self._i_chrom[chrom]]]
+            array = self._group[self._nodes[self._i_array[name]]]
             if not isinstance(array, zarr.Array):
-                raise StoreError(f"{self.path} is damaged: {chrom} is no array in it; restore its zarr.json")
-            if not fits_plan(array, self.plan, chrom):
+                raise StoreError(f"{self.path} is damaged: {name} is no array in it; restore its zarr.json")
+            if not fits_plan(array, self.plan, name):
                 raise StoreError(
-                    f"{self.path} is damaged: the metadata of {chrom} are not those of its plan; run "
+                    f"{self.path} is damaged: the metadata of {name} are not those of its plan; run "
                     "`tism-scan verify`, which repairs them"
                 )
-            self._arrays[chrom] = array
-        return self._arrays[chrom]
+            self._arrays[name] = array
+        return self._arrays[name]
 
 
 def _is_one(track: TrackNames) -> bool:

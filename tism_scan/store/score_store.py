@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.errors import PlanError, StoreError
-from tism_scan.genome.spans import overlaps
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder, open_folder
@@ -89,9 +89,11 @@ class ScoreStore(StoredScores):
         AccessError
             If there is no such bucket, or it may not be used.
         """
+        folder = open_folder(path)
+        plan = _as_recorded(plan, folder)
         _check_node_names(plan)
         plan.check_listable()
-        store = cls(open_folder(path), plan)
+        store = cls(folder, plan)
         try:
             _refuse_foreign(store.folder)
             if overwrite or not store._is_recorded() or store.folder.get(_GROUP) is None:
@@ -192,14 +194,14 @@ class ScoreStore(StoredScores):
         for i_group in range(self.plan.n_shards_per_block):
             first = i_group * self.plan.tracks_per_shard
             shard = encode_shard(self.plan, block, scores[first : first + self.plan.tracks_per_shard])
-            address = ShardAddress(self._i_chrom[block.chrom], block.i_block, i_group)
+            address = ShardAddress(self._i_array[block.chrom], block.i_block, i_group)
             self.folder.put(self.shard_key(address), shard)
             self.ledger.mark_done(address, checksum_of(shard))
 
     def done_blocks(
         self, marked: Mapping[ShardAddress, Sequence[Checksum]] | None = None
     ) -> set[tuple[str, int]]:
-        """Return the chrom and position of every finished block, from listings and no reads.
+        """Return the array and position of every finished block, from listings and no reads.
 
         A block is finished if every shard of it has a marker, and an object of the marker's size.
 
@@ -209,17 +211,17 @@ class ScoreStore(StoredScores):
             What the ledger records as done, from `Ledger.done`; it is listed by default.
         """
         marked = self._marked(self.ledger.done() if marked is None else marked)
-        sizes = self.shard_sizes({address.i_chrom for address in marked})
+        sizes = self.shard_sizes({address.i_array for address in marked})
         n_done: dict[tuple[str, int], int] = {}
         for address, checksums in marked.items():
             size = sizes.get(self.shard_key(address))
             if any(checksum.size == size for checksum in checksums):
-                block = (self._chroms[address.i_chrom], address.i_block)
+                block = (self._array_names[address.i_array], address.i_block)
                 n_done[block] = n_done.get(block, 0) + 1
         return {block for block, n in n_done.items() if n == self.plan.n_shards_per_block}
 
     def pending(self, *, retry_failed: bool = False) -> Iterator[Block]:
-        """Yield the blocks that are still to be computed, chrom by chrom.
+        """Yield the blocks that are still to be computed, array by array.
 
         Parameters
         ----------
@@ -241,9 +243,17 @@ class ScoreStore(StoredScores):
         StoreError
             The chroms are named, with the number of their blocks that are missing.
         """
-        missing = Counter(block.chrom for block in self.pending(retry_failed=True) if block.chrom in chroms)
+        asked = set(chroms)
+        missing = Counter(
+            chrom
+            for block in self.pending(retry_failed=True)
+            for chrom in self.plan.chroms_of(block)
+            if chrom in asked
+        )
         if missing:
-            shown = [f"{chrom} ({n} blocks)" for chrom, n in list(missing.items())[:_CHROMS_SHOWN]]
+            shown = [
+                f"{chrom} ({n} block{'s' * (n > 1)})" for chrom, n in list(missing.items())[:_CHROMS_SHOWN]
+            ]
             shown += ["..."] if len(missing) > _CHROMS_SHOWN else []
             raise StoreError(
                 f"{self.path} is not complete: {', '.join(shown)} still to be computed; run the same "
@@ -253,41 +263,33 @@ class ScoreStore(StoredScores):
     def mark_failed(self, block: Block, error: str, n_attempts: int) -> None:
         """Record that a block was given up."""
         failure = Failure(block.chrom, block.i_block, error, n_attempts)
-        self.ledger.mark_failed(self._i_chrom[block.chrom], failure)
+        self.ledger.mark_failed(self._i_array[block.chrom], failure)
 
     def forget_failure(self, block: Block) -> None:
         """Forget that a block was given up."""
-        self.ledger.forget_failure(self._i_chrom[block.chrom], block)
+        self.ledger.forget_failure(self._i_array[block.chrom], block)
 
     def block_at(self, address: ShardAddress) -> Block | None:
         """Return the block that a shard belongs to, or None if the plan has no such shard."""
-        if address.i_chrom >= len(self._chroms) or address.i_group >= self.plan.n_shards_per_block:
+        if address.i_array >= len(self._array_names) or address.i_group >= self.plan.n_shards_per_block:
             return None
-        chrom = self._chroms[address.i_chrom]
-        if chrom not in self.plan.wanted:
-            return None
-        lattice, chrom_bp = self.plan.scoring.lattice, self.plan.chroms[chrom]
-        block_bp = self.plan.chrom_block_bp(chrom)
-        if address.i_block >= lattice.n_blocks(chrom_bp, block_bp):
-            return None
-        block = lattice.block(chrom, chrom_bp, block_bp, address.i_block)
-        return block if overlaps(self.plan.wanted[chrom], block.start, block.end) else None
+        return self.plan.block(self._array_names[address.i_array], address.i_block)
 
     def addresses(self, block: Block) -> list[ShardAddress]:
         """Return where the shards of a block are."""
-        i_chrom = self._i_chrom[block.chrom]
-        return [ShardAddress(i_chrom, block.i_block, i) for i in range(self.plan.n_shards_per_block)]
+        i_array = self._i_array[block.chrom]
+        return [ShardAddress(i_array, block.i_block, i) for i in range(self.plan.n_shards_per_block)]
 
     def shard_key(self, address: ShardAddress) -> str:
         """Return the key of a shard's object."""
         bases = "0/" * len(self._bases)
-        return f"{self._nodes[address.i_chrom]}/c/{address.i_group}/{bases}{address.i_block}"
+        return f"{self._nodes[address.i_array]}/c/{address.i_group}/{bases}{address.i_block}"
 
-    def shard_sizes(self, i_chroms: Iterable[int]) -> dict[str, int]:
-        """Return the size of every object of some chroms, by key, from listings."""
+    def shard_sizes(self, i_arrays: Iterable[int]) -> dict[str, int]:
+        """Return the size of every object of some arrays, by key, from listings."""
         sizes: dict[str, int] = {}
-        for i_chrom in i_chroms:
-            sizes |= self.folder.sizes(f"{self._nodes[i_chrom]}/c")
+        for i_array in i_arrays:
+            sizes |= self.folder.sizes(f"{self._nodes[i_array]}/c")
         return sizes
 
     def unsound_metadata(self) -> dict[str, bytes]:
@@ -309,8 +311,8 @@ class ScoreStore(StoredScores):
     def _marked(
         self, done: Mapping[ShardAddress, Sequence[Checksum]]
     ) -> dict[ShardAddress, Sequence[Checksum]]:
-        """Return what is of the chroms of the plan."""
-        return {address: sums for address, sums in done.items() if address.i_chrom < len(self._chroms)}
+        """Return what is of the arrays of the plan."""
+        return {address: sums for address, sums in done.items() if address.i_array < len(self._array_names)}
 
     def _is_recorded(self) -> bool:
         """Return whether there is a plan; raise if it is not ours."""
@@ -346,8 +348,17 @@ class ScoreStore(StoredScores):
         publish(_GROUP)
 
 
+def _as_recorded(plan: ScanPlan, folder: Folder) -> ScanPlan:
+    """Return a plan with the layout of the store that is there, if it has an array for each short chrom."""
+    if plan.is_packed and (recorded := Ledger(folder).plan()) is not None:
+        in_arrays = replace(plan, is_packed=False)
+        if recorded.digest() == in_arrays.digest():
+            return in_arrays
+    return plan
+
+
 def _check_node_names(plan: ScanPlan) -> None:
-    too_long = [chrom for chrom in plan.wanted if len(node_name(chrom)) > MAX_NODE_NAME]
+    too_long = [chrom for chrom in plan.arrays if len(node_name(chrom)) > MAX_NODE_NAME]
     if too_long:
         raise PlanError(
             f"the name of chrom {too_long[0][:40]!r}... is too long to be a file's; shorten it in the FASTA"

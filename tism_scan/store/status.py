@@ -22,7 +22,7 @@ def store_status(path: str | Place) -> dict[str, Any]:
     dict
         ``path``, ``is_complete``, ``plan``, ``provenance``, ``devices`` (what computed the blocks), ``lease``
         (who is writing, or None), ``total``, ``chroms`` (blocks and bases that are done, pending and failed,
-        of each chrom) and ``failures``.
+        of each chrom, short ones that share an array together) and ``failures``.
 
     Raises
     ------
@@ -33,20 +33,20 @@ def store_status(path: str | Place) -> dict[str, Any]:
     done = store.done_blocks()
     failed = {(failure.chrom, failure.i_block): failure for failure in store.ledger.failures()}
     failures, chroms, total = [], [], Counter[str]()
-    for chrom in store.plan.wanted:
+    for array in store.plan.arrays:
         counts: Counter[str] = Counter()
-        for block in store.plan.blocks(chrom):
-            address = (chrom, block.i_block)
+        for block in store.plan.blocks(array):
+            address = (array, block.i_block)
             state = "done" if address in done else "failed" if address in failed else "pending"
             counts[f"blocks_{state}"] += 1
-            counts[f"bases_{state}"] += len(block)
+            counts[f"bases_{state}"] += block.n_bases
             if state == "failed":
                 failure = failed[address]
                 failures.append(
                     {"interval": str(block), "error": failure.error, "n_attempts": failure.n_attempts}
                 )
         total += counts
-        chroms.append({"chrom": chrom, **_complete(counts)})
+        chroms.append({"chrom": store.plan.name_of(array), **_complete(counts)})
     _, owner = current_owner(store.folder)
     return {
         "path": str(store.path),

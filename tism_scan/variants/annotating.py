@@ -183,7 +183,8 @@ def _complete(store: ScoreStore, todo: Iterator[Batch], *, allow_incomplete: boo
     """Yield batches; raise StoreError at a chrom that is not complete, unless that is allowed."""
     incomplete: set[str] = set()
     if not allow_incomplete:
-        incomplete = {block.chrom for block in store.pending(retry_failed=True)}
+        pending = store.pending(retry_failed=True)
+        incomplete = {chrom for block in pending for chrom in store.plan.chroms_of(block)}
     for batch in todo:
         if batch.chrom in incomplete:
             store.check_complete([batch.chrom])

@@ -186,7 +186,7 @@ class _Place:
                 f"{where} is at {position + 1:,}, past the end of {self.chrom!r}, {length:,} bp; expected "
                 "variants of the store's genome; lift them over"
             )
-        block_bp = plan.chrom_block_bp(self.chrom) if length else 1
+        block_bp = plan.scoring.lattice.block_bp(length, plan.block_bp) if length else 1
         i_block = max(0, min(position, length - 1)) // block_bp
         self.start, self.end = i_block * block_bp, min((i_block + 1) * block_bp, length)
 

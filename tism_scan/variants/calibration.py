@@ -221,18 +221,20 @@ def _count(
 
 
 def _groups(store: ScoreStore, spans: Mapping[str, Spans] | None) -> Iterator[list[Block]]:
-    """Yield the blocks of the background, some megabases of a chrom at once."""
+    """Yield the blocks of the background, some megabases at once."""
+    group: list[Block] = []
+    n_bp = 0
     for chrom in store.plan.wanted:
-        group: list[Block] = []
-        for block in store.plan.blocks(chrom):
+        for block in store.plan.pieces(chrom):
             if spans is not None and not overlaps(spans.get(chrom, ()), block.start, block.end):
                 continue
             group.append(block)
-            if sum(map(len, group)) >= _TASK_BP:
+            n_bp += len(block)
+            if n_bp >= _TASK_BP:
                 yield group
-                group = []
-        if group:
-            yield group
+                group, n_bp = [], 0
+    if group:
+        yield group
 
 
 def _report(

@@ -153,7 +153,7 @@ def list_variants(
     if request.chrom_alias is not None:
         names = read_aliases(request.chrom_alias, plan.chroms)
     fields = track_fields(store, i_tracks)
-    blocks = [block for chrom in chosen for block in plan.blocks(chrom)]
+    blocks = [block for chrom in chosen for block in plan.pieces(chrom)]
     n_bases = sum(map(len, blocks))
     if jobs is None:
         jobs = min(usable_cores(), 1 + n_bases // _BASES_WORTH_A_PROCESS)
