@@ -5,8 +5,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from tism_scan.errors import PlanError
 from tism_scan.genome.spans import Spans, overlaps
@@ -16,9 +17,9 @@ from tism_scan.plan.tiling import Block, Stretch
 from tism_scan.plan.tracks import Track
 
 # Of a store's record. 1 named shards' CRC32C in its markers, which does not depend on what is in them; the
-# markers of 2 bear no plan; 4 has short chroms in one array.
+# markers of 2 bear no plan; 4 has short chroms in one array, or very many spans in a file of their own.
 FORMAT = 3
-_PACKED_FORMAT = 4
+NEWER_FORMAT = 4
 _READABLE = (2, 3, 4)
 _IDENTITY = 2  # of what the digest is taken, so that a plan's stays the same
 SHARD_BYTES = 128 << 20
@@ -43,7 +44,7 @@ class ScanPlan:
         Name of the network.
     chroms : dict of str to int
         Every chrom of the genome and its length, in FASTA order.
-    wanted : dict of str to tuple of (start, end)
+    wanted : dict of str to Spans
         The bases to score, merged and sorted; chroms without any are left out.
     block_bp : int
         Length of a block; rounded up to a multiple of the stride.
@@ -65,13 +66,15 @@ class ScanPlan:
     is_packed: bool | None = None
 
     def __post_init__(self) -> None:
+        given = {chrom: Spans.of(spans) for chrom, spans in self.wanted.items()}
+        object.__setattr__(self, "wanted", given)
         problems = [
             f"{chrom!r} is no chrom of the genome" for chrom in self.wanted if chrom not in self.chroms
         ]
         problems += [
             f"the wanted spans of {chrom!r} are not sorted, apart and within 0 to {self.chroms[chrom]:,}"
             for chrom, spans in self.wanted.items()
-            if chrom in self.chroms and not _is_merged(spans, self.chroms[chrom])
+            if chrom in self.chroms and not spans.are_merged(self.chroms[chrom])
         ]
         if not any(self.wanted.values()):
             problems.append("no base is wanted")
@@ -87,7 +90,7 @@ class ScanPlan:
         stride = self.scoring.stride
         object.__setattr__(self, "block_bp", -(-block_bp // stride) * stride)
         # One order and no empty chroms, whatever the caller's: else equal plans had several digests.
-        wanted = {chrom: self.wanted[chrom] for chrom in self.chroms if self.wanted.get(chrom)}
+        wanted = {chrom: given[chrom] for chrom in self.chroms if given.get(chrom)}
         object.__setattr__(self, "wanted", wanted)
         object.__setattr__(self, "is_packed", self.is_packed is not False and self.pack is not None)
 
@@ -104,7 +107,7 @@ class ScanPlan:
     @property
     def n_wanted(self) -> int:
         """Number of bases to score, N and ambiguous ones among them."""
-        return sum(end - start for spans in self.wanted.values() for start, end in spans)
+        return sum(spans.n_bases for spans in self.wanted.values())
 
     @property
     def tracks_per_shard(self) -> int:
@@ -149,11 +152,7 @@ class ScanPlan:
     @cached_property
     def _packed_spans(self) -> Spans:
         starts = self.pack.start_of if self.pack else {}
-        return tuple(
-            (start + begin, start + end)
-            for chrom, start in starts.items()
-            for begin, end in self.wanted[chrom]
-        )
+        return Spans(np.concatenate([self.wanted[chrom].pairs() + start for chrom, start in starts.items()]))
 
     def parts(self, array: str, start: int, end: int) -> list[Part]:
         """Return which bases of which chroms stand at the positions [start, end) of an array."""
@@ -230,12 +229,14 @@ class ScanPlan:
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain lists, dicts, strings and numbers."""
         scoring = {f.name: getattr(self.scoring, f.name) for f in fields(Scoring)}
-        described = {f.name: getattr(self, f.name) for f in fields(ScanPlan) if f.name != "is_packed"}
+        described = {f.name: getattr(self, f.name) for f in fields(ScanPlan)}
+        if not self.is_packed:
+            del described["is_packed"]  # as format 3 knows it
         return described | {
-            "format": _PACKED_FORMAT if self.is_packed else FORMAT,
+            "format": NEWER_FORMAT if self.is_packed else FORMAT,
             "scoring": scoring | {"tracks": _plain(self.scoring.tracks)},
             "chroms": [[name, length] for name, length in self.chroms.items()],
-            "wanted": [[name, [list(span) for span in spans]] for name, spans in self.wanted.items()],
+            "wanted": [[name, spans.pairs().tolist()] for name, spans in self.wanted.items()],
         }
 
     @classmethod
@@ -257,10 +258,9 @@ class ScanPlan:
         scoring = dict(settings.pop("scoring"))
         scoring["tracks"] = tuple(Track.from_json(track) for track in scoring["tracks"])
         settings["chroms"] = dict(settings["chroms"])
-        settings["wanted"] = {
-            name: tuple((start, end) for start, end in spans) for name, spans in settings["wanted"]
-        }
-        plan = cls(scoring=Scoring(**scoring), is_packed=found == _PACKED_FORMAT, **settings)
+        settings["wanted"] = {name: Spans.of(spans) for name, spans in settings["wanted"]}
+        is_packed = bool(settings.pop("is_packed", False))
+        plan = cls(scoring=Scoring(**scoring), is_packed=is_packed, **settings)
         plan.check_listable()
         return plan
 
@@ -270,20 +270,13 @@ class ScanPlan:
 
     @cached_property
     def _digest(self) -> str:
-        identity = _PACKED_FORMAT if self.is_packed else _IDENTITY
-        canonical = json.dumps(self.to_json() | {"format": identity}, sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self.to_json() | {"format": _IDENTITY}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def differences(self, other: "ScanPlan") -> list[str]:
         """Return a phrase for each field in which another plan differs: its name and both values."""
         mine, theirs = _summary(self), _summary(other)
         return [f"{name} {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
-
-
-def _is_merged(spans: Spans, length: int) -> bool:
-    """Return whether spans are what `wanted_spans` gives: in order, apart, not empty, and on the chrom."""
-    ends = [-1, *(position for span in spans for position in span), length + 1]
-    return all(before < after for before, after in pairwise(ends))
 
 
 def _plain(tracks: tuple[Track, ...]) -> list[dict[str, Any]]:

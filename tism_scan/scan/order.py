@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from tism_scan.genome.spans import Spans
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 
@@ -59,15 +60,15 @@ class WidestFirst:
         measured["i_array"], measured["i_block"] = blocks[:, 0], blocks[:, 1]
         for i_array in np.unique(blocks[:, 0]):
             own = blocks[:, 0] == i_array
-            spans = np.array(self._plan.spans(self._arrays[i_array]))
+            spans = self._plan.spans(self._arrays[i_array])
             ends = _n_wanted_before(spans, blocks[own, 3])
             measured["n_wanted"][own] = ends - _n_wanted_before(spans, blocks[own, 2])
         return measured
 
 
-def _n_wanted_before(spans: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+def _n_wanted_before(spans: Spans, positions: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return how many bases of sorted spans are before each position."""
-    starts, ends = spans[:, 0], spans[:, 1]
+    starts, ends = spans.starts, spans.ends
     before = np.concatenate([[0], np.cumsum(ends - starts)])
     i_span = np.searchsorted(starts, positions, side="right")  # spans that start at or before it
     past = np.where(i_span > 0, ends[i_span - 1] - positions, 0)

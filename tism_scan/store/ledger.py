@@ -7,15 +7,19 @@ Nothing is ever inferred from the scores themselves.
 """
 
 import hashlib
+import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tism_scan.errors import StoreError
-from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.genome.spans import Spans
+from tism_scan.plan.scan_plan import NEWER_FORMAT, ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder
 
@@ -24,6 +28,8 @@ RUN_KEY = f"{ROOT}/run.json"
 DONE = f"{ROOT}/done"
 FAILED = f"{ROOT}/failed"
 DEVICES = f"{ROOT}/devices"
+SPANS = f"{ROOT}/spans"
+MOST_SPANS_IN_RECORD = 10_000  # more are kept as an array, beside it
 _MARKER = re.compile(r"(\d+)\.(\d+)\.(\d+)\.(\d+)\.([0-9a-f]{8})(?:\.([0-9a-f]{16}))?")
 _LAST_UNSIGNED_FORMAT = 2  # up to which markers and failures did not name their plan
 
@@ -92,7 +98,13 @@ class Ledger:
         provenance : Mapping
             Versions and names for the record; they are no part of the plan.
         """
-        described = {"digest": plan.digest(), "plan": plan.to_json(), "provenance": dict(provenance)}
+        planned = plan.to_json()
+        if sum(map(len, plan.wanted.values())) > MOST_SPANS_IN_RECORD:
+            content = spans_file(plan.wanted, tuple(plan.chroms))
+            key = f"{SPANS}/{hashlib.sha256(content).hexdigest()}.npy"
+            self.folder.put(key, content)
+            planned |= {"format": NEWER_FORMAT, "wanted": key}
+        described = {"digest": plan.digest(), "plan": planned, "provenance": dict(provenance)}
         return self.folder.put_new(RUN_KEY, _in_lines(described).encode())
 
     def plan(self) -> ScanPlan | None:
@@ -107,12 +119,29 @@ class Ledger:
         if described is None:
             return None
         try:
-            plan = ScanPlan.from_json(described["plan"])
-        except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError):
+            planned = described["plan"]
+            if isinstance(planned.get("wanted"), str):
+                planned = planned | {"wanted": self._spans(planned["wanted"], dict(planned["chroms"]))}
+            plan = ScanPlan.from_json(planned)
+        except (AttributeError, EOFError, IndexError, KeyError, RecursionError, TypeError, ValueError):
             raise StoreError(f"{RUN_KEY} is damaged: its plan cannot be read; restore the file") from None
         if plan.digest() != described["digest"]:
             raise StoreError(f"{RUN_KEY} was altered: its plan does not fit its digest; restore the file")
         return plan
+
+    def _spans(self, key: str, chroms: Mapping[str, int]) -> list[tuple[str, Spans]]:
+        """Return what a file of spans holds.
+
+        Raises
+        ------
+        StoreError
+            If it is missing, or not the one that was recorded.
+        """
+        content = self.folder.get(key) if key.startswith(f"{SPANS}/") else None
+        if content is None or key != f"{SPANS}/{hashlib.sha256(content).hexdigest()}.npy":
+            fault = "is missing" if content is None else "is damaged"
+            raise StoreError(f"{key} {fault}; expected the spans that {RUN_KEY} names; restore the file")
+        return spans_of_file(content, tuple(chroms))
 
     def provenance(self) -> dict[str, Any]:
         """Return the versions and names that were recorded at the start; nothing if they cannot be read."""
@@ -214,6 +243,23 @@ class Ledger:
             except StoreError:
                 damaged.append(key)
         return damaged
+
+
+def spans_file(wanted: Mapping[str, Spans], chroms: Sequence[str]) -> bytes:
+    """Return the spans of some chroms as a file of NumPy's: int64 (n, 3), number of chrom, start and end."""
+    number = {chrom: i for i, chrom in enumerate(chroms)}
+    rows = [np.insert(spans.pairs(), 0, number[chrom], axis=1) for chrom, spans in wanted.items()]
+    file = io.BytesIO()
+    np.save(file, np.concatenate(rows))
+    return file.getvalue()
+
+
+def spans_of_file(content: bytes, chroms: Sequence[str]) -> list[tuple[str, Spans]]:
+    """Return the spans of each chrom that `spans_file` put into a file."""
+    rows = np.load(io.BytesIO(content))
+    firsts = np.flatnonzero(np.diff(rows[:, 0], prepend=-1))
+    parts = np.split(rows[:, 1:], firsts[1:])
+    return [(chroms[i], Spans(part)) for i, part in zip(rows[firsts, 0].tolist(), parts, strict=True)]
 
 
 def _failure(key: str, content: bytes) -> tuple[Failure, str]:

@@ -11,6 +11,7 @@ from tism_scan.bgzip import END, VCF, Columns, append_part, check_pysam, compres
 from tism_scan.errors import ExportError, InputError, StoreError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.processes import jobs_for
+from tism_scan.genome.spans import Spans
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import check_folder, full_disk_explained
@@ -172,7 +173,7 @@ class _Worker:
 
     def __call__(self, batch: Batch) -> tuple[Path, Counts]:
         """Write the records of a batch into a file of their own, and return where, and what they are."""
-        wanted = self._store.plan.wanted.get(batch.chrom or "", ())
+        wanted = self._store.plan.wanted.get(batch.chrom or "", Spans())
         scored = score_batch(batch, self._layout, self._scores, wanted, len(self._fields), self._variants)
         part = self._aside / f"{batch.first_line}.part"
         compress([record_lines(scored, self._layout, self._fields)], part)
