@@ -1,17 +1,22 @@
-"""A web server on loopback for one folder, with what Python's own lacks and genome browsers need: ranges."""
+"""A web server on loopback for one folder, with what Python's own lacks and genome browsers need: ranges.
+
+Pages of this server may read all of it, pages of named origins the folder, and no others anything.
+"""
 
 import errno
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from tism_scan.browser.connections import MOST_CONNECTIONS, CappedServer
+from tism_scan.browser.origins import is_loopback
 from tism_scan.errors import InputError
 
 HOST = "127.0.0.1"
@@ -19,7 +24,7 @@ USUAL_PORT = 8765
 
 INDEX = "index.html"
 _RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,19})\s*-\s*([0-9]{0,19})\s*", re.IGNORECASE)
-_IDLE_SECONDS = 120
+_IDLE_SECONDS = 60
 _PIECE_BYTES = 1 << 20
 # What the platform says of a suffix differs, and a wrong type keeps a script from running.
 _TYPES = {
@@ -37,7 +42,7 @@ _TYPES = {
 Served = Mapping[str, Path | bytes]
 
 
-class FolderServer(ThreadingHTTPServer):
+class FolderServer(CappedServer):
     """Serves a folder, and some more files or bytes under names of their own.
 
     Parameters
@@ -45,9 +50,13 @@ class FolderServer(ThreadingHTTPServer):
     root : Path
         The folder. Nothing outside it is served, whatever a path or a link in it says.
     extras : mapping from str to Path or bytes
-        By path, such as ``_view/genome.fa``; a file of the folder comes first.
+        By path, such as ``_view/genome.fa``; a file of the folder comes first. They are private: only pages
+        of this server may read them.
     port : int or None
         0 for any that is free; None for the usual one, or any if that is taken.
+    origins : collection of str
+        Whose pages may read the folder, see `tism_scan.browser.origins.origins_of`.
+    most_connections : int
 
     Attributes
     ----------
@@ -60,14 +69,20 @@ class FolderServer(ThreadingHTTPServer):
         If the port cannot be used.
     """
 
-    daemon_threads = True
-
-    def __init__(self, root: Path, extras: Served | None = None, port: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        extras: Served | None = None,
+        port: int | None = None,
+        *,
+        origins: Collection[str] = (),
+        most_connections: int = MOST_CONNECTIONS,
+    ) -> None:
         self.extras: dict[str, Path | bytes] = dict(extras or {})
-        handler = partial(_Handler, root.resolve(), self.extras)
+        handler = partial(_Handler, root.resolve(), self.extras, origins)
         for candidate in (USUAL_PORT, 0) if port is None else (port,):
             try:
-                super().__init__((HOST, candidate), handler)
+                super().__init__((HOST, candidate), handler, most_connections)
                 return
             except (OSError, OverflowError) as error:
                 if port is None and candidate and getattr(error, "errno", None) == errno.EADDRINUSE:
@@ -82,9 +97,6 @@ class FolderServer(ThreadingHTTPServer):
         """The address of the folder, with a slash at its end."""
         return f"http://{HOST}:{self.server_address[1]}/"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away, which browsers do all the time."""
-
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET, HEAD and OPTIONS (RFC 9110; ranges: section 14)."""
@@ -94,9 +106,27 @@ class _Handler(BaseHTTPRequestHandler):
     # Headers and the body's start in one packet: in two, Nagle and a delayed ACK may add 40 ms.
     wbufsize = 1 << 16
 
-    def __init__(self, root: Path, extras: dict[str, Path | bytes], *arguments: Any) -> None:
-        self.root, self.extras = root, extras
+    server: FolderServer
+
+    def __init__(
+        self, root: Path, extras: dict[str, Path | bytes], origins: Collection[str], *arguments: Any
+    ) -> None:
+        self.root, self.extras, self.origins = root, extras, origins
+        self.readers: str | None  # the origin whose pages may read the answer
         super().__init__(*arguments)
+
+    def handle_one_request(self) -> None:
+        """Answer one request; until it comes, the connection may be closed for another's sake."""
+        self.readers = None
+        with self.server.idle(self.connection):
+            try:
+                is_there = bool(self.rfile.peek(1))  # type: ignore[attr-defined]  # it is a BufferedReader
+            except OSError:  # too long idle, or gone
+                is_there = False
+        if is_there:
+            super().handle_one_request()
+        else:
+            self.close_connection = True
 
     def do_GET(self) -> None:  # the name is http.server's
         self._answer(with_body=True)
@@ -105,26 +135,51 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def do_OPTIONS(self) -> None:
+        if not self._is_welcome():
+            return
         self.send_response(HTTPStatus.NO_CONTENT)
         self.send_header("Allow", "GET, HEAD, OPTIONS")
-        self.send_header("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
-        self.send_header("Access-Control-Allow-Headers", "Range, Content-Type, Cache-Control")
-        self.send_header("Access-Control-Max-Age", "3600")
+        if self.readers is not None:
+            self.send_header("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+            self.send_header("Access-Control-Allow-Headers", "Range, Content-Type, Cache-Control")
+            self.send_header("Access-Control-Allow-Private-Network", "true")
+            self.send_header("Access-Control-Max-Age", "3600")
         self.end_headers()
 
     def end_headers(self) -> None:
-        """Let pages of other hosts, such as UCSC's or JBrowse's, read the folder."""
-        self.send_header("Access-Control-Allow-Origin", "*")
-        self.send_header("Access-Control-Expose-Headers", "Accept-Ranges, Content-Length, Content-Range")
-        self.send_header("Access-Control-Allow-Private-Network", "true")
+        """Say which pages of other hosts may read the answer."""
+        self.send_header("Vary", "Origin")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        if self.readers is not None:
+            self.send_header("Access-Control-Allow-Origin", self.readers)
+            self.send_header("Access-Control-Expose-Headers", "Accept-Ranges, Content-Length, Content-Range")
         super().end_headers()
 
     def log_message(self, *_arguments: Any) -> None:
         """Keep the terminal quiet."""
 
+    def _is_welcome(self) -> bool:
+        """Return whether to answer a request, after saying why if not, and note who may read the answer."""
+        origin = self.headers.get("Origin")
+        is_private = self._name() in self.extras
+        self.readers = origin if origin in self.origins and not is_private else None
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) == 1 and is_loopback(hosts[0]):
+            return True
+        self.readers, self.close_connection = None, True
+        self.send_error(
+            HTTPStatus.FORBIDDEN, explain="Only names of this machine, such as localhost, are served."
+        )
+        return False
+
+    def _name(self) -> str:
+        return unquote(urlsplit(self.path).path, errors="replace").removeprefix("/") or INDEX
+
     def _answer(self, *, with_body: bool) -> None:
         if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
             self.close_connection = True  # a body that is not read would be taken for the next request
+        if not self._is_welcome():
+            return
         name, body = self._open()
         if body is None:
             self.send_error(HTTPStatus.NOT_FOUND)
@@ -158,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _open(self) -> tuple[str, BinaryIO | None]:
         """Return the name and the open file that the path names; None if there is none to be served."""
-        name = unquote(urlsplit(self.path).path, errors="replace").removeprefix("/") or INDEX
+        name = self._name()
         path = file_within(self.root, name)
         if path is None and name in self.extras:
             extra = self.extras[name]

@@ -1,13 +1,14 @@
 """A folder of bigWigs as `tism-scan view` serves it: with igv.js and, if there is one, the genome."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from tism_scan.browser import igv_js
 from tism_scan.browser.files import PAGE
 from tism_scan.browser.igv import SESSION, VIEW, VIEW_SETTINGS
+from tism_scan.browser.origins import origins_of
 from tism_scan.browser.server import FolderServer
 from tism_scan.browser.sessions import CHROM_SIZES
 from tism_scan.errors import GenomeError, InputError
@@ -18,7 +19,12 @@ _FAULTS_SHOWN = 3
 
 
 def make_server(
-    folder: Path, *, genome: Path | None = None, igv_js_file: Path | None = None, port: int | None = None
+    folder: Path,
+    *,
+    genome: Path | None = None,
+    igv_js_file: Path | None = None,
+    port: int | None = None,
+    allow_origins: Iterable[str] = (),
 ) -> FolderServer:
     """Return a server of a folder that `tism-scan export` wrote; it waits for `serve_forever`.
 
@@ -30,19 +36,22 @@ def make_server(
     igv_js_file : Path, optional
         A copy of igv.js, for a folder that has none.
     port : int, optional
+    allow_origins : iterable of str
+        Whose pages may read the folder, but not the genome; see `tism_scan.browser.origins.origins_of`.
 
     Raises
     ------
     InputError
-        If the folder holds no page, the genome is another one, or the port cannot be used.
+        If the folder holds no page, the genome is another one, an origin is none, or the port cannot be used.
     """
+    origins = origins_of(allow_origins)
     read_chroms(folder)
     extras: dict[str, Path | bytes] = {}
     if igv_js_file is not None:
         extras[igv_js.FILE] = igv_js_file.resolve()
     if genome is not None:
         extras |= _genome_files(folder, genome.resolve())
-    return FolderServer(folder, extras, port)
+    return FolderServer(folder, extras, port, origins=origins)
 
 
 def read_chroms(folder: Path) -> dict[str, int]:

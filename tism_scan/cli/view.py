@@ -20,6 +20,14 @@ from tism_scan.cli.options.common import PATH
 @click.option("--genome", type=PATH, help="FASTA that was scanned; needed to draw letters.")
 @click.option("--locus", metavar="REGION", help="Region to show first, such as chr1:1,000-2,000.")
 @click.option("--igv-js", type=PATH, help="A copy of igv.js to draw with.")
+@click.option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Web pages that may read the tracks too: ucsc, igv, jbrowse, washu, or an address such as "
+    "https://my.site. Repeat it for several. [default: none]",
+)
 @click.option("--no-browser", is_flag=True, help="Only serve the folder and print its address.")
 def command(
     folder: Path,
@@ -27,13 +35,14 @@ def command(
     genome: Path | None,
     locus: str | None,
     igv_js: Path | None,
+    allow_origins: tuple[str, ...],
     *,
     no_browser: bool,
 ) -> int:
     """Serve FOLDER, as `tism-scan export` wrote it, to browsers on this machine, until Ctrl-C.
 
-    While it runs, any page open in your browser can read the folder and the genome; UCSC, IGV and JBrowse
-    depend on that. Nothing is served to other machines.
+    Nothing is served to other machines, and no other page that is open in your browser can read the genome.
+    Pages named by --allow-origin can read the tracks.
 
     igv.js is fetched once and kept, from its public address or with npm; after that no internet is needed.
     """
@@ -43,7 +52,7 @@ def command(
     place = read_locus(folder, locus) if locus is not None else None
     if igv_js is not None:
         read_igv_js(igv_js)
-    server = make_server(folder, genome=genome, igv_js_file=igv_js, port=port)
+    server = make_server(folder, genome=genome, igv_js_file=igv_js, port=port, allow_origins=allow_origins)
     with server:
         if igv_js is None and not (folder / FILE).exists():
             copy = fetch_igv_js()
