@@ -6,6 +6,7 @@ import tarfile
 import pytest
 
 from tism_scan.browser import igv_js
+from tism_scan.errors import InputError
 
 GENUINE = b"var igv = {createBrowser() {}};"
 
@@ -71,6 +72,36 @@ def test_cache_that_cannot_be_written_is_no_failure(cache, tmp_path):
     put_npm(tmp_path, GENUINE)
     cache.write_text("a file where a folder should be")
     assert igv_js.fetch_igv_js() is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"const igv = {createBrowser(){}};export{igv as default};\n//# sourceMappingURL=igv.esm.min.js.map\n",
+        b"const index = {createBrowser(){}};\n\nexport { index as default };\n",
+        b"const igv = {createBrowser(){}};\nexport default igv;",
+        b'"use strict";module.exports={createBrowser(){}};',
+        b"<title>igv.createBrowser(div)</title>",
+        b"",
+    ],
+)
+def test_what_a_page_cannot_run_as_a_script_is_refused(tmp_path, content):
+    (tmp_path / "copy.js").write_bytes(content)
+    with pytest.raises(InputError, match=r"copy.js' is no igv.js for web pages; expected dist/igv.min.js"):
+        igv_js.read_igv_js(tmp_path / "copy.js")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GENUINE,
+        b"!function(t,e){(t=self).igv=e()}(this,function(){return {createBrowser(){},exported:{}}});\n",
+        b"(function (global, factory) { global.igv = factory(); })(this, () => ({createBrowser() {}}));",
+    ],
+)
+def test_builds_for_web_pages_are_taken(tmp_path, content):
+    (tmp_path / "copy.js").write_bytes(content)
+    assert igv_js.read_igv_js(tmp_path / "copy.js") == content
 
 
 def test_page_names_the_pinned_version_with_its_digest(tmp_path):

@@ -333,7 +333,7 @@ def test_command_opens_the_address_in_the_users_browser(genome_folder, stand_in_
     [
         (["--locus", "chr9:1-2"], "'chr9' is no chrom"),
         (["--genome", "absent.fa"], "absent.fa"),
-        (["--igv-js", Path(small_plans.__file__)], "is not igv.js"),
+        (["--igv-js", Path(small_plans.__file__)], "is no igv.js for web pages"),
         (["--igv-js", "absent.js"], "cannot read 'absent.js'"),
         (["--port", "99999"], "port 99999 cannot be used"),
         (["--allow-origin", "*"], "'*' is no origin; expected ucsc, "),

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import logging
+import re
 import shutil
 import subprocess
 import tarfile
@@ -23,6 +24,9 @@ FILE = "igv.min.js"
 _IN_PACKAGE = "package/dist/igv.min.js"
 _LONGEST_BYTES = 50 << 20
 _SECONDS = 20
+_SETS_IGV = re.compile(rb"\bigv\s*=")
+_EXPORT = re.compile(rb"(?:^|[\s;}])export(?:\s+default\b|\s*\{)")
+_TAIL_BYTES = 4096
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +65,7 @@ def read_igv_js(path: Path) -> bytes:
     Raises
     ------
     InputError
-        If it cannot be read, or is not igv.js.
+        If it cannot be read, or is no igv.js that a page can load.
     """
     try:
         content = path.read_bytes()
@@ -69,10 +73,12 @@ def read_igv_js(path: Path) -> bytes:
         raise InputError(
             f"cannot read {str(path)!r}: {error.strerror}; expected dist/igv.min.js of the npm package igv"
         ) from None
-    if b"createBrowser" not in content:
+    # A build for bundlers (igv.esm.js) ends in an export, which no script of a page may hold.
+    is_for_pages = _SETS_IGV.search(content) and not _EXPORT.search(content[-_TAIL_BYTES:])
+    if b"createBrowser" not in content or not is_for_pages:
         raise InputError(
-            f"{str(path)!r} is not igv.js; expected dist/igv.min.js of the npm package igv; get it with "
-            f"`npm pack igv@{VERSION}`"
+            f"{str(path)!r} is no igv.js for web pages; expected dist/igv.min.js of the npm package igv; get "
+            f"it with `npm pack igv@{VERSION}`"
         )
     return content
 
