@@ -104,6 +104,21 @@ def test_bad_options_get_one_line_and_exit_code_2(store, tmp_path, arguments, wo
     assert not (tmp_path / "bw").exists()
 
 
+@pytest.mark.parametrize("below", ["", "chr1", "new/folder"])
+def test_the_store_is_no_folder_for_an_export(store, below):
+    before = sorted(store.path.rglob("*"))
+    result = export(store.path, "--out", store.path / below)
+    assert_one_line(result, 2, "is inside the Zarr store", "choose another --out")
+    assert sorted(store.path.rglob("*")) == before
+
+
+def test_a_users_own_readme_stops_an_export_before_its_work(store, tmp_path):
+    (tmp_path / "README.txt").write_text("mine")
+    assert_one_line(export(store.path, "--out", tmp_path), 2, "README.txt' was not written by export")
+    assert [path.name for path in tmp_path.iterdir()] == ["README.txt"]
+    assert (tmp_path / "README.txt").read_text() == "mine"
+
+
 def test_a_store_that_is_not_there_gets_one_line(tmp_path):
     assert_one_line(export(tmp_path / "absent.zarr", "--out", tmp_path), 2, "absent.zarr is not there")
 

@@ -211,7 +211,15 @@ def test_command_says_size_and_time_first(stored, tmp_path):
     assert any("PHRED is a rank among the" in line for line in rest)
     assert any("--genome GENOME.fa tells" in line for line in rest)
     names = ["README.txt", "header.txt", "variants.tsv.gz", "variants.tsv.gz.tbi"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == names
+
+
+def test_users_own_readme_is_never_overwritten(stored, tmp_path):
+    (tmp_path / "README.txt").write_text("mine")
+    with pytest.raises(ExportError, match=r"README.txt' was not written by export"):
+        list_variants(stored[0], tmp_path, ListingRequest("snv-tsv"))
+    assert [path.name for path in tmp_path.iterdir()] == ["README.txt"]
+    assert (tmp_path / "README.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

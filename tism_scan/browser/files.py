@@ -1,7 +1,7 @@
 """All of the browsers' files, written beside the bigWigs."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ _GENOME_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def check_browser_options(genome_id: str | None, igv_js_file: Path | None) -> None:
-    """Raise unless `write_browser_files` can use these, so that an export fails before its work.
+    """Raise unless `browser_files` can use these, so that an export fails before its work.
 
     Raises
     ------
@@ -37,8 +37,12 @@ def check_browser_options(genome_id: str | None, igv_js_file: Path | None) -> No
         igv_js.read_igv_js(igv_js_file)
 
 
-def write_browser_files(
-    folder: str | Path,
+def names_of_browser_files(*, with_igv_js: bool = False) -> list[str]:
+    """Return the names of what `browser_files` makes."""
+    return [*_MAKERS, igv_js.FILE] if with_igv_js else list(_MAKERS)
+
+
+def browser_files(
     tracks: Sequence[TrackFile],
     plan: ScanPlan,
     provenance: Mapping[str, Any] | None = None,
@@ -47,14 +51,13 @@ def write_browser_files(
     values: Values = "mean",
     genome_id: str | None = None,
     igv_js_file: Path | None = None,
-) -> list[Path]:
-    """Return the files that it writes into a folder of bigWigs, each whole or not at all.
+) -> dict[str, bytes]:
+    """Return what belongs beside the bigWigs, by the names of the files.
 
     Parameters
     ----------
-    folder : str or Path
     tracks : sequence of TrackFile
-        At least one; their files are in the folder.
+        At least one.
     plan : ScanPlan
         What the scores are.
     provenance : mapping, optional
@@ -73,30 +76,55 @@ def write_browser_files(
     ------
     InputError
         If the genome's name or the copy of igv.js cannot be used.
-    ExportError
-        If a file cannot be written.
     ValueError
         If there is no track.
     """
     if not tracks:
         raise ValueError("a page without tracks; expected at least one")
     check_browser_options(genome_id, igv_js_file)
-    folder, chroms = Path(folder), plan.chroms if chroms is None else chroms
+    chroms = plan.chroms if chroms is None else chroms
     shown = Shown(tuple(tracks), plan, chroms, provenance or {}, genome_id or known_assembly(chroms), values)
-    contents = {
-        "README.txt": readme_text(shown).encode(),
-        "tracks.tsv": tracks_table(shown).encode(),
-        CHROM_SIZES: chrom_sizes(shown).encode(),
-        "hub.txt": hub_text(shown).encode(),
-        "hub.washu.json": as_json(washu_hub(shown)),
-        "igv-desktop.xml": igv_desktop_xml(shown),
-        "config.json": as_json(jbrowse_config(shown)),
-        SESSION: as_json(igv_session(shown)),
-        PAGE: page_html(shown).encode(),
-    }
+    contents = {name: make(shown) for name, make in _MAKERS.items()}
     if igv_js_file is not None:
         contents[igv_js.FILE] = igv_js.read_igv_js(igv_js_file)
+    return contents
+
+
+def write_browser_files(
+    folder: str | Path,
+    tracks: Sequence[TrackFile],
+    plan: ScanPlan,
+    provenance: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Return the files that it writes into a folder of bigWigs, each whole or not at all.
+
+    What has one of their names is replaced. The parameters are those of `browser_files`.
+
+    Raises
+    ------
+    InputError
+        If the genome's name or the copy of igv.js cannot be used.
+    ExportError
+        If a file cannot be written.
+    ValueError
+        If there is no track.
+    """
+    contents = browser_files(tracks, plan, provenance, **options)
     for name, content in contents.items():
-        with replaced_file(folder / name) as file:
+        with replaced_file(Path(folder) / name) as file:
             file.write(content)
-    return [folder / name for name in contents]
+    return [Path(folder) / name for name in contents]
+
+
+_MAKERS: dict[str, Callable[[Shown], bytes]] = {
+    "README.txt": lambda shown: readme_text(shown).encode(),
+    "tracks.tsv": lambda shown: tracks_table(shown).encode(),
+    CHROM_SIZES: lambda shown: chrom_sizes(shown).encode(),
+    "hub.txt": lambda shown: hub_text(shown).encode(),
+    "hub.washu.json": lambda shown: as_json(washu_hub(shown)),
+    "igv-desktop.xml": igv_desktop_xml,
+    "config.json": lambda shown: as_json(jbrowse_config(shown)),
+    SESSION: lambda shown: as_json(igv_session(shown)),
+    PAGE: lambda shown: page_html(shown).encode(),
+}

@@ -128,13 +128,12 @@ def _list_variants(store: Place, out: Path, form: str, options: dict[str, Any]) 
 def _write_bigwigs(
     store: Place, out: Path, *, genome_id: str | None, igv_js: Path | None, **options: Any
 ) -> int:
-    from tism_scan.browser import check_browser_options
     from tism_scan.export import ExportProgress, export_bigwigs
-    from tism_scan.export.browsers import describe_export
+    from tism_scan.export.browsers import check_browser_export, describe_export
     from tism_scan.plan.tracks import choose_tracks
     from tism_scan.store.score_store import ScoreStore
 
-    check_browser_options(genome_id, igv_js)
+    check_browser_export(out, genome_id=genome_id, igv_js_file=igv_js)
     opened = ScoreStore.open(store)
     n_files = len(choose_tracks(opened.plan.scoring.tracks, options["tracks"]))
     n_files *= 4 if options["channels"] else 1

@@ -201,7 +201,19 @@ def _files(
 
 
 def make_folder(out: Path) -> None:
-    """Make a folder unless it is there, and raise ExportError if nothing can be written into it."""
+    """Make a folder unless it is there.
+
+    Raises
+    ------
+    ExportError
+        If nothing can be written into it, or it is a Zarr store or a part of one.
+    """
+    place = out.resolve()
+    store = next((folder for folder in (place, *place.parents) if (folder / "zarr.json").is_file()), None)
+    if store is not None:
+        raise ExportError(
+            f"{out} is inside the Zarr store {store}; expected a folder for files; choose another --out"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,9 +4,28 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tism_scan.bigwig import BigWigSummary
-from tism_scan.browser import track_files, write_browser_files
+from tism_scan.browser import browser_files, check_browser_options, names_of_browser_files, track_files
 from tism_scan.export.aliases import read_aliases
+from tism_scan.export.manifest import Manifest
+from tism_scan.export.record import NAME as RECORD
 from tism_scan.store.score_store import ScoreStore
+
+
+def check_browser_export(
+    folder: str | Path, *, genome_id: str | None = None, igv_js_file: Path | None = None
+) -> None:
+    """Raise unless `describe_export` can do its work in a folder, so that an export fails before its own.
+
+    Raises
+    ------
+    InputError
+        If the genome's name or the copy of igv.js cannot be used.
+    ExportError
+        If a file stands in the way that export did not write.
+    """
+    check_browser_options(genome_id, igv_js_file)
+    names = names_of_browser_files(with_igv_js=igv_js_file is not None)
+    _manifest(Path(folder)).check(names)
 
 
 def describe_export(
@@ -30,21 +49,21 @@ def describe_export(
     chrom_alias, channels
         As for `export_bigwigs`.
     genome_id, igv_js_file
-        As for `tism_scan.browser.write_browser_files`.
+        As for `tism_scan.browser.browser_files`.
 
     Raises
     ------
     InputError
         If the genome's name or the copy of igv.js cannot be used.
     ExportError
-        If a file cannot be written, or the table of names cannot be read.
+        If a file cannot be written, or stands in the way and was not written by export, or the table of names
+        cannot be read.
     """
     plan, chroms = store.plan, None
     if chrom_alias is not None:
         aliases = read_aliases(chrom_alias, plan.chroms)
         chroms = {aliases[chrom]: length for chrom, length in plan.chroms.items()}
-    return write_browser_files(
-        folder,
+    contents = browser_files(
         track_files(summaries, plan.scoring.tracks),
         plan,
         store.ledger.provenance(),
@@ -53,3 +72,10 @@ def describe_export(
         genome_id=genome_id,
         igv_js_file=igv_js_file,
     )
+    return _manifest(Path(folder)).write(contents)
+
+
+def _manifest(folder: Path) -> Manifest:
+    """Return a folder's manifest; earlier releases left none beside their page and their record."""
+    is_of_export = all((folder / name).is_file() for name in (RECORD, *names_of_browser_files()))
+    return Manifest(folder, adopts=is_of_export)

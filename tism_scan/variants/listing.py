@@ -16,6 +16,7 @@ from tism_scan.bgzip import END, VCF, Columns, append_part, check_pysam, compres
 from tism_scan.errors import ExportError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.bigwigs import make_folder
+from tism_scan.export.manifest import Manifest
 from tism_scan.export.processes import usable_cores
 from tism_scan.export.reference import UNSURE, Reference
 from tism_scan.genome.alphabet import N_CODE
@@ -23,7 +24,7 @@ from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tiling import Block
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
-from tism_scan.storage.atomic import full_disk_explained, replaced_file
+from tism_scan.storage.atomic import full_disk_explained
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.annotating import check_four_bases, track_fields
 from tism_scan.variants.listing_readme import readme_text
@@ -33,6 +34,7 @@ from tism_scan.variants.records import Field, header_lines
 
 Format = Literal["snv-tsv", "snv-vcf"]
 FILE_NAME: Mapping[str, str] = {"snv-tsv": "variants.tsv.gz", "snv-vcf": "variants.vcf.gz"}
+_BESIDE = ("header.txt", "README.txt")
 _PIECE_BP = 1 << 14
 _SAMPLE_BP = 1 << 14
 _BASES_WORTH_A_PROCESS = 1 << 20
@@ -158,6 +160,8 @@ def list_variants(
     if jobs is None:
         jobs = min(usable_cores(), 1 + n_bases // _BASES_WORTH_A_PROCESS)
     make_folder(out)
+    manifest = Manifest(out)
+    manifest.check(_BESIDE)
     path = out / FILE_NAME[request.format]
     summary = ListingSummary(path, 0, 0, tuple(fields))
     with full_disk_explained(path), tempfile.TemporaryDirectory(prefix=".variants.", dir=out) as aside:
@@ -176,10 +180,8 @@ def list_variants(
             os.fsync(target.fileno())
         layout = VCF if request.format == "snv-vcf" else Columns()
         publish_indexed(packed, path, layout, longest_bp=max(plan.chroms.values()))
-    header = "\n".join(header_lines(plan, fields)) + "\n"
-    for name, content in (("header.txt", header), ("README.txt", readme_text(path.name, plan, fields))):
-        with replaced_file(out / name) as file:
-            file.write(content.encode())
+    texts = ("\n".join(header_lines(plan, fields)) + "\n", readme_text(path.name, plan, fields))
+    manifest.write({name: text.encode() for name, text in zip(_BESIDE, texts, strict=True)})
     return summary
 
 
