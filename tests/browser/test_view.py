@@ -208,7 +208,7 @@ def plan_settings():
 def test_genome_is_served_with_its_index(genome_folder):
     folder, fasta = genome_folder
     with serving(make_server(folder, genome=fasta, port=0)) as address:
-        reference = json.load(urllib.request.urlopen(f"{address}_view/genome.json"))
+        reference = json.load(urllib.request.urlopen(f"{address}_view/settings.json"))["genome"]
         for key, path in (("fastaURL", fasta), ("indexURL", f"{fasta}.fai")):
             with urllib.request.urlopen(f"{address}{reference[key]}") as response, open(path, "rb") as file:
                 assert response.read() == file.read()
@@ -236,17 +236,15 @@ def test_compressed_genome_is_served_with_both_indexes(genome_folder):
     with bgzf.open(f"{fasta}.gz", "wb") as packed:
         packed.write(fasta.read_bytes())
     with serving(make_server(folder, genome=fasta.with_suffix(".fa.gz"), port=0)) as address:
-        reference = json.load(urllib.request.urlopen(f"{address}_view/genome.json"))
+        reference = json.load(urllib.request.urlopen(f"{address}_view/settings.json"))["genome"]
         assert reference["fastaURL"].endswith(".gz")
         for key in ("fastaURL", "indexURL", "compressedIndexURL"):
             assert urllib.request.urlopen(f"{address}{reference[key]}").read()
 
 
 def test_without_a_genome_the_page_is_told_so(genome_folder):
-    not_found = pytest.raises(urllib.error.HTTPError, match="404")
-    with serving(make_server(genome_folder[0], port=0)) as address, not_found as raised:
-        urllib.request.urlopen(f"{address}_view/genome.json")
-    raised.value.close()
+    with serving(make_server(genome_folder[0], port=0)) as address:
+        assert json.load(urllib.request.urlopen(f"{address}_view/settings.json"))["genome"] is None
 
 
 def test_another_genome_is_refused(genome_folder, tmp_path):

@@ -13,6 +13,16 @@ from serving import serving
 
 from tism_scan.browser.view import make_server
 
+# As the page draws them.
+LETTERS = np.array([(0x10, 0x96, 0x48), (0x25, 0x5C, 0x99), (0xF7, 0xA2, 0x1B), (0xD6, 0x28, 0x39)])
+FACTOR = "CTCF"
+
+
+def colored(pixels, colors):
+    """Return where pixels have one of some colors, bool (len(colors), height, width)."""
+    distance = np.abs(pixels[None].astype(int) - np.asarray(colors)[:, None, None, :]).max(axis=-1)
+    return distance < 40
+
 
 @dataclass
 class Page:
@@ -58,19 +68,36 @@ class Page:
         """Return what is seen, uint8 (height, width, 3), in CSS pixels."""
         return np.asarray(Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB"))
 
-    def track(self, name, role):
-        """Return where a track is drawn, and how bases become pixels there; None if it has no height."""
-        found = self.run(
-            """const view = window.tismBrowser.trackViews.find((view) => view.track.name === arguments[0]
-                 && view.track.config?.tism_scan?.role === arguments[1]);
+    def track(self, name):
+        """Return where a track is drawn, and how bases become pixels there."""
+        return self.run(
+            """const view = window.tismBrowser.trackViews.find((view) => view.track.name === arguments[0]);
                const box = view.viewports[0].viewportElement.getBoundingClientRect();
                const frame = window.tismBrowser.referenceFrameList[0];
-               return {left: box.left, top: box.top, width: box.width, height: view.track.height,
+               return {left: box.left, top: box.top + NAME_STRIP_PX, width: box.width,
+                       height: view.track.height - NAME_STRIP_PX, isNear: view.track.isNear,
                        start: frame.start, bpPerPixel: frame.bpPerPixel, range: view.track.dataRange};""",
             name,
-            role,
         )
-        return found if found["height"] > 0 else None
+
+    def columns(self):
+        """Return the top and height of each part of each track that has a height, by the part's name."""
+        return self.run(
+            """const box = (part) => {
+                 const {top, height} = part.getBoundingClientRect();
+                 return [top, height];
+               };
+               const parts = (view) => ({
+                 axis: box(view.axis), data: box(view.viewports[0].viewportElement),
+                 handle: box(view.dragHandle), gear: box(view.gearContainer),
+               });
+               return window.tismBrowser.trackViews
+                 .filter((view) => view.track.config?.tism_scan && view.track.height).map(parts);"""
+        )
+
+    def console(self):
+        """Return what the page wrote to the console since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self):
         """Return the requests since the last call: each one's address and headers."""

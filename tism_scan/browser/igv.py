@@ -1,9 +1,8 @@
 """The page: ``index.html``, which draws ``igv-session.json`` with igv.js, letters and all.
 
 igv.js draws letters below 2 bp a pixel, and fetches the sequence of whatever it draws letters for: without a
-visibility window it would download the whole genome when zoomed out. So each track comes twice, and the page
-shows one of the two: letters near, the highest and lowest score of each pixel far. The mean of signed
-scores, which browsers draw by default, is flat there.
+visibility window it would download the whole genome when zoomed out. So each track comes twice in the
+session: letters near, the highest and lowest score of each pixel far. The page makes one track of the two.
 """
 
 from html import escape
@@ -19,7 +18,7 @@ SESSION = "igv-session.json"
 LETTERS_WINDOW_BP = 5000
 # What the server of `tism-scan view` adds to a folder; no file that an export writes begins so.
 VIEW = "_view/"
-VIEW_SETTINGS = f"{VIEW}genome.json"
+VIEW_SETTINGS = f"{VIEW}settings.json"
 
 _KEY = {
     "mean": ("the reference base supports the prediction", "it speaks against it"),
@@ -111,7 +110,12 @@ def _name(text: str) -> str:
 def page_html(shown: Shown) -> str:
     """Return the page."""
     up, down = _KEY[shown.values]
-    page = (files("tism_scan.browser") / "page.html").read_text(encoding="utf-8")
+    folder = files("tism_scan.browser") / "page"
+    page, style, *scripts = (
+        (folder / name).read_text(encoding="utf-8")
+        for name in ("index.html", "page.css", "score_track.js", "page.js")
+    )
+    page = page.replace("@style@", style).replace("@script@", "\n".join(scripts))
     for name, value in {
         "title": shown.title,
         "up": up,

@@ -49,8 +49,11 @@ def make_server(
     extras: dict[str, Path | bytes] = {}
     if igv_js_file is not None:
         extras[igv_js.FILE] = igv_js_file.resolve()
+    reference = None
     if genome is not None:
-        extras |= _genome_files(folder, genome.resolve())
+        reference, files = _genome_files(folder, genome.resolve())
+        extras |= files
+    extras[VIEW_SETTINGS] = json.dumps({"genome": reference}).encode()
     return FolderServer(folder, extras, port, origins=origins)
 
 
@@ -93,8 +96,8 @@ def read_locus(folder: Path, text: str) -> Interval:
     return parse_region(text, read_chroms(folder))
 
 
-def _genome_files(folder: Path, path: Path) -> dict[str, Path | bytes]:
-    """Return a FASTA, its index, and how the page asks for them, by the paths they are served under."""
+def _genome_files(folder: Path, path: Path) -> tuple[dict[str, str], dict[str, Path | bytes]]:
+    """Return how the page asks for a FASTA and its index, and both by the paths they are served under."""
     in_fasta = _read_fasta_names(folder)
     chroms = {in_fasta.get(chrom, chrom): length for chrom, length in read_chroms(folder).items()}
     with Genome(path) as genome:
@@ -105,8 +108,7 @@ def _genome_files(folder: Path, path: Path) -> dict[str, Path | bytes]:
     if fasta.endswith(".gz"):
         files[f"{fasta}.gzi"] = Path(f"{path}.gzi")
         reference["compressedIndexURL"] = f"{fasta}.gzi"
-    files[VIEW_SETTINGS] = json.dumps(reference).encode()
-    return files
+    return reference, files
 
 
 def _read_fasta_names(folder: Path) -> dict[str, str]:

@@ -5,9 +5,11 @@ import shutil
 import subprocess
 
 import pytest
-from chromium_page import Page
+from chromium_page import FACTOR, Page, served
 
+from tism_scan.browser import track_files, write_browser_files
 from tism_scan.browser.igv_js import fetch_igv_js
+from tism_scan.export import export_bigwigs
 
 REQUIRED = "TISM_SCAN_TESTS_NEED_BROWSER"
 UCSC_HUB = "@gmod/ucsc-hub@2.0.4"
@@ -69,3 +71,38 @@ def chromium(tmp_path_factory):
     driver.set_script_timeout(30)
     yield Page(driver)
     driver.quit()
+
+
+@pytest.fixture(scope="module")
+def folder(demo_store, tmp_path_factory):
+    """Return an export of the demo's store."""
+    folder = tmp_path_factory.mktemp("export") / "bigwig"
+    summaries = export_bigwigs(demo_store, folder)
+    write_browser_files(folder, track_files(summaries, demo_store.plan.scoring.tracks), demo_store.plan)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(demo_store, demo_sites, demo_region):
+    """Return the planted motif that the model sees best: start and end."""
+    chrom, _ = demo_region
+    sites = [(start, end) for factor, start, end in demo_sites if factor == FACTOR]
+    return max(sites, key=lambda span: demo_store.read_track(chrom, *span, 0).sum())
+
+
+@pytest.fixture(scope="module")
+def page(folder, demo_fasta, igv_js, chromium):
+    """Return the page, open on the demo's tracks and genome."""
+    with served(folder, genome=demo_fasta, igv_js_file=igv_js) as address:
+        chromium.requests()
+        assert chromium.open(f"{address}?locus=chr3:1-100000") == "yes", chromium.message()
+        chromium.settle()
+        yield chromium
+
+
+@pytest.fixture
+def at_the_motif(page, folder, demo_fasta, igv_js, site):
+    with served(folder, genome=demo_fasta, igv_js_file=igv_js) as address:
+        page.open(f"{address}?locus=chr3:{site[0] - 19}-{site[1] + 20}")
+        page.settle()
+        yield page
