@@ -1,18 +1,16 @@
 """BED files, plain or gzipped: read whole; every faulty line is named by its number."""
 
-import gzip
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from tism_scan.errors import RegionError
 from tism_scan.genome.intervals import Interval, prefix_twin, summary_of, unknown_chrom
+from tism_scan.genome.lines import columns, text_lines
 
 Kept = TypeVar("Kept")
 
 _HEADERS = ("track", "browser")
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_bed(path: str | Path, chroms: Mapping[str, int], *, skip_unknown: bool = False) -> list[Interval]:
@@ -71,7 +69,7 @@ def read_named_spans(path: str | Path, within: Interval) -> list[tuple[int, int,
         found = _interval_of(line)
         if found.chrom != within.chrom or max(found.start, within.start) >= min(found.end, within.end):
             return None
-        return found.start, found.end, "".join(_fields(line)[3:4])
+        return found.start, found.end, "".join(columns(line)[3:4])
 
     return _read_lines(path, overlapping)
 
@@ -99,36 +97,16 @@ def _read_lines(path: str | Path, read: Callable[[str], Kept | None]) -> list[Ke
     return kept
 
 
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a text file, plain or gzipped."""
-    try:
-        raw = path.read_bytes()
-        if raw.startswith(_GZIP_MAGIC):
-            raw = gzip.decompress(raw)
-        return raw.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        reason = "it is not text"
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        reason = f"its compressed data is damaged ({error})"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    raise RegionError(f"cannot read {str(path)!r}: {reason}; expected a BED file, plain or gzipped")
-
-
 def _lines_with_intervals(path: Path) -> Iterator[tuple[int, str]]:
     """Yield number and text of the lines of a BED file that hold an interval."""
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in text_lines(path, "a BED file, plain or gzipped"):
         if line.strip() and not line.startswith("#") and line.split(maxsplit=1)[0] not in _HEADERS:
             yield number, line
 
 
-def _fields(line: str) -> list[str]:
-    return line.split("\t") if "\t" in line else line.split()
-
-
 def _interval_of(line: str) -> Interval:
     """Return the interval of one line; ValueError says what is wrong with it."""
-    fields = _fields(line)
+    fields = columns(line)
     if len(fields) < 3:
         raise ValueError(f"{line!r} has {len(fields)} of at least 3 columns (chrom, start, end)")
     try:
