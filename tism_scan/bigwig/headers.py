@@ -28,9 +28,9 @@ SECTION_HEADER = struct.Struct("<5I2BH")
 # What a reader must set aside: the largest section has a position and a score for each item.
 LARGEST_UNCOMPRESSED = max(SECTION_HEADER.size + 8 * ITEMS_PER_SECTION, 32 * RECORDS_PER_BLOCK)
 
-_HEADER = struct.Struct("<I2H3Q2H2QIQ")
+HEADER = struct.Struct("<I2H3Q2H2QIQ")
 _ZOOM_HEADER = struct.Struct("<2I2Q")
-_TOTAL_SUMMARY = struct.Struct("<Q4d")
+TOTAL_SUMMARY = struct.Struct("<Q4d")
 _TREE_HEADER = struct.Struct("<4I2Q")
 NODE_HEADER = struct.Struct("<2BH")
 
@@ -57,12 +57,12 @@ def reductions(longest_bp: int) -> tuple[int, ...]:
 
 def summary_at(n_levels: int) -> int:
     """Return the offset of the total summary."""
-    return _HEADER.size + n_levels * _ZOOM_HEADER.size
+    return HEADER.size + n_levels * _ZOOM_HEADER.size
 
 
 def chrom_tree_at(n_levels: int) -> int:
     """Return the offset of the tree of chroms."""
-    return summary_at(n_levels) + _TOTAL_SUMMARY.size
+    return summary_at(n_levels) + TOTAL_SUMMARY.size
 
 
 def head(tally: Tally, sections_at: int, index_at: int, levels: Sequence[ZoomPlace]) -> bytes:
@@ -78,7 +78,7 @@ def head(tally: Tally, sections_at: int, index_at: int, levels: Sequence[ZoomPla
     levels : sequence of ZoomPlace
         The finest first.
     """
-    header = _HEADER.pack(
+    header = HEADER.pack(
         MAGIC,
         VERSION,
         len(levels),
@@ -93,7 +93,7 @@ def head(tally: Tally, sections_at: int, index_at: int, levels: Sequence[ZoomPla
         0,
     )
     zooms = [_ZOOM_HEADER.pack(level.reduction, 0, level.records_at, level.index_at) for level in levels]
-    summary = _TOTAL_SUMMARY.pack(
+    summary = TOTAL_SUMMARY.pack(
         tally.n_bases, tally.minimum, tally.maximum, tally.total, tally.total_of_squares
     )
     return b"".join([header, *zooms, summary])

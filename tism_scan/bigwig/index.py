@@ -112,11 +112,13 @@ def _bounds_of(items: Items) -> Items:
     firsts = np.arange(0, len(items), ITEMS_PER_NODE)
     lasts = np.minimum(firsts + ITEMS_PER_NODE, len(items)) - 1
     bounds = np.zeros(len(firsts), _INNER)
-    # Parts are in order and do not overlap.
+    # Parts are in the order of their starts; those of a bigBed overlap, so the last need not reach furthest.
     for name in ("first_chrom", "start"):
         bounds[name] = items[name][firsts]
-    for name in ("last_chrom", "end"):
-        bounds[name] = items[name][lasts]
+    bounds["last_chrom"] = items["last_chrom"][lasts]
+    places = items["last_chrom"].astype(np.uint64) << np.uint64(32) | items["end"].astype(np.uint64)
+    furthest = np.maximum.reduceat(places, firsts) if len(items) else places
+    bounds["end"] = furthest & np.uint64(0xFFFFFFFF)
     return bounds
 
 
