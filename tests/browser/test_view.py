@@ -330,6 +330,8 @@ def test_command_opens_the_address_in_the_users_browser(genome_folder, stand_in_
     ("arguments", "message"),
     [
         (["--locus", "chr9:1-2"], "'chr9' is no chrom"),
+        (["--genes", "absent.gtf"], "cannot read 'absent.gtf'"),
+        (["--annotation", "absent.bed"], "cannot read 'absent.bed'"),
         (["--genome", "absent.fa"], "absent.fa"),
         (["--igv-js", Path(small_plans.__file__)], "is no igv.js for web pages"),
         (["--igv-js", "absent.js"], "cannot read 'absent.js'"),

@@ -61,6 +61,19 @@ def part(name, fraction):
     return Progress(int(100 * fraction), 100, "bases", part=name)
 
 
+def test_genes_and_annotations_are_exported_and_counted(store, tmp_path):
+    (tmp_path / "genes.gtf").write_text('chr1\tx\texon\t11\t20\t.\t+\t.\tgene_id "A"; transcript_id "T";\n')
+    (tmp_path / "motifs.bed").write_text("chr1\t5\t9\tCTCF\nchr9\t5\t9\tCTCF\nchr2\t5\t9\tCTCF\n")
+    options = ("--genes", tmp_path / "genes.gtf", "--annotation", f"sites={tmp_path / 'motifs.bed'}")
+    done = export(store.path, "--out", tmp_path / "bw", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Genes: 1 gene\n" in done.stdout
+    assert "sites: 2 features, 1 on other chroms left out\n" in done.stdout
+    assert {"genes.bed", "genes.bb", "annotation_sites.bed"} <= {
+        path.name for path in (tmp_path / "bw").iterdir()
+    }
+
+
 def test_a_terminal_shows_a_bar_for_each_file_that_is_being_written(monkeypatch):
     shown = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=shown, force_terminal=True, width=100))
@@ -97,6 +110,8 @@ def test_without_a_terminal_lines_tell_of_each_file(monkeypatch, capsys):
         (["--keep-bits", "30"], ["30 is not in the range 1<=x<=23"]),
         (["--jobs", "0"], ["0 is not in the range"]),
         (["--writer", "excel"], ["'excel' is not one of"]),
+        (["--genes", "absent.gtf"], ["cannot read 'absent.gtf'"]),
+        (["--annotation", "absent.bed"], ["cannot read 'absent.bed'"]),
     ],
 )
 def test_bad_options_get_one_line_and_exit_code_2(store, tmp_path, arguments, words):

@@ -27,7 +27,7 @@ HOW TO LOOK AT THEM
   igv-desktop.xml      IGV desktop 2.19.6 or later: File, Open Session{desktop_note}
   config.json          JBrowse 2: copy into its folder, or open with ?config=ADDRESS
   hub.washu.json       WashU Epigenome Browser: Tracks, Remote Tracks, Remote Data Hub
-
+{annotations}
 WHERE THEY COME FROM
   made with       tism-scan {version}; scanned with {versions}
   plan            {plan}
@@ -63,6 +63,10 @@ def readme_text(shown: Shown) -> str:
     title = one_line(shown.title, 96)
     return _README.format(
         title=title,
+        annotations="".join(
+            f"  {f'{each.stem}.bed, .bb':<20} {one_line(each.name, 60)}, as BED and as bigBed\n"
+            for each in shown.annotations
+        ),
         meaning=_MEANING[shown.values],
         rule="=" * len(title),
         unit="logit" if scoring.output_space == "logit" else "probability",

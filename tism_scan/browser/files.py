@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tism_scan.browser import igv_js
+from tism_scan.browser.annotations import Annotation
 from tism_scan.browser.description import chrom_sizes, readme_text, tracks_table
 from tism_scan.browser.igv import SESSION, igv_session, page_html
 from tism_scan.browser.sessions import CHROM_SIZES, as_json, igv_desktop_xml, jbrowse_config, washu_hub
@@ -37,9 +38,10 @@ def check_browser_options(genome_id: str | None, igv_js_file: Path | None) -> No
         igv_js.read_igv_js(igv_js_file)
 
 
-def names_of_browser_files(*, with_igv_js: bool = False) -> list[str]:
+def names_of_browser_files(annotations: Sequence[Annotation] = (), *, with_igv_js: bool = False) -> list[str]:
     """Return the names of what `browser_files` makes."""
-    return [*_MAKERS, igv_js.FILE] if with_igv_js else list(_MAKERS)
+    of_annotations = [f"{each.stem}{suffix}" for each in annotations for suffix in (".bed", ".bb")]
+    return [*_MAKERS, *of_annotations, *([igv_js.FILE] if with_igv_js else [])]
 
 
 def browser_files(
@@ -51,6 +53,7 @@ def browser_files(
     values: Values = "mean",
     genome_id: str | None = None,
     igv_js_file: Path | None = None,
+    annotations: Sequence[Annotation] = (),
 ) -> dict[str, bytes]:
     """Return what belongs beside the bigWigs, by the names of the files.
 
@@ -71,6 +74,8 @@ def browser_files(
         assembly.
     igv_js_file : Path, optional
         A copy of igv.js to put beside the page, which needs no internet then.
+    annotations : sequence of Annotation
+        Genes and other features, on the same chroms.
 
     Raises
     ------
@@ -83,8 +88,12 @@ def browser_files(
         raise ValueError("a page without tracks; expected at least one")
     check_browser_options(genome_id, igv_js_file)
     chroms = plan.chroms if chroms is None else chroms
-    shown = Shown(tuple(tracks), plan, chroms, provenance or {}, genome_id or known_assembly(chroms), values)
+    genome_id = genome_id or known_assembly(chroms)
+    shown = Shown(tuple(tracks), plan, chroms, provenance or {}, genome_id, values, tuple(annotations))
     contents = {name: make(shown) for name, make in _MAKERS.items()}
+    for annotation in annotations:
+        contents[f"{annotation.stem}.bed"] = annotation.bed()
+        contents[f"{annotation.stem}.bb"] = annotation.bigbed(chroms)
     if igv_js_file is not None:
         contents[igv_js.FILE] = igv_js.read_igv_js(igv_js_file)
     return contents

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tism_scan.browser import igv_js
+from tism_scan.browser.annotations import GENES, Annotation
 from tism_scan.browser.sessions import CHROM_SIZES
 from tism_scan.browser.shown import BLUE, VERMILION, Shown, TrackFile
 
@@ -25,13 +26,19 @@ _KEY = {
     "tism": ("the other base raises the output", "it lowers it"),
 }
 _LETTERS_HEIGHT = 90
+_ANNOTATION_HEIGHT = 56
+_ANNOTATION_MARGIN = 22  # the name stands there
+_INK = "rgb(70,70,90)"
 _OVERVIEW_HEIGHT = 60
 
 
 def igv_session(shown: Shown) -> dict[str, Any]:
     """Return a session of igv.js. What only our page reads is under ``tism_scan``."""
     locus = shown.locus
-    tracks = []
+    tracks = [
+        annotation_track(annotation, f"{annotation.stem}.bed", i_track - len(shown.annotations))
+        for i_track, annotation in enumerate(shown.annotations)
+    ]
     for i_track, track in enumerate(shown.tracks):
         tracks += [_letters(track, i_track), _overview(track, i_track)]
     return {
@@ -53,6 +60,23 @@ def igv_session(shown: Shown) -> dict[str, Any]:
             "view": VIEW_SETTINGS,
             "names": [track.name for track in shown.tracks],
         },
+    }
+
+
+def annotation_track(annotation: Annotation, url: str, order: int) -> dict[str, Any]:
+    """Return a track of features, which igv.js reads whole and finds by name if they are genes."""
+    return {
+        "type": "annotation",
+        "format": "bed",
+        "url": quote(url),
+        "name": _name(annotation.name),
+        "order": order,
+        "displayMode": "COLLAPSED",
+        "height": _ANNOTATION_HEIGHT,
+        "margin": _ANNOTATION_MARGIN,
+        "color": _INK,
+        "searchable": annotation.is_genes,
+        "tism_scan": {"role": GENES if annotation.is_genes else "annotation"},
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+from tism_scan.browser.annotations import Annotation
 from tism_scan.browser.shown import BLUE, VERMILION, Shown, TrackFile, identifiers
 
 CHROM_SIZES = "chrom.sizes"
@@ -27,6 +28,8 @@ def igv_desktop_xml(shown: Shown) -> bytes:
         settings["genome"] = _xml_text(shown.genome_id)
     session = ElementTree.Element("Session", settings)
     resources = ElementTree.SubElement(session, "Resources")
+    for annotation in shown.annotations:
+        ElementTree.SubElement(resources, "Resource", {"path": f"{annotation.stem}.bed", "type": "bed"})
     panel = ElementTree.SubElement(session, "Panel", {"name": "DataPanel"})
     for track in shown.tracks:
         file = _xml_text(track.path.name)
@@ -64,7 +67,7 @@ def jbrowse_config(shown: Shown) -> dict[str, Any]:
     """Return a configuration of JBrowse 2: the assembly by its chroms' lengths, the tracks, a first view."""
     names = identifiers(track.path.stem for track in shown.tracks)
     locus = shown.locus
-    first = names[:_TRACKS_SEEN_FIRST]
+    first = [*(each.stem for each in shown.annotations), *names[:_TRACKS_SEEN_FIRST]]
     return {
         "assemblies": [
             {
@@ -77,7 +80,8 @@ def jbrowse_config(shown: Shown) -> dict[str, Any]:
             }
         ],
         "tracks": [
-            _jbrowse_track(shown, track, name) for track, name in zip(shown.tracks, names, strict=True)
+            *(_jbrowse_annotation(shown, annotation) for annotation in shown.annotations),
+            *(_jbrowse_track(shown, track, name) for track, name in zip(shown.tracks, names, strict=True)),
         ],
         "defaultSession": {
             "name": shown.title,
@@ -122,13 +126,33 @@ def _jbrowse_track(shown: Shown, track: TrackFile, name: str) -> dict[str, Any]:
     }
 
 
+def _jbrowse_annotation(shown: Shown, annotation: Annotation) -> dict[str, Any]:
+    return {
+        "type": "FeatureTrack",
+        "trackId": annotation.stem,
+        "name": annotation.name,
+        "assemblyNames": [shown.assembly],
+        "adapter": {"type": "BedAdapter", "bedLocation": _uri(f"{annotation.stem}.bed")},
+    }
+
+
 def _uri(path: str) -> dict[str, str]:
     return {"uri": path, "locationType": "UriLocation"}
 
 
 def washu_hub(shown: Shown) -> list[dict[str, Any]]:
     """Return a hub of the WashU Epigenome Browser."""
-    return [
+    annotations = [
+        {
+            "type": "bigbed",
+            "name": annotation.name,
+            "url": f"{annotation.stem}.bb",
+            "showOnHubLoad": True,
+            "metadata": {"genome": shown.assembly},
+        }
+        for annotation in shown.annotations
+    ]
+    return annotations + [
         {
             "type": "dynseq",
             "name": track.name,

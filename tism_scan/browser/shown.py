@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from tism_scan.browser.annotations import Annotation
 from tism_scan.genome.intervals import Interval
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Values
@@ -97,6 +98,7 @@ class Shown:
         The assembly's name in the browsers, such as ``hg38``.
     values : {"mean", "tism"}
         Mean TISM, or TISM of one alternative base in each file.
+    annotations : sequence of Annotation
     """
 
     tracks: Sequence[TrackFile]
@@ -105,6 +107,7 @@ class Shown:
     provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     genome_id: str | None = None
     values: Values = "mean"
+    annotations: Sequence[Annotation] = ()
 
     @property
     def quantity(self) -> str:

@@ -9,6 +9,7 @@ doi 10.1093/bioinformatics/btt637). ``logo on`` draws letters where a bigWig is 
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from tism_scan.browser.annotations import Annotation
 from tism_scan.browser.shown import BLUE, VERMILION, Shown, identifiers, one_line
 
 LONGEST_SHORT_LABEL = 17
@@ -23,7 +24,8 @@ def hub_text(shown: Shown) -> str:
     # A track may not bear the composite's name either.
     names = [name if name != shown.name else f"{name}_track" for name in names]
     children = [_child(shown, i, name) for i, name in enumerate(names)]
-    return "\n".join(_stanza(settings) for settings in (hub, genome, parent, *children))
+    others = [_annotation(shown, annotation) for annotation in shown.annotations]
+    return "\n".join(_stanza(settings) for settings in (hub, genome, *others, parent, *children))
 
 
 def _hub(shown: Shown) -> dict[str, str]:
@@ -76,6 +78,17 @@ def _child(shown: Shown, i_track: int, name: str) -> dict[str, str]:
         "longLabel": _label(f"{track.name}, {shown.quantity}", LONGEST_LONG_LABEL),
         "type": f"bigWig {-track.axis:.6g} {track.axis:.6g}",
         **_drawing(),
+    }
+
+
+def _annotation(shown: Shown, annotation: Annotation) -> dict[str, str]:
+    return {
+        "track": f"{shown.name}_{annotation.stem}",
+        "bigDataUrl": f"{annotation.stem}.bb",
+        "shortLabel": _label(annotation.name, LONGEST_SHORT_LABEL),
+        "longLabel": _label(annotation.name, LONGEST_LONG_LABEL),
+        "type": f"bigBed {annotation.n_columns}",
+        "visibility": "pack",
     }
 
 

@@ -1,17 +1,18 @@
 """A folder of bigWigs as `tism-scan view` serves it: with igv.js and, if there is one, the genome."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from tism_scan.browser import igv_js
+from tism_scan.browser.annotations import GENES, Annotation, place_of, read_annotations
 from tism_scan.browser.files import PAGE
-from tism_scan.browser.igv import SESSION, VIEW, VIEW_SETTINGS
+from tism_scan.browser.igv import SESSION, VIEW, VIEW_SETTINGS, annotation_track
 from tism_scan.browser.origins import origins_of
 from tism_scan.browser.server import FolderServer
 from tism_scan.browser.sessions import CHROM_SIZES
-from tism_scan.errors import GenomeError, InputError
+from tism_scan.errors import GenomeError, InputError, RegionError
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import Interval, parse_region
 
@@ -25,6 +26,7 @@ def make_server(
     igv_js_file: Path | None = None,
     port: int | None = None,
     allow_origins: Iterable[str] = (),
+    annotations: Sequence[Annotation] = (),
 ) -> FolderServer:
     """Return a server of a folder that `tism-scan export` wrote; it waits for `serve_forever`.
 
@@ -37,7 +39,10 @@ def make_server(
         A copy of igv.js, for a folder that has none.
     port : int, optional
     allow_origins : iterable of str
-        Whose pages may read the folder, but not the genome; see `tism_scan.browser.origins.origins_of`.
+        Whose pages may read the folder, but nothing else; see `tism_scan.browser.origins.origins_of`.
+    annotations : sequence of Annotation
+        To be shown beside those that were exported, see `read_folder_annotations`; genes take the place of
+        exported ones.
 
     Raises
     ------
@@ -53,7 +58,13 @@ def make_server(
     if genome is not None:
         reference, files = _genome_files(folder, genome.resolve())
         extras |= files
-    extras[VIEW_SETTINGS] = json.dumps({"genome": reference}).encode()
+    for annotation in annotations:
+        extras[f"{VIEW}{annotation.stem}.bed"] = annotation.bed()
+    tracks = [
+        annotation_track(annotation, f"{VIEW}{annotation.stem}.bed", i_track - len(annotations))
+        for i_track, annotation in enumerate(annotations)
+    ]
+    extras[VIEW_SETTINGS] = json.dumps({"genome": reference, "tracks": tracks}).encode()
     return FolderServer(folder, extras, port, origins=origins)
 
 
@@ -85,15 +96,56 @@ def page_address(address: str, locus: Interval | None) -> str:
     return f"{address}?locus={quote(f'{locus.chrom}:{locus.start + 1}-{locus.end}', safe=':')}"
 
 
-def read_locus(folder: Path, text: str) -> Interval:
-    """Return the place that a text such as ``chr1:1,000-2,000`` names, on a folder's chroms.
+def read_folder_annotations(
+    folder: Path, *, genes: Path | None = None, others: Sequence[str] = ()
+) -> list[Annotation]:
+    """Return genes and other features on a folder's chroms, by their names there or in the FASTA.
+
+    Parameters
+    ----------
+    folder : Path
+    genes, others
+        As for `tism_scan.browser.annotations.read_annotations`.
 
     Raises
     ------
     RegionError
-        If it is on none of them.
+        If a file cannot be read, or none of it is on the chroms.
+    InputError
+        If a name is empty, or the folder is not one that `tism-scan export` wrote.
     """
-    return parse_region(text, read_chroms(folder))
+    if genes is None and not others:
+        return []
+    other_names = {in_fasta: name for name, in_fasta in _read_fasta_names(folder).items()}
+    return read_annotations(read_chroms(folder), other_names, genes=genes, others=others)
+
+
+def read_locus(folder: Path, text: str, annotations: Sequence[Annotation] = ()) -> Interval:
+    """Return the place that a text such as ``chr1:1,000-2,000``, or a gene's name, stands for.
+
+    Parameters
+    ----------
+    folder : Path
+    text : str
+    annotations : sequence of Annotation
+        Their genes come before those that were exported.
+
+    Raises
+    ------
+    RegionError
+        If it is neither on the folder's chroms nor a gene.
+    """
+    try:
+        return parse_region(text, read_chroms(folder))
+    except RegionError as error:
+        exported = folder / f"{GENES}.bed"
+        served = [each.bed() for each in annotations if each.is_genes]
+        beds = served or ([exported.read_bytes()] if exported.is_file() else [])
+        place = next((place for bed in beds if (place := place_of(text.strip(), bed))), None)
+        if place is not None:
+            return place
+        known = "none of its genes has that name" if beds else "--genes FILE lets genes be found by name"
+        raise RegionError(f"{error}; {known}") from None
 
 
 def _genome_files(folder: Path, path: Path) -> tuple[dict[str, str], dict[str, Path | bytes]]:

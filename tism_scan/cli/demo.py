@@ -38,7 +38,7 @@ def command(out: Path) -> int:
     from tism_scan.demo.genome import make_genome, write_fasta, write_sites
     from tism_scan.errors import ExportError
     from tism_scan.export import export_bigwigs
-    from tism_scan.export.browsers import describe_export
+    from tism_scan.export.browsers import describe_export, read_store_annotations
     from tism_scan.ray_scan.cluster import RayOptions
     from tism_scan.scan.execution import Execution
     from tism_scan.scan.planning import plan_scan
@@ -77,7 +77,8 @@ def command(out: Path) -> int:
         "|mean TISM| on planted motif bases against all others", ["track", "sites", "AUROC", "bigWig"], rows
     )
     say(f"done in {duration(time.monotonic() - began)}; everything is in {out}")
-    describe_export(store, out / "bigwig", summaries)
+    motifs = read_store_annotations(store, others=[f"planted motifs={out / 'motifs.bed'}"])
+    describe_export(store, out / "bigwig", summaries, annotations=motifs)
     _say_what_to_do_next(out, best_site(store, genome))
     return 0
 

@@ -6,12 +6,17 @@ from typing import Any
 import click
 
 from tism_scan.cli.console import count_of, duration, file_bars, progress_bar, say, say_table
+from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations
 from tism_scan.cli.options.common import PATH, STORE, jobs_option, taken, tracks_option
 from tism_scan.storage.places import Place
 
 _LISTINGS = ("snv-tsv", "snv-vcf")
+_OF_BIGWIGS = (
+    *("channels", "keep_bits", "overwrite", "writer", "genome_id", "igv_js"),
+    *("genes", "annotations"),
+)
 _FORMATS_OF = {
-    **dict.fromkeys(("channels", "keep_bits", "overwrite", "writer", "genome_id", "igv_js"), ("bigwig",)),
+    **dict.fromkeys(_OF_BIGWIGS, ("bigwig",)),
     "genome": _LISTINGS,
 }
 
@@ -66,6 +71,8 @@ _FORMATS_OF = {
 )
 @click.option("--genome-id", metavar="NAME", help="The assembly's name in browsers, such as hg38.")
 @click.option("--igv-js", type=PATH, metavar="FILE", help="A copy of igv.js to put beside the page.")
+@genes_option
+@annotations_option
 def command(store: Place, out: Path, form: str, **options: Any) -> int:
     """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 
@@ -126,15 +133,25 @@ def _list_variants(store: Place, out: Path, form: str, options: dict[str, Any]) 
 
 
 def _write_bigwigs(
-    store: Place, out: Path, *, genome_id: str | None, igv_js: Path | None, **options: Any
+    store: Place,
+    out: Path,
+    *,
+    genome_id: str | None,
+    igv_js: Path | None,
+    genes: Path | None,
+    annotations: tuple[str, ...],
+    **options: Any,
 ) -> int:
     from tism_scan.export import ExportProgress, export_bigwigs
-    from tism_scan.export.browsers import check_browser_export, describe_export
+    from tism_scan.export.browsers import check_browser_export, describe_export, read_store_annotations
     from tism_scan.plan.tracks import choose_tracks
     from tism_scan.store.score_store import ScoreStore
 
-    check_browser_export(out, genome_id=genome_id, igv_js_file=igv_js)
     opened = ScoreStore.open(store)
+    alias = options["chrom_alias"]
+    features = read_store_annotations(opened, genes=genes, others=annotations, chrom_alias=alias)
+    check_browser_export(out, genome_id=genome_id, igv_js_file=igv_js, annotations=features)
+    say_annotations(features)
     n_files = len(choose_tracks(opened.plan.scoring.tracks, options["tracks"]))
     n_files *= 4 if options["channels"] else 1
     kept: list[str] = []
@@ -157,10 +174,11 @@ def _write_bigwigs(
         opened,
         out,
         summaries,
-        chrom_alias=options["chrom_alias"],
+        chrom_alias=alias,
         channels=options["channels"],
         genome_id=genome_id,
         igv_js_file=igv_js,
+        annotations=features,
     )
     say(f"look at them    tism-scan view {out} --genome GENOME.fa")
     say(f"other browsers  {out / 'README.txt'}")

@@ -11,6 +11,7 @@ from types import FrameType
 import click
 
 from tism_scan.cli.console import say
+from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations
 from tism_scan.cli.options.common import PATH
 
 
@@ -18,7 +19,9 @@ from tism_scan.cli.options.common import PATH
 @click.argument("folder", type=PATH)
 @click.option("--port", type=int, help="Port on this machine; by default 8765, or any that is free.")
 @click.option("--genome", type=PATH, help="FASTA that was scanned; needed to draw letters.")
-@click.option("--locus", metavar="REGION", help="Region to show first, such as chr1:1,000-2,000.")
+@click.option("--locus", metavar="REGION", help="Region or gene to show first, such as chr1:1,000-2,000.")
+@genes_option
+@annotations_option
 @click.option("--igv-js", type=PATH, help="A copy of igv.js to draw with.")
 @click.option(
     "--allow-origin",
@@ -34,6 +37,8 @@ def command(
     port: int | None,
     genome: Path | None,
     locus: str | None,
+    genes: Path | None,
+    annotations: tuple[str, ...],
     igv_js: Path | None,
     allow_origins: tuple[str, ...],
     *,
@@ -47,12 +52,21 @@ def command(
     igv.js is fetched once and kept, from its public address or with npm; after that no internet is needed.
     """
     from tism_scan.browser.igv_js import FILE, fetch_igv_js, read_igv_js
-    from tism_scan.browser.view import make_server, page_address, read_locus
+    from tism_scan.browser.view import make_server, page_address, read_folder_annotations, read_locus
 
-    place = read_locus(folder, locus) if locus is not None else None
+    features = read_folder_annotations(folder, genes=genes, others=annotations)
+    say_annotations(features)
+    place = read_locus(folder, locus, features) if locus is not None else None
     if igv_js is not None:
         read_igv_js(igv_js)
-    server = make_server(folder, genome=genome, igv_js_file=igv_js, port=port, allow_origins=allow_origins)
+    server = make_server(
+        folder,
+        genome=genome,
+        igv_js_file=igv_js,
+        port=port,
+        allow_origins=allow_origins,
+        annotations=features,
+    )
     with server:
         if igv_js is None and not (folder / FILE).exists():
             copy = fetch_igv_js()

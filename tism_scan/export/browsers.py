@@ -1,18 +1,55 @@
 """What browsers need beside the bigWigs of an export."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tism_scan.bigwig import BigWigSummary
 from tism_scan.browser import browser_files, check_browser_options, names_of_browser_files, track_files
+from tism_scan.browser.annotations import Annotation, read_annotations
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.manifest import Manifest
 from tism_scan.export.record import NAME as RECORD
 from tism_scan.store.score_store import ScoreStore
 
 
+def read_store_annotations(
+    store: ScoreStore,
+    *,
+    genes: str | Path | None = None,
+    others: Sequence[str] = (),
+    chrom_alias: str | Path | None = None,
+) -> list[Annotation]:
+    """Return genes and other features on a store's chroms, under their names in the browser.
+
+    Parameters
+    ----------
+    store : ScoreStore
+    genes, others
+        As for `tism_scan.browser.annotations.read_annotations`. The files may use the store's names of the
+        chroms, or the browser's.
+    chrom_alias
+        As for `export_bigwigs`.
+
+    Raises
+    ------
+    RegionError
+        If a file cannot be read, or none of it is on the chroms.
+    InputError
+        If a name is empty.
+    ExportError
+        If the table of names cannot be read.
+    """
+    aliases = _aliases(store, chrom_alias)
+    chroms = {aliases[chrom]: length for chrom, length in store.plan.chroms.items()}
+    return read_annotations(chroms, aliases, genes=genes, others=others)
+
+
 def check_browser_export(
-    folder: str | Path, *, genome_id: str | None = None, igv_js_file: Path | None = None
+    folder: str | Path,
+    *,
+    genome_id: str | None = None,
+    igv_js_file: Path | None = None,
+    annotations: Sequence[Annotation] = (),
 ) -> None:
     """Raise unless `describe_export` can do its work in a folder, so that an export fails before its own.
 
@@ -24,7 +61,7 @@ def check_browser_export(
         If a file stands in the way that export did not write.
     """
     check_browser_options(genome_id, igv_js_file)
-    names = names_of_browser_files(with_igv_js=igv_js_file is not None)
+    names = names_of_browser_files(annotations, with_igv_js=igv_js_file is not None)
     _manifest(Path(folder)).check(names)
 
 
@@ -37,6 +74,7 @@ def describe_export(
     channels: bool = False,
     genome_id: str | None = None,
     igv_js_file: Path | None = None,
+    annotations: Sequence[Annotation] = (),
 ) -> list[Path]:
     """Return the files that it writes beside what `tism_scan.export.export_bigwigs` wrote.
 
@@ -48,7 +86,7 @@ def describe_export(
         As `export_bigwigs` returned them.
     chrom_alias, channels
         As for `export_bigwigs`.
-    genome_id, igv_js_file
+    genome_id, igv_js_file, annotations
         As for `tism_scan.browser.browser_files`.
 
     Raises
@@ -59,20 +97,25 @@ def describe_export(
         If a file cannot be written, or stands in the way and was not written by export, or the table of names
         cannot be read.
     """
-    plan, chroms = store.plan, None
-    if chrom_alias is not None:
-        aliases = read_aliases(chrom_alias, plan.chroms)
-        chroms = {aliases[chrom]: length for chrom, length in plan.chroms.items()}
+    plan, aliases = store.plan, _aliases(store, chrom_alias)
     contents = browser_files(
         track_files(summaries, plan.scoring.tracks),
         plan,
         store.ledger.provenance(),
-        chroms=chroms,
+        chroms={aliases[chrom]: length for chrom, length in plan.chroms.items()},
         values="tism" if channels else "mean",
         genome_id=genome_id,
         igv_js_file=igv_js_file,
+        annotations=annotations,
     )
     return _manifest(Path(folder)).write(contents)
+
+
+def _aliases(store: ScoreStore, chrom_alias: str | Path | None) -> dict[str, str]:
+    """Return the browser's name of each chrom of a store."""
+    if chrom_alias is None:
+        return {chrom: chrom for chrom in store.plan.chroms}
+    return read_aliases(chrom_alias, store.plan.chroms)
 
 
 def _manifest(folder: Path) -> Manifest:

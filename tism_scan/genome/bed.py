@@ -74,6 +74,54 @@ def read_named_spans(path: str | Path, within: Interval) -> list[tuple[int, int,
     return _read_lines(path, overlapping)
 
 
+def read_features(
+    path: str | Path, chroms: Mapping[str, int], other_names: Mapping[str, str]
+) -> tuple[list[tuple[str, ...]], int]:
+    """Return six columns of each line of a BED file, plain or gzipped, and how many lines are elsewhere.
+
+    Parameters
+    ----------
+    path : str or Path
+    chroms : mapping from str to int
+        Length of every chrom, in bp. Lines on others are left out.
+    other_names : mapping from str to str
+        The chrom of each name that the file may use instead.
+
+    Returns
+    -------
+    rows : list of tuple of str
+        Chrom, start, end, name, score (0 to 1000) and strand, in the order of the chroms, then of the starts.
+        What a line does not have is ``.``, or 0.
+    n_elsewhere : int
+
+    Raises
+    ------
+    RegionError
+        If the file cannot be read, any line is at fault, or none is on the chroms.
+    """
+    strangers: list[str] = []
+
+    def on_chrom(line: str) -> tuple[str, ...] | None:
+        found, (_, _, _, *more) = _interval_of(line), columns(line)
+        chrom = found.chrom if found.chrom in chroms else other_names.get(found.chrom)
+        if chrom is None:
+            strangers.append(found.chrom)
+            return None
+        _fitted(Interval(chrom, found.start, found.end), chroms[chrom], clip=False)
+        name, score, strand = (*more, "", "", "")[:3]
+        points = int(score) if score.isdigit() else 0
+        strand = strand if strand in ("+", "-") else "."
+        return chrom, str(found.start), str(found.end), name or ".", str(min(points, 1000)), strand
+
+    rows = _read_lines(path, on_chrom)
+    if not rows:
+        why = unknown_chrom(strangers[0], chroms) if strangers else "it holds no line; expected BED"
+        raise RegionError(f"no feature of {path} is on a chrom of the tracks: {why}")
+    rank = {chrom: i for i, chrom in enumerate(chroms)}
+    rows.sort(key=lambda row: (rank[row[0]], int(row[1]), int(row[2]), row[3]))
+    return rows, len(strangers)
+
+
 def _read_lines(path: str | Path, read: Callable[[str], Kept | None]) -> list[Kept]:
     """Return what is read from the lines of a BED file, without None; a line is at fault if that raises.
 

@@ -1,8 +1,12 @@
 """The page through its zooms: axes and names stay, letters and bars take turns, no place is lost silently."""
 
+from urllib.parse import urlsplit
+
 import numpy as np
 import pytest
 from chromium_page import FACTOR, LETTERS, colored, served
+
+from tism_scan.browser.view import read_folder_annotations
 
 pytestmark = pytest.mark.browser
 
@@ -130,3 +134,40 @@ def test_place_that_is_not_there_is_named(page, folder, demo_fasta, igv_js, aske
         page.go(asked)
         assert page.message().startswith(f"{asked} is not found")
         assert page.track(FACTOR)["start"] == 0
+
+
+def test_gene_is_found_by_name_offline_and_an_unknown_one_is_named(
+    page, folder, demo_fasta, igv_js, tmp_path
+):
+    (tmp_path / "genes.bed").write_text("chr3\t5000\t9000\tBRCA1\t0\t+\nchr3\t20000\t21000\tSRY\t0\t-\n")
+    (tmp_path / "motifs.bed").write_text("chr3\t5000\t5010\tCTCF\n")
+    annotations = read_folder_annotations(
+        folder, genes=tmp_path / "genes.bed", others=[f"my <b>motifs</b>={tmp_path / 'motifs.bed'}"]
+    )
+    with served(folder, genome=demo_fasta, igv_js_file=igv_js, annotations=annotations) as address:
+        page.requests()
+        page.console()
+        page.open(f"{address}?locus=SRY")
+        page.settle()
+        middle = """const [frame] = window.tismBrowser.referenceFrameList;
+                    return [frame.chr, Math.round((frame.start + frame.end) / 2)];"""
+        assert page.run(middle) == ["chr3", 20_500]
+        page.go("brca1")
+        assert page.run(middle) == ["chr3", 7000]
+        page.go("TP53")
+        assert page.message().startswith("TP53 is not found")
+        assert "no name of a gene" in page.message()
+        names = page.run(
+            "return window.tismBrowser.trackViews.map((view) => view.track.name).filter(Boolean)"
+        )
+        assert names[-9:-6] == ["Genes", "my &lt;b&gt;motifs&lt;/b&gt;", "CTCF"]
+        assert page.console() == []
+        assert {urlsplit(url).netloc for url, _ in page.requests()} == {urlsplit(address).netloc}
+
+
+def test_search_for_a_gene_without_genes_says_what_to_give(page, folder, igv_js):
+    with served(folder, igv_js_file=igv_js) as address:
+        page.open(address)
+        page.go("TP53")
+        assert "TP53 is not found" in page.message()
+        assert "--genes GENES.gtf" in page.message()

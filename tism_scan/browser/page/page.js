@@ -2,9 +2,10 @@ const TRACKS_SEEN_FIRST = 8;
 const READABLE_BP_PER_PIXEL = 0.25;
 // As sequence logos have them. In the dark the style sheet inverts what is drawn, and a bright orange turns brown.
 const IS_DARK = matchMedia("(prefers-color-scheme: dark)").matches;
-const COLORS = {A: "#109648", C: "#255c99", G: IS_DARK ? "#9a6200" : "#f7a21b", T: "#d62839", N: "#888888"};
+const COLORS = {A: "#109648", C: "#255c99", G: IS_DARK ? "#7d4b00" : "#f7a21b", T: "#d62839", N: "#888888"};
 const IGV_STYLE = `.igv-viewport .igv-track-label { top: 1px !important; left: 2px; margin: 0; padding: 0 4px; border: none;
   background: none; font-weight: 600; }`;
+const GENES_HINT = "To find genes by their names, give them: tism-scan view FOLDER --genes GENES.gtf";
 const byId = (id) => document.getElementById(id);
 const place = byId("igv");
 const say = (text) => { byId("message").textContent = text; };
@@ -41,7 +42,7 @@ function options(session, served) {
   };
   if (served?.genome) {
     wanted.reference = served.genome;
-    wanted.tracks = [{type: "sequence", order: -2}];
+    wanted.tracks = [{type: "sequence", order: -1000}];
   } else if (session.tism_scan.genome_id && !served) {
     Object.assign(wanted, {genome: session.tism_scan.genome_id, search: true, loadDefaultGenomes: true});
   } else {
@@ -114,13 +115,25 @@ function scoreConfig(session, i) {
   return {type: "score", name, order: i + 1, color, altColor, letters, overview, tism_scan: {track: i, role: "score"}};
 }
 
+function annotationConfigs(session, served) {
+  const own = served?.tracks ?? [];
+  const isGenes = (track) => track.tism_scan.role === "genes";
+  const exported = session.tracks.filter((track) => track.tism_scan.role === "annotation"
+    || (isGenes(track) && !own.some(isGenes)));
+  return [...exported, ...own].sort((a, b) => isGenes(b) - isGenes(a)).map(
+    (track, i, all) => ({...track, order: i - all.length}));
+}
+
 // The search box and the address say what they do not find.
-function makeSearch(browser) {
+function makeSearch(browser, example, hasGenes) {
   const search = browser.search.bind(browser);
   browser.search = async (text, ...rest) => {
     say("");
     const isFound = await search(text, ...rest).catch(() => false);
-    if (!isFound) say(`${text} is not found: it is no chrom of these tracks, and no place on one. Expected a chrom, or a place such as ${byId("igv").dataset.example}.`);
+    if (!isFound) {
+      say(`${text} is not found: it is no chrom of these tracks, no place on one${hasGenes ? ", and no name of a gene" : ""}. `
+        + `Expected a place such as ${example}.${hasGenes ? "" : ` ${GENES_HINT}`}`);
+    }
     return true;
   };
   return browser.search;
@@ -137,7 +150,6 @@ async function start() {
   igv.registerTrackCreatorFunction("score", (config, browser) => new (makeScoreTrackClass())(config, browser));
   const [browser, hasLetters] = await makeBrowser(session, served);
   place.shadowRoot.append(Object.assign(document.createElement("style"), {textContent: IGV_STYLE}));
-  place.dataset.example = session.locus;
   drawBasesKey();
   const tell = () => sayWhatIsSeen(browser, hasLetters);
   const chosen = new Set([...session.tism_scan.names.keys()].slice(0, TRACKS_SEEN_FIRST));
@@ -145,8 +157,9 @@ async function start() {
     if (isWanted) await browser.loadTrackList([scoreConfig(session, i)]);
     else browser.findTracks((track) => track.config?.tism_scan?.track === i).forEach((track) => browser.removeTrack(track));
   };
-  await browser.loadTrackList([...chosen].map((i) => scoreConfig(session, i)));
-  const search = makeSearch(browser);
+  const annotations = annotationConfigs(session, served);
+  await browser.loadTrackList([...annotations, ...[...chosen].map((i) => scoreConfig(session, i))]);
+  const search = makeSearch(browser, session.locus, annotations.some((track) => track.searchable));
   if (!hasLetters) byId("note").textContent = "There is no genome here, so bars are drawn in place of letters. For letters, run: tism-scan view FOLDER --genome GENOME.fa";
   const asked = new URLSearchParams(location.search).get("locus");
   if (asked) await search(asked);
