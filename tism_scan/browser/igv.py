@@ -5,6 +5,7 @@ visibility window it would download the whole genome when zoomed out. So each tr
 session: letters near, the highest and lowest score of each pixel far. The page makes one track of the two.
 """
 
+import math
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -24,6 +25,10 @@ VIEW_SETTINGS = f"{VIEW}settings.json"
 _KEY = {
     "mean": ("the reference base supports the prediction", "it speaks against it"),
     "tism": ("the other base raises the output", "it lowers it"),
+}
+_HEIGHT = {
+    "mean": "about how much the model's output would fall, on average, if another base stood there",
+    "tism": "about how much the model's output would change if the base in the track's name stood there",
 }
 _LETTERS_HEIGHT = 90
 _ANNOTATION_HEIGHT = 56
@@ -59,8 +64,47 @@ def igv_session(shown: Shown) -> dict[str, Any]:
             "letters_window_bp": LETTERS_WINDOW_BP,
             "view": VIEW_SETTINGS,
             "names": [track.name for track in shown.tracks],
+            "summary": _summary(shown),
         },
     }
+
+
+def _summary(shown: Shown) -> dict[str, Any]:
+    plan, scoring = shown.plan, shown.plan.scoring
+    n_bases = sum(shown.chroms.values())
+    made_of = {
+        "model": f"{plan.model}, weights of SHA-256 {plan.weights_digest[:12]}",
+        "genome": f"{shown.assembly}, {n_bases:,} bp, SHA-256 {plan.genome_digest[:12]}",
+        "windows": f"{scoring.input_bp:,} bp every {scoring.stride:,} bp, stitch {scoring.stitch}, "
+        f"strands {scoring.strands}",
+        "unit": f"{shown.quantity} of the model's {scoring.output_space}",
+        "plan": plan.digest()[:12],
+    }
+    tracks = [
+        {
+            "limit": _finite(track.limit),
+            "lowest": _finite(track.minimum),
+            "highest": _finite(track.maximum),
+            "share": track.n_bases / n_bases if n_bases else 0,
+            "seqlets": [
+                [
+                    each.place.chrom,
+                    each.place.start,
+                    each.place.end,
+                    _finite(each.extreme),
+                    ", ".join(each.names),
+                ]
+                for each in track.highest
+            ],
+        }
+        for track in shown.tracks
+    ]
+    return {"made_of": made_of, "tracks": tracks}
+
+
+def _finite(number: float) -> float | None:
+    """Return a number, or None where JSON has no word for it."""
+    return float(f"{number:.4g}") if math.isfinite(number) else None
 
 
 def annotation_track(annotation: Annotation, url: str, order: int) -> dict[str, Any]:
@@ -137,11 +181,12 @@ def page_html(shown: Shown) -> str:
     folder = files("tism_scan.browser") / "page"
     page, style, *scripts = (
         (folder / name).read_text(encoding="utf-8")
-        for name in ("index.html", "page.css", "score_track.js", "page.js")
+        for name in ("index.html", "page.css", "score_track.js", "summary.js", "page.js")
     )
     page = page.replace("@style@", style).replace("@script@", "\n".join(scripts))
     for name, value in {
         "title": shown.title,
+        "height": _HEIGHT[shown.values],
         "up": up,
         "down": down,
         "session": SESSION,

@@ -53,6 +53,24 @@ class Summary(Protocol):
 
 
 @dataclass(frozen=True)
+class Highest:
+    """One of the highest seqlets of a track.
+
+    Attributes
+    ----------
+    place : Interval
+    extreme : float
+        The score of the greatest magnitude, with its sign.
+    names : tuple of str
+        Of features there, such as motifs.
+    """
+
+    place: Interval
+    extreme: float
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrackFile:
     """One exported bigWig.
 
@@ -66,6 +84,8 @@ class TrackFile:
     minimum, maximum, total : float
     n_bases : int
         Bases that have a score.
+    highest : sequence of Highest
+        The highest first.
     """
 
     path: Path
@@ -75,6 +95,7 @@ class TrackFile:
     maximum: float
     total: float
     n_bases: int
+    highest: Sequence[Highest] = ()
 
     @property
     def axis(self) -> float:

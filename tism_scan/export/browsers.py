@@ -1,12 +1,14 @@
 """What browsers need beside the bigWigs of an export."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tism_scan.bigwig import BigWigSummary
 from tism_scan.browser import browser_files, check_browser_options, names_of_browser_files, track_files
 from tism_scan.browser.annotations import Annotation, read_annotations
 from tism_scan.export.aliases import read_aliases
+from tism_scan.export.highest import FeatureNames, highest_seqlets
 from tism_scan.export.manifest import Manifest
 from tism_scan.export.record import NAME as RECORD
 from tism_scan.store.score_store import ScoreStore
@@ -98,8 +100,13 @@ def describe_export(
         cannot be read.
     """
     plan, aliases = store.plan, _aliases(store, chrom_alias)
+    names = FeatureNames(annotations)
+    tracks = [
+        replace(track, highest=highest_seqlets(track.path, track.limit, names))
+        for track in track_files(summaries, plan.scoring.tracks)
+    ]
     contents = browser_files(
-        track_files(summaries, plan.scoring.tracks),
+        tracks,
         plan,
         store.ledger.provenance(),
         chroms={aliases[chrom]: length for chrom, length in plan.chroms.items()},

@@ -7,6 +7,7 @@ import pytest
 from chromium_page import FACTOR, LETTERS, colored, served
 
 from tism_scan.browser.view import read_folder_annotations
+from tism_scan.export import describe_export, export_bigwigs
 
 pytestmark = pytest.mark.browser
 
@@ -163,6 +164,31 @@ def test_gene_is_found_by_name_offline_and_an_unknown_one_is_named(
         assert names[-9:-6] == ["Genes", "my &lt;b&gt;motifs&lt;/b&gt;", "CTCF"]
         assert page.console() == []
         assert {urlsplit(url).netloc for url, _ in page.requests()} == {urlsplit(address).netloc}
+
+
+def test_link_of_the_summary_jumps_to_its_seqlet(chromium, demo_store, demo_fasta, igv_js, tmp_path):
+    describe_export(demo_store, tmp_path, export_bigwigs(demo_store, tmp_path, tracks="GATA1,CTCF"))
+    with served(tmp_path, genome=demo_fasta, igv_js_file=igv_js) as address:
+        chromium.open(address)
+        rows = chromium.run(
+            "return [...document.querySelectorAll('#figures tbody tr')].map((row) => row.textContent)"
+        )
+        assert [row[:4] for row in rows] == ["CTCF", "GATA"]
+        chromium.run(
+            """const chosen = document.getElementById("seqlets-of");
+               chosen.value = "1";
+               chosen.dispatchEvent(new Event("change"));
+               document.querySelector("#seqlets a").click();"""
+        )
+        chromium.settle()
+        place = chromium.run("return document.querySelector('#seqlets a').textContent")
+        frame = chromium.track("GATA1")
+        scores = np.abs(np.nan_to_num(demo_store.read_track("chr3", 0, 100_000, 1)))
+        highest = int(scores.argmax())
+        assert frame["start"] < highest < frame["start"] + 150
+        assert frame["isNear"]
+        start, end = (int(part.replace(",", "")) for part in place.split(":")[1].split("-"))
+        assert start <= highest + 1 <= end
 
 
 def test_search_for_a_gene_without_genes_says_what_to_give(page, folder, igv_js):

@@ -166,6 +166,7 @@ async function start() {
   tell();
   browser.on("locuschange", tell);
   pickTracks(session, chosen, show);
+  showSummary(session, search);
   window.tismBrowser = browser;
   document.body.dataset.ready = "yes";
 }
