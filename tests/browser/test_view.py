@@ -242,6 +242,13 @@ def test_compressed_genome_is_served_with_both_indexes(genome_folder):
             assert urllib.request.urlopen(f"{address}{reference[key]}").read()
 
 
+def test_page_of_an_earlier_release_finds_the_genome(genome_folder):
+    folder, fasta = genome_folder
+    with serving(make_server(folder, genome=fasta, port=0)) as address:
+        former = json.load(urllib.request.urlopen(f"{address}_view/genome.json"))
+        assert former == json.load(urllib.request.urlopen(f"{address}_view/settings.json"))["genome"]
+
+
 def test_without_a_genome_the_page_is_told_so(genome_folder):
     with serving(make_server(genome_folder[0], port=0)) as address:
         assert json.load(urllib.request.urlopen(f"{address}_view/settings.json"))["genome"] is None

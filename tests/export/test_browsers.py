@@ -7,7 +7,7 @@ from small_plans import CHROMS, publish, random_scores, small_plan
 from tism_scan.demo.auroc import best_site
 from tism_scan.errors import InputError
 from tism_scan.export import export_bigwigs
-from tism_scan.export.browsers import describe_export
+from tism_scan.export.browsers import describe_export, read_store_annotations
 from tism_scan.store.score_store import ScoreStore
 
 
@@ -40,6 +40,23 @@ def test_other_names_of_chroms_reach_the_page(tmp_path):
     assert (tmp_path / "bw" / "chrom.sizes").read_text().startswith(f"1\t{CHROMS['chr1']}\n")
     session = json.loads((tmp_path / "bw" / "igv-session.json").read_text())
     assert session["tism_scan"]["fasta_names"] == {"1": "chr1"}
+
+
+@pytest.mark.parametrize("chrom", ["chr1", "1"])
+def test_genes_may_bear_either_name_of_a_chrom(tmp_path, chrom):
+    store = stored(tmp_path)
+    (tmp_path / "alias.txt").write_text("chr1\t1\n")
+    (tmp_path / "genes.bed").write_text(f"{chrom}\t10\t20\tSRY\n")
+    options = {"chrom_alias": tmp_path / "alias.txt"}
+    genes = read_store_annotations(store, genes=tmp_path / "genes.bed", **options)
+    describe_export(
+        store,
+        tmp_path / "bw",
+        export_bigwigs(store, tmp_path / "bw", **options),
+        annotations=genes,
+        **options,
+    )
+    assert (tmp_path / "bw" / "genes.bed").read_text().startswith("1\t10\t20\tSRY\t")
 
 
 def test_files_of_each_alternative_base_are_named_by_it(tmp_path):

@@ -104,6 +104,12 @@ def test_genes_without_exons_are_blocks(tmp_path):
         assert gene == Gene("chr1", "A", "+", ((10, 20),), (20, 20))
 
 
+def test_attributes_of_gtf_are_told_apart_whatever_stands_around_them(tmp_path):
+    odd = 'x_gene_id "no"; gene_id  "G1" ;xgene "no";transcript_id "T";gene "A";'
+    (gene,) = read(tmp_path, f"chr1\th\texon\t11\t20\t.\t+\t.\t{odd}\n").genes
+    assert gene.name == "A"
+
+
 def test_coding_sequence_stands_for_missing_exons(tmp_path):
     gff = "chr1\th\tgene\t11\t40\t.\t+\t.\tID=A\nchr1\th\tCDS\t11\t20\t.\t+\t0\tID=c;Parent=A\n"
     (gene,) = read(tmp_path, gff).genes

@@ -17,6 +17,7 @@ from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import Interval, parse_region
 
 _FAULTS_SHOWN = 3
+_FORMER_SETTINGS = f"{VIEW}genome.json"  # what pages of earlier releases ask for
 
 
 def make_server(
@@ -58,6 +59,7 @@ def make_server(
     if genome is not None:
         reference, files = _genome_files(folder, genome.resolve())
         extras |= files
+        extras[_FORMER_SETTINGS] = json.dumps(reference).encode()
     for annotation in annotations:
         extras[f"{VIEW}{annotation.stem}.bed"] = annotation.bed()
     tracks = [

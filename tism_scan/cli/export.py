@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from tism_scan.cli.console import count_of, duration, file_bars, progress_bar, say, say_table
-from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations
+from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations, say_reading
 from tism_scan.cli.options.common import PATH, STORE, jobs_option, taken, tracks_option
 from tism_scan.storage.places import Place
 
@@ -149,6 +149,7 @@ def _write_bigwigs(
 
     opened = ScoreStore.open(store)
     alias = options["chrom_alias"]
+    say_reading(genes)
     features = read_store_annotations(opened, genes=genes, others=annotations, chrom_alias=alias)
     check_browser_export(out, genome_id=genome_id, igv_js_file=igv_js, annotations=features)
     say_annotations(features)

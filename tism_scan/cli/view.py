@@ -11,7 +11,7 @@ from types import FrameType
 import click
 
 from tism_scan.cli.console import say
-from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations
+from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations, say_reading
 from tism_scan.cli.options.common import PATH
 
 
@@ -54,6 +54,7 @@ def command(
     from tism_scan.browser.igv_js import FILE, fetch_igv_js, read_igv_js
     from tism_scan.browser.view import make_server, page_address, read_folder_annotations, read_locus
 
+    say_reading(genes)
     features = read_folder_annotations(folder, genes=genes, others=annotations)
     say_annotations(features)
     place = read_locus(folder, locus, features) if locus is not None else None

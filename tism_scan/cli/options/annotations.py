@@ -1,6 +1,7 @@
 """Options for what is shown beside scores: genes, and features of BED files."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +25,12 @@ annotations_option = click.option(
     metavar="[NAME=]FILE",
     help="BED file to show as a track, such as seqlets or motifs. Repeat it for several.",
 )
+
+
+def say_reading(genes: Path | None) -> None:
+    """Print that genes are being read, which takes a while for a large file."""
+    if genes is not None:
+        say(f"reading the genes of {genes}")
 
 
 def say_annotations(annotations: "Sequence[Annotation]") -> None:
