@@ -146,6 +146,11 @@ def test_request_ends_even_if_the_wait_for_abandoned_blocks_is_interrupted(monke
         ),
         ("ray://a", ImportError("No module named 'grpc'"), r"pip install 'ray\[client\]'"),
         ("local", ValueError("too little memory"), r"Ray cannot be started here \(too little memory\)"),
+        (
+            "local",
+            Exception("The current node timed out"),
+            r"started here \(The current node timed out\); ex",
+        ),
         ("local", RuntimeError(), r"Ray cannot be started here \(RuntimeError\)"),
     ],
 )

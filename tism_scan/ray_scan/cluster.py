@@ -99,7 +99,7 @@ def connected(options: RayOptions, *, has_to_compute: bool = True) -> Iterator[N
                 _knock(options.address)
                 with _on_loopback() if options.address == "local" else contextlib.nullcontext():
                     ray.init(address=options.address, **arguments)
-            except (OSError, OverflowError, RuntimeError, ValueError, ImportError, RayError) as error:
+            except Exception as error:  # Ray raises plain ones, too, where it cannot start
                 raise _unreachable(options.address, error) from None
             if has_to_compute and options.address != "local":
                 check_nodes()
@@ -148,7 +148,10 @@ def _unreachable(address: str, error: Exception) -> TismScanError:
     words = getattr(error, "strerror", None) or str(error)
     reason = (words.strip().splitlines() or [type(error).__name__])[0]
     if address == "local":
-        return ScanError(f"Ray cannot be started here ({reason}); see the logs in its temporary folder")
+        return ScanError(
+            f"Ray cannot be started here ({reason}); expected room in its temporary folder, no tight limit "
+            "on files, memory or processes; check `df` and `ulimit -a`, and see the logs in that folder"
+        )
     if isinstance(error, ImportError):
         return ClusterError(f"{address!r} needs Ray's client ({reason}); run: pip install 'ray[client]'")
     return UnreachableError(
