@@ -180,12 +180,16 @@ class Lease:
                 generation = self._free_generation()
             if self._claim(generation + 1):
                 break
-        for old in range(max(1, generation - 2), generation + 1):
-            self.folder.remove(_key(old))
-        self.swept = self.folder.sweep()  # what a former owner has not yet put in its place never gets there
         self._ended.clear()
         self._beating = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._beating.start()
+        try:
+            for old in range(max(1, generation - 2), generation + 1):
+                self.folder.remove(_key(old))
+            self.swept = self.folder.sweep()  # what a former owner was about to put in its place stays out
+        except BaseException:
+            self.release()
+            raise
         return self
 
     def release(self) -> None:
@@ -194,9 +198,10 @@ class Lease:
         if self._beating is not None:
             self._beating.join()
             self._beating = None
-            # What was scanned is no worse for it: the next run finds this process gone, or waits.
-            with contextlib.suppress(OSError, TismScanError):
-                self._show(replace(self.owner, released=True))
+            for _ in range(2):  # if neither succeeds, the next run finds this process gone, or waits
+                with contextlib.suppress(OSError, TismScanError):
+                    self._show(replace(self.owner, released=True))
+                    break
 
     @property
     def generation(self) -> int:
@@ -245,7 +250,14 @@ class Lease:
             self.owner, nonce=os.urandom(16).hex(), identity=self.folder.identity, released=False
         )
         self.tenure = Tenure(generation, self.owner.nonce)
-        if not self.folder.put_new(_key(generation), _content(self.owner)):
+        try:
+            is_new = self.folder.put_new(_key(generation), _content(self.owner))
+        except BaseException:
+            with contextlib.suppress(OSError, TismScanError):  # the record may be there in spite of the error
+                if self.is_held():
+                    self.folder.remove(_key(generation))
+            raise
+        if not is_new:
             return False
         if self.is_held():
             return True
