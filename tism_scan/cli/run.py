@@ -37,7 +37,7 @@ _MOST_FAILURES_SHOWN = 10
     "--actors",
     "n_actors",
     type=click.IntRange(1),
-    help="Number of Number of Ray actors. [default: as many as fit]",
+    help="Number of Ray actors. [default: as many as fit]",
 )
 @click.option(
     "--max-actors", type=click.IntRange(1), help="Let an autoscaling cluster grow to this many actors."
