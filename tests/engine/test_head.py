@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tism_scan.engine import head as head_module
-from tism_scan.engine.head import TrunkHead
+from tism_scan.engine.head import Product, TrunkHead
 from tism_scan.engine.layers import Passes
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
@@ -74,3 +74,14 @@ def test_gradient_of_the_head_has_the_dtype_of_the_backward_pass(dtype):
             scoring = Scoring(TRACKS, 2000, output_space=output_space)
             ours = TrunkHead(head_of(*above), N_POSITIONS, EXTENT, scoring, Passes(backward=dtype))
             assert ours.gradient(torch.randn(4, N_CHANNELS, N_POSITIONS), range(3)).dtype == dtype
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_product_adds_the_bias_packed_or_not(dtype, precision, has_bias):
+    inputs, weight = torch.rand(3, 8), torch.rand(5, 8)
+    bias = 100 * torch.rand(5) if has_bias else None
+    found = Product(weight, bias, dtype)(inputs.to(dtype))
+    torch.testing.assert_close(
+        found.float(), nn.functional.linear(inputs, weight, bias), rtol=precision, atol=2 * precision
+    )

@@ -100,6 +100,17 @@ def test_a_trunk_of_another_build_is_shared_just_as_well(stitch, strands, values
 
 
 @pytest.mark.parametrize("stitch", ["center", "mean"])
+@pytest.mark.parametrize("function", [nn.ReLU, nn.ELU])
+@pytest.mark.parametrize("pooling", [nn.AvgPool1d, nn.MaxPool1d])
+def test_order_of_a_function_and_a_pooling_is_kept_where_it_matters(function, pooling, stitch):
+    model = Odd()
+    model.trunk[1], model.trunk[2] = function(), pooling(3)
+    scoring = Scoring(TRACKS, 204, 36, stitch)
+    fast = blocks_scored_by(TrunkEngine(model, scoring), CODES[:700])
+    assert_same(fast, blocks_scored_by(WindowEngine(model, scoring), CODES[:700]))
+
+
+@pytest.mark.parametrize("stitch", ["center", "mean"])
 def test_scores_do_not_depend_on_blocks_or_slabs(narrow_beluga, stitch):
     scoring = Scoring(TRACKS, 2000, 256, stitch)
     whole = blocks_scored_by(TrunkEngine(narrow_beluga, scoring), CODES, block_bp=8_192)
@@ -251,6 +262,7 @@ def test_stride_that_the_trunk_does_not_allow_falls_back_and_says_so(narrow_belu
         nn.Conv1d(4, 4, 3, groups=2),
         nn.MaxPool1d(3, stride=2),
         nn.MaxPool1d(2, padding=1),
+        nn.MaxPool1d(2, dilation=2),
         nn.AvgPool1d(2, ceil_mode=True),
         nn.BatchNorm1d(4),
         nn.Softmax(dim=1),
@@ -270,6 +282,15 @@ def test_model_whose_output_is_more_than_its_head_is_not_shared(narrow_beluga):
         why_not_shared(narrow_beluga, Scoring(TRACKS, 2000, 256))
         == "the model's output is not head(trunk(X))"
     )
+
+
+@pytest.mark.parametrize(("factor", "is_shared"), [(1 + 1e-6, True), (1.01, False)])
+def test_model_whose_output_differs_from_its_heads_by_a_percent_is_not_shared(factor, is_shared):
+    class Scaled(Odd):
+        def forward(self, X):
+            return super().forward(X) * factor
+
+    assert (why_not_shared(Scaled(), Scoring(TRACKS, 204, 12)) is None) == is_shared
 
 
 def test_model_is_tried_once_for_whether_it_can_be_shared(narrow_beluga):
