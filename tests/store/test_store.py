@@ -241,7 +241,7 @@ def test_folder_that_may_not_be_written_is_one_clear_error(tmp_path, monkeypatch
     ("make", "message"),
     [
         (lambda path: None, "is not there; expected a store that `tism-scan run` made"),
-        (Path.touch, "is not there; expected a store"),
+        (Path.touch, "is a file; expected the folder that `tism-scan run` made"),
         (Path.mkdir, r"is not a store of scores: \.scan/run\.json is missing in it; check the path"),
         (lambda path: (path / ".scan/run.json").mkdir(parents=True), "cannot read .*: Is a directory"),
     ],

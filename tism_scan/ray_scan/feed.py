@@ -102,8 +102,8 @@ class Feed:
         self.pool.wind_down()
         if self._n_awaited() and not self.disowned.is_set():
             log.warning(
-                "stopping; the %d blocks in flight get %.0f s to finish, a second Ctrl-C stops at once",
-                self._n_awaited(),
+                "stopping; %s in flight may take %.0f s to finish, a second Ctrl-C stops at once",
+                "1 block" if self._n_awaited() == 1 else f"{self._n_awaited()} blocks",
                 DRAIN_S,
             )
         return time.monotonic()

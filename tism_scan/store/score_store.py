@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,8 @@ class ScoreStore(StoredScores):
         folder = open_folder(path)
         where = folder.place
         try:
+            if isinstance(where, Path) and where.is_file():
+                raise StoreError(f"{where} is a file; expected the folder that `tism-scan run` made")
             if not folder.is_there():
                 raise StoreError(f"{where} is not there; expected a store that `tism-scan run` made")
             plan = Ledger(folder).plan()
