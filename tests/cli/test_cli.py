@@ -12,7 +12,7 @@ from command_line import WEIGHTS, tism_scan
 
 import tism_scan as ts
 from tism_scan.cli.console import base_count
-from tism_scan.cli.run import typed_command
+from tism_scan.cli.typed import typed_command
 from tism_scan.genome.alphabet import is_acgt
 
 NAMES = ("CTCF", "GATA1", "AP-1", "NRF1", "ETS", "REST", "accessible")
@@ -67,7 +67,9 @@ def test_run_says_what_was_done_skipped_and_is_next(scanned):
     assert "scanned 4 blocks, 16,010 bases" in scanned[1].stdout
     assert "13,008 bases got a score, 3,002 did not" in scanned[1].stdout
     assert "skipped 1 chrom without a wanted base: chr_alt" in scanned[1].stdout
-    assert f"next: tism-scan export {scanned[0]}" in scanned[1].stdout
+    beside = scanned[0].parent / "bigwig"
+    _, _, next_words = scanned[1].stdout.partition("next: ")
+    assert shlex.split(next_words)[1:] == ["-m", "tism_scan", "export", str(scanned[0]), "--out", str(beside)]
 
 
 def test_run_prints_nothing_but_its_own_lines(scanned):

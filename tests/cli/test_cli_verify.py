@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,19 @@ def test_blocks_are_computed_again_with_the_same_genome_and_weights(damaged, run
     assert result.returncode == 0, result.stderr
     assert "computed 2 blocks again: 2 equal to the bit, 0 to rounding, 0 wrong" in result.stdout
     assert "round differently" not in result.stdout  # the same device
+
+
+@pytest.mark.parametrize("place", ["my copy.zarr", "süß ö"])
+def test_verify_of_a_copy_says_how_to_mend_the_copy(damaged, tmp_path, place):
+    copy = tmp_path / place
+    shutil.copytree(damaged, copy)
+    next(copy.rglob("c/0/0")).unlink()
+    report = json.loads(tism_scan("verify", copy, "--json").stdout)
+    *_, command = tism_scan("verify", copy).stdout.splitlines()
+    for line in (report["command"], command):
+        words = shlex.split(line)
+        assert words[words.index("--out") + 1] == str(copy)
+        assert str(damaged) not in words
 
 
 @pytest.mark.parametrize(

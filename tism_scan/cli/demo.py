@@ -11,6 +11,7 @@ import click
 
 from tism_scan.cli.console import duration, file_bars, say, say_table
 from tism_scan.cli.options.common import PATH
+from tism_scan.cli.typed import pasteable
 
 if TYPE_CHECKING:
     from tism_scan.genome.intervals import Interval
@@ -93,8 +94,9 @@ def _write_inputs(weights: Path, names: Path) -> None:
 
 
 def _say_what_to_do_next(out: Path, locus: "Interval") -> None:
+    view = pasteable("view", out / "bigwig", "--genome", out / "genome.fa", "--locus", locus)
+    own = ["--genome", "hg38.fa", "--weights", "deepsea.beluga.pth", "--tracks", "267"]
     say("next:")
-    say(f"  see the letters   tism-scan view {out / 'bigwig'} --genome {out / 'genome.fa'} --locus {locus}")
-    say(f"  see the store     tism-scan status {out / 'scores.zarr'}")
-    own = "--genome hg38.fa --weights deepsea.beluga.pth --tracks 267 --out scores.zarr"
-    say(f"  your own genome   tism-scan run {own}")
+    say(f"  see the letters   {view}")
+    say(f"  see the store     {pasteable('status', out / 'scores.zarr')}")
+    say(f"  your own genome   {pasteable('run', *own, '--out', 'scores.zarr')}")

@@ -8,6 +8,7 @@ import click
 from tism_scan.cli.console import count_of, duration, file_bars, progress_bar, say, say_table
 from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations, say_reading
 from tism_scan.cli.options.common import PATH, STORE, jobs_option, taken, tracks_option
+from tism_scan.cli.typed import pasteable
 from tism_scan.storage.places import Place
 
 _LISTINGS = ("snv-tsv", "snv-vcf")
@@ -181,6 +182,6 @@ def _write_bigwigs(
         igv_js_file=igv_js,
         annotations=features,
     )
-    say(f"look at them    tism-scan view {out} --genome GENOME.fa")
+    say(f"look at them    {pasteable('view', out, '--genome', 'GENOME.fa')}")
     say(f"other browsers  {out / 'README.txt'}")
     return 0

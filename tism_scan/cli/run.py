@@ -1,6 +1,5 @@
 """``tism-scan run``: scan a genome into a store."""
 
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 from tism_scan.cli.console import count_of, duration, outlive_words, progress_bar, say, say_error
 from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.scan import execution, planned_scan, scan_options
+from tism_scan.cli.typed import pasteable, typed_again, typed_command
 from tism_scan.errors import InputError, StoreError
 from tism_scan.storage.places import Place
 
@@ -113,22 +113,6 @@ def _ray_options(options: dict[str, Any]) -> "RayOptions":
     return RayOptions(**{name: options[name] for name in RayOptions.__dataclass_fields__ if name in options})
 
 
-def typed_command() -> dict[str, str]:
-    """Return what was typed, and where, for the store's record."""
-    once = ("--overwrite", "--yes", "--break-lock")
-    typed = [_without_secret(word) for word in sys.argv[1:] if word not in once]
-    return {"command": shlex.join(["tism-scan", *typed]), "folder": str(Path.cwd())}
-
-
-def _without_secret(word: str) -> str:
-    """Return what was typed; of a URL, without a password and the query, which may be a signature."""
-    scheme, is_url, rest = word.partition("://")
-    if not is_url:
-        return word
-    host, slash, path = rest.partition("?")[0].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-
-
 def scan_and_report(
     planned: "PlannedScan",
     out: Place,
@@ -153,7 +137,7 @@ def scan_and_report(
     code = _say_what_is_missing(store, result)
     if is_last and not code:
         beside = store.path.parent / "bigwig" if isinstance(store.path, Path) else "bigwig"
-        say(f"next: tism-scan export {store.path} --out {beside}")
+        say(f"next: {pasteable('export', store.path, '--out', beside)}")
     return code
 
 
@@ -180,12 +164,14 @@ def _say_what_is_missing(store: "ScoreStore", result: "ScanResult") -> int:
         say_error(f"and {len(result.failed) - _MOST_FAILURES_SHOWN:,} more; see `tism-scan status`")
     if result.was_stopped:
         left = result.n_blocks_total - result.n_blocks
-        say(f"stopped with {count_of(left, 'block')} to go; the same command resumes")
+        say(f"stopped with {count_of(left, 'block')} to go; the same command resumes:")
+        say(f"  {typed_again()}")
         return 130
     failures = store.ledger.failures()
     if failures:
         are_missing = count_of(len(failures), "block is missing; try it", "blocks are missing; try them")
-        say(f"{are_missing} again with the same command and --retry-failed")
+        say(f"{are_missing} again with the same command and --retry-failed:")
+        say(f"  {typed_again()}{'' if '--retry-failed' in sys.argv else ' --retry-failed'}")
         return 1
     return 0
 

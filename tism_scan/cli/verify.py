@@ -10,6 +10,7 @@ import click
 from tism_scan.cli.console import count_of, progress_bar, say, say_table
 from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.model import model_source, source_options
+from tism_scan.cli.typed import called_as_now, pasteable
 from tism_scan.errors import InputError
 from tism_scan.storage.places import Place
 
@@ -112,7 +113,7 @@ def _say(report: "VerifyReport") -> None:
         say("no damage")
     if report.n_pending:
         say(f"next, to compute {count_of(report.n_pending, 'pending block')}, the same run again:")
-        say(f"  {report.command or 'tism-scan run ...'}")
+        say(f"  {called_as_now(report.command) or pasteable('run', '--out', report.path) + ' ...'}")
 
 
 def _say_all(found: "list[Damage]") -> None:

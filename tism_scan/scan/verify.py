@@ -156,11 +156,35 @@ def verify_store(
         if sample is not None:
             _recompute(store, sample, report, show)
         finish(store)
-        begun = store.ledger.provenance()
-        if "command" in begun:
-            report.command = f"cd {shlex.quote(str(begun.get('folder', '.')))} && {begun['command']}"
+        report.command = _resuming_command(store)
         report.n_pending = sum(1 for _ in store.pending(retry_failed=True))
         return report
+
+
+def _resuming_command(store: ScoreStore) -> str:
+    """Return what was typed to begin a store, for the place where the store is now."""
+    begun = store.ledger.provenance()
+    if "command" not in begun:
+        return ""
+    folder, words = str(begun.get("folder", ".")), shlex.split(begun["command"])
+    if "run" in words:  # other commands, such as `demo`, have an --out that is not the store
+        words = _with_option(words, "--out", folder, store.path)
+    return f"cd {shlex.quote(folder)} && {shlex.join(words)}"
+
+
+def _with_option(words: list[str], option: str, folder: str, place: Place) -> list[str]:
+    """Return a command whose option names a place, as it was typed if it names that already."""
+    given = [i for i, word in enumerate(words) if word == option or word.startswith(f"{option}=")]
+    if not given:
+        return [*words, option, str(place)]
+    words = list(words)
+    i = given[-1]
+    is_apart = words[i] == option and i + 1 < len(words)
+    value = words[i + 1] if is_apart else words[i].partition("=")[2]
+    if str(place) in (value, os.path.abspath(os.path.join(folder, value))):
+        return words
+    words[i : i + 1 + is_apart] = [option, str(place)]
+    return words
 
 
 def _mend_metadata(store: ScoreStore, report: VerifyReport) -> None:
