@@ -1,0 +1,37 @@
+"""A trunk's layers, and the claim that a model is its head on its trunk."""
+
+import pytest
+import torch
+from torch import nn
+
+from tism_scan.engine.trunk import are_alike, forward, trunk_layers
+
+
+def numbers(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("function", [nn.ReLU(), nn.GELU(), nn.LeakyReLU()])
+@pytest.mark.parametrize("pooling", [nn.MaxPool1d(4), nn.AvgPool1d(4)])
+def test_shared_trunk_gives_the_output_of_its_modules_whatever_is_pooled_how(function, pooling):
+    torch.manual_seed(2)
+    trunk = nn.Sequential(nn.Conv1d(4, 5, 3), function, pooling, nn.Conv1d(5, 3, 2)).requires_grad_(False)
+    X = numbers(1, 4, 99)
+    features, _ = forward(trunk_layers(trunk), X)
+    torch.testing.assert_close(features.transpose(1, 2), trunk(X), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
+def test_outputs_are_alike_to_rounding_and_not_to_a_hundredth(scale):
+    outputs = scale * numbers(2, 50)
+    assert are_alike(outputs, outputs * (1 + 1e-6))
+    assert not are_alike(outputs, outputs * 1.01)
+    assert not are_alike(outputs, outputs + 0.01 * outputs.abs().max())
+    assert not are_alike(outputs, outputs[:, :49])
+
+
+def test_one_output_that_differs_makes_outputs_differ():
+    outputs = numbers(2, 50)
+    others = outputs.clone()
+    others[1, 7] += 0.01
+    assert not are_alike(outputs, others)
