@@ -167,7 +167,7 @@ def test_block_for_which_the_model_gives_nan_is_given_up_with_its_first_base(qui
     progress = quick(ray_workers.NanWorker)
     assert progress.failed == {
         "c:13-18": "the model gives NaN or infinity at c:15; check the weights, or leave the region out with "
-        "--exclude-bed"
+        "--exclude-bed; if --precision is fp16, take mixed"
     }
     assert progress.n_blocks == N_BLOCKS - 1
     assert [i_block for i_block, _ in attempts(quick)].count(ray_workers.ODD_BLOCK) == 3

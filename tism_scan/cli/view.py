@@ -4,15 +4,21 @@ import os
 import signal
 import sys
 import threading
+import time
 import webbrowser
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from tism_scan.cli.console import say
 from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations, say_reading
 from tism_scan.cli.options.common import PATH
+
+if TYPE_CHECKING:
+    from tism_scan.browser.server import FolderServer
+
+_LOOK_S = 0.1
 
 
 @click.command(name="view")
@@ -81,19 +87,28 @@ def command(
         if not no_browser and _has_display():
             # A browser in the terminal would hold us up.
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            say("stopped")
+        _serve_until_stopped(server)
+        say("stopped")
     return 0
+
+
+def _serve_until_stopped(server: "FolderServer") -> None:
+    """Serve until SIGINT or SIGTERM comes.
+
+    Both are only noted. An exception that a handler raises may meet code that drops it, such as the end of an
+    object, and the server would go on.
+    """
+    came: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: came.append(number))
+    thread = threading.Thread(target=server.serve_forever, name="server", daemon=True)
+    thread.start()
+    while not came and thread.is_alive():
+        time.sleep(_LOOK_S)
+    server.shutdown()
 
 
 def _has_display() -> bool:
     return sys.platform in ("darwin", "win32") or any(
         name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     )
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
