@@ -241,3 +241,9 @@ def test_bases_are_counted_in_few_characters(n_bp, text):
 def test_secrets_in_urls_are_not_recorded(monkeypatch, word, kept):
     monkeypatch.setattr("sys.argv", ["tism-scan", "run", "--weights", word, "--yes"])
     assert shlex.split(typed_command()["command"]) == ["tism-scan", "run", "--weights", kept]
+
+
+@pytest.mark.parametrize("once", ["--overwrite", "--yes", "--break-lock"])
+def test_recorded_command_resumes_and_neither_deletes_nor_takes_again(monkeypatch, once):
+    monkeypatch.setattr("sys.argv", ["tism-scan", "run", once, "--out", "s.zarr"])
+    assert shlex.split(typed_command()["command"]) == ["tism-scan", "run", "--out", "s.zarr"]

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import shutil
@@ -87,6 +88,14 @@ def written_again(store, out, **options):
 )
 def test_tracks_are_chosen_by_output_name_or_glob(spec, chosen):
     assert choose_tracks(TRACKS, spec) == chosen
+
+
+@pytest.mark.parametrize("spec", ["*", "of*", "770,77,7,700,0", ",".join(map(str, range(994, 0, -7)))])
+def test_chosen_tracks_are_in_the_stores_order_however_many_they_are(spec):
+    tracks = tuple(Track(f"of {i}", (i,), (1.0,)) for i in range(0, 1001, 7))
+    chosen = choose_tracks(tracks, spec)
+    assert len(chosen) >= 5
+    assert all(one < other for one, other in itertools.pairwise(chosen))
 
 
 def test_every_part_that_fits_nothing_is_named_with_its_neighbours():
@@ -234,6 +243,18 @@ def test_an_unfinished_chrom_is_refused_unless_allowed(tmp_path, scores, out):
     assert_holds(out / FILES[0], expected)
     publish(store, scores, blocks[:1])
     assert written_again(store, out, tracks="0", allow_incomplete=True) == [FILES[0]]
+
+
+def test_blocks_that_were_given_up_are_no_gaps_unless_allowed(tmp_path, scores, out):
+    store = ScoreStore.create(tmp_path / "failed.zarr", small_plan(3))
+    first, *others = store.plan.all_blocks()
+    publish(store, scores, others)
+    store.mark_failed(first, "no such luck", 3)
+    with pytest.raises(StoreError, match=r"not complete: chr1 \(1 block\) still to be computed"):
+        export_bigwigs(store, out)
+    (summary,) = export_bigwigs(store, out, tracks="0", allow_incomplete=True)
+    n_gaps = (~np.isnan(scores["chr1"][0, :BLOCK_BP])).sum()
+    assert summary.n_bases == sum((~np.isnan(values[0])).sum() for values in scores.values()) - n_gaps
 
 
 def test_keep_bits_rounds_as_the_store_does(tmp_path, store, scores, out):
@@ -418,6 +439,23 @@ def test_a_process_is_started_only_where_the_work_is_worth_it(store, out):
     (out / "x").mkdir(parents=True)
     summaries = export_bigwigs(store, out, jobs=None)
     assert len(summaries) == 3
+
+
+@pytest.mark.parametrize(("writer", "n_at_once"), [("pybigwig", 2), ("stream", 3)])
+def test_no_more_files_are_written_at_once_than_memory_lets(store, out, monkeypatch, writer, n_at_once):
+    monkeypatch.setattr("tism_scan.bigwig.writing.memory_needed", lambda lengths: 1e9)
+    monkeypatch.setattr("tism_scan.bigwig.writing.memory_available", lambda: 2.5e9)
+    files = export_module._files(
+        store,
+        out,
+        i_tracks=range(3),
+        chroms=["chr1"],
+        chrom_alias=None,
+        channels=False,
+        keep_bits=None,
+        writer=writer,
+    )
+    assert processes.fitting_jobs(store, files, 8) == n_at_once
 
 
 @pytest.mark.parametrize("change", ["begun anew", "one object lost", "computed again"])

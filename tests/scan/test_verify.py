@@ -21,7 +21,7 @@ from tism_scan.scan.recompute import recompute_block
 from tism_scan.scan.verify import Sample, verify_store
 from tism_scan.storage.folder import LocalFolder
 from tism_scan.store.lease import Lease
-from tism_scan.store.ledger import DONE, FAILED
+from tism_scan.store.ledger import DONE, FAILED, Checksum
 from tism_scan.store.score_store import ScoreStore
 
 ZERO, HALF, LAST = "chr1:1-512", "chr1:513-1,024", "chr1:1,025-1,300"
@@ -110,6 +110,14 @@ def test_damaged_store_is_made_whole_by_computing_what_is_pending(store):
     assert verify_store(store.path, full=True).is_sound
 
 
+def test_damaged_object_of_two_workers_loses_both_its_records(store):
+    (address,) = [each for each in store.ledger.done() if each[:3] == (0, 0, 1)]
+    store.ledger.mark_done(address, Checksum(12, 0xBEEF))
+    flip(shard_of(store, 1, 0))
+    assert [damage.what for damage in verify_store(store.path, full=True).damaged] == [ZERO]
+    assert address not in store.ledger.done()
+
+
 def test_second_verification_finds_nothing_more(store):
     flip(shard_of(store))
     assert not verify_store(store.path, full=True).is_sound
@@ -121,7 +129,8 @@ def test_second_verification_finds_nothing_more(store):
 @pytest.mark.parametrize("name", ["9.0.0", "0.3.0", "0.0.2", "3.0.0"])
 def test_record_of_no_block_is_removed(store, name):
     assert list(store.plan.chroms)[3] == "unwanted"
-    store.folder.put(f"{DONE}/{name}.12.0000beef.{store.ledger.signature}", b"")
+    for record in ("12.0000beef", "13.0000feed"):
+        store.folder.put(f"{DONE}/{name}.{record}.{store.ledger.signature}", b"")
     report = verify_store(store.path)
     assert report.mended == [(f".scan/done/{name}", "is of no block; it was removed")]
     assert report.damaged == []
@@ -175,6 +184,15 @@ def test_attributes_that_a_user_added_are_no_damage(store):
         assert verify_store(store.path).is_sound
         group = zarr.open_group(store.path, mode="r", use_consolidated=False)
         assert group["chr1"].attrs["note"] == "mine"
+
+
+@pytest.mark.parametrize("key", ["zarr.json", "chr1/zarr.json"])
+def test_attributes_that_were_emptied_are_mended(store, key):
+    path = store.path / key
+    sound = path.read_bytes()
+    path.write_text(json.dumps(json.loads(sound) | {"attributes": {}}))
+    assert [damage.what for damage in verify_store(store.path).mended] == [key]
+    assert path.read_bytes() == sound
 
 
 def test_flipped_bits_in_gathered_metadata_are_mended(store):

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import itertools
 import os
@@ -152,6 +153,29 @@ def test_clear_removes_everything_in_the_folder_and_nothing_else(any_folder):
     assert neighbour.get("mine") == b""
 
 
+def test_deletion_that_was_cut_short_anywhere_leaves_the_record_until_all_else_is_gone(any_folder):
+    class CutShortError(Exception):
+        pass
+
+    def cut_after(n_steps):
+        steps = itertools.count()
+
+        def fence():
+            if next(steps) == n_steps:
+                raise CutShortError
+
+        return any_folder.fenced(fence)
+
+    for n_steps in range(20):
+        for key in (RUN_KEY, "a/b", "c", ".scan/done/x", ".scan/failed/y"):
+            any_folder.put(key, b"")
+        with contextlib.suppress(CutShortError):
+            cut_after(n_steps).clear(last=RUN_KEY, kept=LEASE)
+        left = any_folder.sizes("")
+        assert not left or RUN_KEY in left
+    assert not left
+
+
 def test_unfinished_objects_are_not_listed(folder, monkeypatch):
     monkeypatch.setattr(os, "replace", failing_with(errno.EIO))
     monkeypatch.setattr("pathlib.Path.unlink", lambda *_, **__: None)  # as if the process was killed
@@ -185,25 +209,26 @@ def test_object_that_vanishes_during_a_listing_does_not_cut_it_short(folder, mon
     assert folder.sizes("lease") == {"lease/1": 1, "lease/3": 1}
 
 
-def test_object_is_synced_before_it_gets_its_name_and_its_folder_after(folder, monkeypatch):
+@pytest.mark.parametrize(("verb", "call"), [("put", "replace"), ("put_new", "link")])
+def test_object_is_synced_before_it_gets_its_name_and_its_folder_after(folder, monkeypatch, verb, call):
     events = []
-    fsync, replace = os.fsync, os.replace
+    fsync, name_it = os.fsync, getattr(os, call)
 
     def logged_fsync(descriptor):
         name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
         events.append(f"sync {'object' if name.endswith('.partial') else name}")
         fsync(descriptor)
 
-    def logged_replace(*paths):
-        events.append("rename")
-        replace(*paths)
+    def logged_name(*paths):
+        events.append("name")
+        name_it(*paths)
 
     folder.put("a/first", b"")
     monkeypatch.setattr(os, "fsync", logged_fsync)
-    monkeypatch.setattr(os, "replace", logged_replace)
-    folder.put("a/b/c/key", b"x")
+    monkeypatch.setattr(os, call, logged_name)
+    getattr(folder, verb)("a/b/c/key", b"x")
     new_folders = ["sync b", "sync a"]
-    assert events == [*new_folders, "sync object", "rename", "sync c"]
+    assert events == [*new_folders, "sync object", "name", "sync c"]
 
 
 def test_file_system_that_cannot_sync_folders_is_good_enough(folder, monkeypatch):

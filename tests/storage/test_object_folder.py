@@ -345,6 +345,17 @@ def test_slow_answer_is_asked_for_again(monkeypatch, server, prefix):
     assert faults.counts["slow"] > 1
 
 
+@pytest.mark.parametrize("is_fenced", [False, True])
+def test_large_object_is_waited_for_longer_than_an_answer(monkeypatch, server, prefix, is_fenced):
+    monkeypatch.setattr(object_storage, "ANSWER_S", 0.2)
+    monkeypatch.setattr(object_storage, "LARGE_BYTES", 10)
+    folder = open_folder(f"s3://{BUCKET}/{prefix}")
+    folder = folder.fenced(lambda: None) if is_fenced else folder
+    with server.failing(shares={"slow": 1.0}, slow_s=0.5) as faults:
+        folder.put(KEY, b"more than ten bytes")
+    assert faults.counts["slow"] == 1
+
+
 def test_error_that_stays_names_the_object(impatient, folder, server):
     with (
         server.failing(shares={"errors": 1.0}),
