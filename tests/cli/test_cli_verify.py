@@ -124,7 +124,8 @@ def test_store_that_another_process_writes_is_to_be_tried_later(damaged):
     assert "the store is being written by process" in result.stderr
 
 
-def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_arguments, tmp_path):
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["the process", "its whole group"])
+def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_arguments, tmp_path, send):
     out = tmp_path / "s.zarr"
     arguments = [str(word) for word in run_arguments[1]] + ["--stride", "2", "--block-bp", "200"]
     with subprocess.Popen(
@@ -133,16 +134,18 @@ def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"COLUMNS": "200"},
+        start_new_session=True,
     ) as process:
         deadline = time.monotonic() + 150
         while not list(out.glob(".scan/done/*")) and time.monotonic() < deadline:
             time.sleep(0.05)
         began = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        send(process.pid, signal.SIGTERM)
         output, errors = process.communicate(timeout=60)
     assert time.monotonic() - began < 30
     assert process.returncode == 130, errors
-    assert "the same command resumes" in output
+    assert "the same command resumes:" in output
+    assert shlex.split(output.splitlines()[-1])[1:] == ["-m", "tism_scan", *arguments, "--out", str(out)]
     assert "stopping; " in errors
     assert "Traceback" not in errors
     store = ScoreStore.open(out)

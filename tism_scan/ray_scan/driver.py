@@ -4,8 +4,11 @@ The driver holds the store's lease while it runs, and ends cleanly when it is as
 """
 
 import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
+from tism_scan.errors import InputChangedError, ScanError
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.progress import OnProgress
 from tism_scan.ray_scan.cluster import RayOptions, connected
@@ -18,6 +21,8 @@ from tism_scan.scan.result import ScanResult
 from tism_scan.scan.worker import BlockWorker, WorkerSetup
 from tism_scan.storage.watched import stamp_of_content
 from tism_scan.store.score_store import ScoreStore
+
+log = logging.getLogger(__name__)
 
 
 def scan_on_ray(
@@ -89,12 +94,25 @@ def scan_on_ray(
             # Twice: before, for those who lose patience while Ray starts, and after, since Ray takes SIGTERM.
             with (
                 stopping_on_signals(claim.stop),
+                _ending_with_ray(claim),
                 connected(options),
                 stopping_on_signals(claim.stop),
                 contextlib.closing(ActorPool(setup, options, worker_class)) as pool,
             ):
                 _feed(pool, claim, on_progress)
     return claim.result
+
+
+@contextlib.contextmanager
+def _ending_with_ray(claim: Claim) -> Iterator[None]:
+    """Take it for a clean stop if Ray ends once a stop was asked for: the same signal may have ended both."""
+    try:
+        yield
+    except ScanError as error:
+        if isinstance(error, InputChangedError) or not claim.stop.is_set():
+            raise
+        log.warning("Ray was stopped, too; blocks in flight are dropped, and stay pending")
+        claim.result.was_stopped = claim.result.n_blocks_left > 0
 
 
 def _feed(pool: ActorPool, claim: Claim, on_progress: OnProgress | None) -> None:

@@ -70,12 +70,12 @@ class Feed:
             else:
                 self._feed()
             if self.disowned.is_set():
-                log.warning("the %d blocks in flight are left to the other process", self._n_awaited())
+                log.warning("%s left to the other process", self._awaited())
                 break
             if not self._n_awaited() and (self.stop.is_set() or not self._has_blocks()):
                 break
             if stop_began is not None and time.monotonic() - stop_began > DRAIN_S:
-                log.warning("%d blocks in flight are dropped; they stay pending", self._n_awaited())
+                log.warning("%s dropped, and pending again", self._awaited())
                 break
             match self.pool.wait(POLL_S):
                 case Finished() as finished:
@@ -100,10 +100,11 @@ class Feed:
         The cluster may let nodes go at once: whoever stops us, such as `ray job stop`, may not wait.
         """
         self.pool.wind_down()
-        if self._n_awaited() and not self.disowned.is_set():
+        n_awaited = self._n_awaited()
+        if n_awaited and not self.disowned.is_set():
             log.warning(
                 "stopping; %s in flight may take %.0f s to finish, a second Ctrl-C stops at once",
-                "1 block" if self._n_awaited() == 1 else f"{self._n_awaited()} blocks",
+                "1 block" if n_awaited == 1 else f"{n_awaited} blocks",
                 DRAIN_S,
             )
         return time.monotonic()
@@ -113,6 +114,11 @@ class Feed:
 
     def _n_awaited(self) -> int:
         return self.pool.n_in_flight - len(self.stragglers.losers)
+
+    def _awaited(self) -> str:
+        """Return what is in flight, with its verb."""
+        n_awaited = self._n_awaited()
+        return "the block in flight is" if n_awaited == 1 else f"the {n_awaited} blocks in flight are"
 
     def _feed(self) -> None:
         """Give each actor what it can take."""
@@ -187,7 +193,8 @@ class Feed:
     def _mourn(self, lost: Lost) -> None:
         """Blame a block for its actor's end only if it was the only one in flight."""
         shown = ", ".join(map(str, lost.blocks))
-        log.warning("an actor was lost (%s) with %s in flight", lost.reason, shown)
+        level = logging.INFO if self.stop.is_set() else logging.WARNING
+        log.log(level, "an actor was lost (%s) with %s in flight", lost.reason, shown)
         blocks = [block for block in lost.blocks if not self._was_lost_race(block)]
         if lost.is_accident:
             for block in filter(self._is_in_flight, blocks):
@@ -212,7 +219,8 @@ class Feed:
         """Count a failed attempt; try again, on another actor if there is one, or give the block up."""
         self.alone.discard(block)
         self.n_attempts[block] += 1
-        log.warning("%s failed (attempt %d): %s", block, self.n_attempts[block], reason)
+        level = logging.INFO if self.stop.is_set() else logging.WARNING
+        log.log(level, "%s failed (attempt %d): %s", block, self.n_attempts[block], reason)
         if self.n_attempts[block] >= MAX_ATTEMPTS:
             self._give_up(block, reason, self.n_attempts[block])
         elif is_suspect:
