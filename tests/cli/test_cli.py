@@ -166,6 +166,8 @@ def test_overwrite_starts_anew_on_a_region_only(scan_arguments, inputs, tmp_path
         (["--region", "chr1:12,000-13,000"], "ends past the end"),
         (["--stride", "255"], "stride 255 does not fit"),
         (["--stride", "many"], "'many' is not a valid integer"),
+        (["--block-bp", "0"], r"0 is not in the range x>=1"),
+        (["--memory-gb", "0.001"], r"0.001 is not in the range x>=0.1"),
         (["--out", __file__], "is a file; expected a folder"),
         (["--out", "/proc/scores"], "cannot write to /proc/scores"),
         (["--keep-bits", "30"], "keep_bits 30 is outside 1 to 23"),

@@ -230,6 +230,11 @@ def test_indexed_genome_in_a_folder_that_cannot_be_written_opens(fasta, monkeypa
         (b"\x43\x27\x41\x1a" + bytes(99), "is not FASTA, it starts with b\"C'A"),
         (b">a\nAC\xff\xfe\n", "is not FASTA, or damaged: .*codec"),
         (">a\n", "holds no base"),
+        (
+            ">p53\nMEEPQSDPSVEPPLSQETFSDLWKLLPENNVLSPLPSQAM\n",
+            "looks like protein: 22 of its first 40 letters",
+        ),
+        (">p\nmkvlaagiVGLL\n", "looks like protein"),
         (">a\rACGT\r", "holds no base"),
         (">\nACGT\n", "line 1 of .* is a header without a name"),
         (">a\nACGT\n> \nACGT\n", "line 3 of .* is a header without a name"),
@@ -246,6 +251,12 @@ def test_file_that_is_no_good_fasta_says_why_and_leaves_no_index(tmp_path, text,
     with pytest.raises(GenomeError, match=message):
         Genome(path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("sequence", ["ACGTRYSWKMBDHVNacgtryswkmbdhvn", "X" * 60, "ACGT" * 10 + "E", "-" * 9])
+def test_letters_that_genomes_have_are_no_protein(tmp_path, sequence):
+    with Genome(write(tmp_path / "a.fa", f">LEFT and {'FILE' * 9}\n{sequence}\n")) as genome:
+        assert genome.chroms == {"LEFT": len(sequence)}
 
 
 def test_missing_file_is_named(tmp_path):

@@ -50,6 +50,15 @@ def test_regions_at_fault_are_all_named():
         wanted_spans(CHROMS, regions=["chr1:9-8", "chr1:1-2", "chr2:0"])
 
 
+@pytest.mark.parametrize("lines", ["", "# nothing\n", "chr1\t5\t5\n"])
+def test_bed_file_without_a_base_is_named(tmp_path, lines):
+    bed = tmp_path / "peaks.bed"
+    bed.write_text(lines)
+    with pytest.raises(RegionError, match=r"peaks.bed' holds no base; expected BED lines"):
+        wanted_spans(CHROMS, regions=["chr1:1-2"], beds=[bed])
+    assert wanted_spans(CHROMS, exclude_beds=[bed]) == wanted_spans(CHROMS)
+
+
 def test_wishes_that_leave_no_base_are_refused():
     with pytest.raises(RegionError, match="no base is left to score on 6 chroms, of which 1 were chosen"):
         wanted_spans(CHROMS, regions=["chr1:1-10"], include=["chr2"])

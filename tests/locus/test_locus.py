@@ -1,6 +1,7 @@
 """Scores of one locus: the same numbers as a scan's, wherever the region lies."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -292,11 +293,13 @@ def test_columns_of_tracks_that_share_a_name_are_told_apart():
 def test_a_file_that_cannot_be_written_is_said_before_and_nothing_is_left(loci, tmp_path):
     with pytest.raises(ExportError, match=r"has the suffix '.csv'; expected .npz, .tsv; rename it"):
         write_scores(tmp_path / "s.csv", loci)
-    with pytest.raises(ExportError, match="expected a folder that is there"):
+    with pytest.raises(ExportError, match="gone'; expected a folder that is there; make it, or"):
         write_scores(tmp_path / "gone" / "s.tsv", loci)
     (tmp_path / "s.npz").mkdir()
-    with pytest.raises(ExportError, match="cannot write"):
+    with pytest.raises(ExportError, match="it is a folder; expected the name of a file"):
         write_scores(tmp_path / "s.npz", loci)
+    with pytest.raises(ExportError, match=r"test_locus.py' is a file; expected a folder; choose another"):
+        write_scores(Path(__file__) / "s.npz", loci)
     assert [path.name for path in tmp_path.iterdir()] == ["s.npz"]
 
 

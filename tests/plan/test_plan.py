@@ -99,6 +99,13 @@ def test_difference_of_many_tracks_stays_short():
     assert len(difference) < 120
 
 
+def test_difference_of_names_shows_the_names():
+    named = tuple(replace(track, name=f"of {track.key}") for track in PLAN.scoring.tracks)
+    (difference,) = PLAN.differences(changed(PLAN, {"tracks": named}))
+    track = PLAN.scoring.tracks[0]
+    assert difference == f"tracks {track.key} {track.name!r}, not {track.key} 'of {track.key}'"
+
+
 def test_digest_stays_the_same_for_one_format():
     assert PLAN.digest() == "37fa9cf5de71a251eb34be7099fa8ee43be77d0147e68a83984dc316fd358156"
 

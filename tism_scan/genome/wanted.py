@@ -42,12 +42,13 @@ def wanted_spans(
     Raises
     ------
     RegionError
-        If a region or file cannot be used, a glob of `include` fits no chrom, or no base is left.
+        If a region or file cannot be used, a file of `beds` holds no base, a glob of `include` fits no chrom,
+        or no base is left.
     """
     chosen = _chosen_chroms(chroms, include, exclude)
     if regions or beds:
         wanted = _parse_regions(regions, chroms)
-        wanted += [interval for path in beds for interval in read_bed(path, chroms)]
+        wanted += [interval for path in beds for interval in _bed_with_bases(path, chroms)]
     else:
         wanted = [Interval(chrom, 0, length) for chrom, length in chroms.items()]
     holes = [interval for path in exclude_beds for interval in read_bed(path, chroms, skip_unknown=True)]
@@ -59,6 +60,17 @@ def wanted_spans(
             "expected at least one; widen the regions, or exclude less"
         )
     return spans
+
+
+def _bed_with_bases(path: str | Path, chroms: Mapping[str, int]) -> list[Interval]:
+    """Return the intervals of a BED file of wanted bases, or raise RegionError if it holds no base."""
+    intervals = read_bed(path, chroms)
+    if not any(interval.end > interval.start for interval in intervals):
+        raise RegionError(
+            f"{str(path)!r} holds no base; expected BED lines of chrom, start and end; correct it, or leave "
+            "it out to score every base"
+        )
+    return intervals
 
 
 def _chosen_chroms(chroms: Mapping[str, int], include: Sequence[str], exclude: Sequence[str]) -> set[str]:

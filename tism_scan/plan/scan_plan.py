@@ -276,6 +276,10 @@ class ScanPlan:
     def differences(self, other: "ScanPlan") -> list[str]:
         """Return a phrase for each field in which another plan differs: its name and both values."""
         mine, theirs = _summary(self), _summary(other)
+        for one, another in zip(self.scoring.tracks, other.scoring.tracks, strict=False):
+            if one.key == another.key and one.name != another.name:  # the other list of names, or none
+                mine["tracks"], theirs["tracks"] = (f"{each.key} {each.name!r}" for each in (one, another))
+                break
         return [f"{name} {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
 
 

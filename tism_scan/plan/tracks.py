@@ -99,8 +99,8 @@ def match_outputs(spec: str, n_outputs: int, names: Sequence[str] | None = None)
     spec : str
         Comma-separated: an index (``267``), an inclusive range (``300-309``), a name, a glob of names
         (``*CTCF*``), or ``all``. Digits, and digits-digits, are never names. A name or glob selects every
-        output that it fits; letters count as equal in either case only if nothing fits exactly, and a text
-        that is a name is not read as a glob.
+        output that it fits, in upper or lower case; but a text that is a name to the letter selects that
+        name only, and is not read as a glob.
     n_outputs : int
     names : sequence of str, optional
         Name of every output, repeats allowed.
@@ -183,10 +183,10 @@ def track_table(pattern: str | None, names: Sequence[str]) -> list[tuple[int, st
     plain text.
     """
     folded = (pattern or "").casefold()
-    rows = [(i, name) for i, name in enumerate(names) if fnmatchcase(name.casefold(), folded)]
-    if rows and folded:
-        return rows
-    return [(i, name) for i, name in enumerate(names) if folded in name.casefold()]
+    found = _fitting(folded, [name.casefold() for name in names])
+    return [(i, names[i]) for i in found] or [
+        (i, name) for i, name in enumerate(names) if folded in name.casefold()
+    ]
 
 
 def file_stems(tracks: Sequence[Track]) -> tuple[str, ...]:
@@ -250,24 +250,38 @@ def _match_part(part: str, n_outputs: int, names: Sequence[str] | None) -> list[
 
 
 def _match_names(part: str, names: Sequence[str]) -> list[int]:
-    """Return the outputs whose name is `part` or fits it as a glob, exactly, or else in either case."""
-    folded_part, folded_names = part.casefold(), [name.casefold() for name in names]
-    for pattern, candidates in ((part, names), (folded_part, folded_names)):
-        found = [i for i, name in enumerate(candidates) if name == pattern]
-        if not found:
-            found = [i for i, name in enumerate(candidates) if fnmatchcase(name, pattern)]
-        if found:
-            return found
+    """Return the outputs whose name a part of a selection is or fits, or raise TrackError."""
+    found = _named(part, names)
+    if found:
+        return found
     if _GLOB_SIGNS & set(part):
         raise TrackError(
             f"{part!r} fits no track name; expected a glob such as '*CTCF*'; see 'tism-scan tracks'"
         )
-    spelling = dict(zip(folded_names, names, strict=True))
-    near = [spelling[name] for name in difflib.get_close_matches(folded_part, spelling, n=5)]
+    near = nearest(part, names)
     hint = f"expected a name such as {', '.join(map(repr, near))}" if near else "no name is near"
     raise TrackError(
         f"{part!r} is no track name; {hint}; see 'tism-scan tracks', or use a glob such as '*CTCF*'"
     )
+
+
+def _named(part: str, names: Sequence[str]) -> list[int]:
+    """Return the positions of the names that are `part`, or else are it, or fit it, in either case."""
+    exact = [i for i, name in enumerate(names) if name == part]
+    return exact or _fitting(part.casefold(), [name.casefold() for name in names])
+
+
+def nearest(part: str, names: Sequence[str]) -> list[str]:
+    """Return the names that are spelled most like `part`, five at most."""
+    spelling = {name.casefold(): name for name in names}
+    return [spelling[name] for name in difflib.get_close_matches(part.casefold(), spelling, n=5)]
+
+
+def _fitting(pattern: str, names: Sequence[str]) -> list[int]:
+    """Return the positions of the names that are equal to a pattern, or else fit it as a glob."""
+    return [i for i, name in enumerate(names) if name == pattern] or [
+        i for i, name in enumerate(names) if fnmatchcase(name, pattern)
+    ]
 
 
 def _group_track(group: str, n_outputs: int, names: Sequence[str] | None, taken: set[str]) -> Track:
@@ -295,7 +309,7 @@ def choose_tracks(tracks: Sequence[Track], spec: str | None) -> list[int]:
     tracks : sequence of Track
         The store's tracks.
     spec : str or None
-        Comma-separated output indices, names and globs; None fits all.
+        Comma-separated output indices, and names and globs as in `match_outputs`; None fits all.
 
     Raises
     ------
@@ -306,18 +320,13 @@ def choose_tracks(tracks: Sequence[Track], spec: str | None) -> list[int]:
         return list(range(len(tracks)))
     chosen: set[int] = set()
     faults = []
+    names, position_of = [track.name for track in tracks], {track.key: i for i, track in enumerate(tracks)}
     for part in filter(None, map(str.strip, spec.split(","))):
-        fitting = {
-            i
-            for i, track in enumerate(tracks)
-            if part in (track.key, track.name) or fnmatchcase(track.name, part)
-        }
-        if not fitting:
-            near = difflib.get_close_matches(part, [track.name for track in tracks], n=5, cutoff=0.3)
-            faults.append(
-                f"{part!r} fits no track of the store" + (f"; nearest: {', '.join(near)}" if near else "")
-            )
-        chosen |= fitting
+        found = [position_of[part]] if part in position_of else _named(part, names)
+        if not found:
+            near = nearest(part, names) or names[:3]
+            faults.append(f"{part!r} fits no track of the store, such as {', '.join(map(repr, near))}")
+        chosen.update(found)
     if faults or not chosen:
         raise TrackError(" | ".join(faults) or f"{spec!r} chooses no track; give indices, names or globs")
     return sorted(chosen)

@@ -127,6 +127,12 @@ class ActorPool:
                 cpus_per_actor(self._cluster.amounts("CPU"), options.n_actors),
             )
             needs = {"num_cpus": self._share}
+            if options.n_actors and self._share < 1:
+                log.warning(
+                    "%d actors share %g CPUs: each loads the model, and more actors than CPUs are slower",
+                    options.n_actors,
+                    sum(self._cluster.amounts("CPU")),
+                )
             n_threads, device, part = max(1, int(self._share)), "cpu", 1.0
         self._demand = Demand(self._resource, self._share)
         # Ray hides no GPU from an actor that takes none, and a GPU that is lost must not go unnoticed.
@@ -284,7 +290,8 @@ class ActorPool:
         actor.in_flight.clear()
         if actor in self.ready:
             self.ready.remove(actor)
-        ray.kill(actor.handle)
+        if not self._cluster.is_lost:
+            ray.kill(actor.handle)
 
     def _complain_of_waiting(self) -> None:
         """Say so if no actor finds a place for long."""

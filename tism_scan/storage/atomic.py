@@ -47,11 +47,19 @@ def check_folder(path: Path, otherwise: str) -> None:
         If the folder is not there or cannot be written to, or the path is a folder itself.
     """
     folder = path.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
-        raise ExportError(
-            f"cannot write {str(path)!r}; expected a folder that is there and can be written to; make "
-            f"{str(folder)!r}, or {otherwise}"
-        )
+    if path.is_dir():
+        fault, remedy = "it is a folder; expected the name of a file", f"add one, or {otherwise}"
+    elif not folder.exists():
+        fault = f"there is no folder {str(folder)!r}; expected a folder that is there"
+        remedy = f"make it, or {otherwise}"
+    elif not folder.is_dir():
+        fault, remedy = f"{str(folder)!r} is a file; expected a folder", otherwise
+    elif not os.access(folder, os.W_OK):
+        fault = f"{str(folder)!r} is read-only for you; expected a folder that can be written to"
+        remedy = otherwise
+    else:
+        return
+    raise ExportError(f"cannot write {str(path)!r}: {fault}; {remedy}")
 
 
 @contextmanager

@@ -57,7 +57,7 @@ _DEVICE = click.option(
 )
 memory_option = click.option(
     "--memory-gb",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0.1),
     help="Memory budget of the device, in GB. [default: half of what is free]",
 )
 

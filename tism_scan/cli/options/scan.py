@@ -61,7 +61,7 @@ _STORED = (
     ),
     click.option(
         "--block-bp",
-        default=0,
+        type=click.IntRange(1),
         metavar="BP",
         help="Bases per block, the unit that is resumed. [default: chosen by the number of tracks]",
     ),
@@ -86,6 +86,7 @@ def planned_scan(options: Mapping[str, Any]) -> "PlannedScan":
 
     check_tracks_chosen(options)
     settings = scoring_settings(options, options.get("device")) | taken(options, *_PLANNED)
+    settings["block_bp"] = settings["block_bp"] or 0  # 0 chooses
     return plan_scan(options["genome"], model_source(options), **settings)
 
 
