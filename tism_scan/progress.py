@@ -1,7 +1,11 @@
 """How far a long call is: every one of them reports it in this form."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+
+steps = logging.getLogger("tism_scan.steps")
+"""What is done before anything can be counted: one record, at INFO, as each step begins."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class Progress:
         The part of the work that these figures are of, such as a file's name; "" if they are of all of it.
     note : str
         What else is worth showing, such as ``"2 actors, 0 failed"``.
+    n_before : int
+        How much of `n_done` was done before this call, and says nothing about its speed.
     """
 
     n_done: int
@@ -25,6 +31,7 @@ class Progress:
     unit: str = "bases"
     part: str = ""
     note: str = ""
+    n_before: int = 0
 
     @property
     def fraction(self) -> float:

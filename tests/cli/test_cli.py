@@ -48,7 +48,8 @@ def scan_arguments(inputs):
 @pytest.fixture(scope="module")
 def scanned(scan_arguments, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scanned")
-    result = tism_scan(*scan_arguments, "--out", folder / "s.zarr", has_fresh_python=True)
+    log = ("--log", folder / "run.log")
+    result = tism_scan(*scan_arguments, "--out", folder / "s.zarr", *log, has_fresh_python=True)
     assert result.returncode == 0, result.stderr
     return folder / "s.zarr", result
 
@@ -74,6 +75,27 @@ def test_run_says_what_was_done_skipped_and_is_next(scanned):
 
 def test_run_prints_nothing_but_its_own_lines(scanned):
     assert all(line.startswith("scan: ") for line in scanned[1].stderr.splitlines())
+
+
+def test_log_has_the_command_every_step_and_every_line_with_its_time(scanned):
+    lines = (scanned[0].parent / "run.log").read_text().splitlines()
+    assert all(re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d \S", line) for line in lines)
+    words = [line[20:] for line in lines]
+    assert re.match(r"cd \S+ && .* -m tism_scan run --genome ", words[0])
+    steps = ["loading the model", "starting Ray", "computing the first blocks", "chr2:1-4,000: "]
+    positions = [next(i for i, line in enumerate(words) if line.startswith(step)) for step in steps]
+    assert positions == sorted(positions)
+    printed = (scanned[1].stdout + scanned[1].stderr).splitlines()
+    assert set(printed) <= set(words)
+
+
+def test_log_grows_and_has_the_error_too(scan_arguments, tmp_path):
+    log = tmp_path / "run.log"
+    log.write_text("before\n")
+    result = tism_scan(*scan_arguments, "--out", tmp_path / "s.zarr", "--genome", "absent.fa", "--log", log)
+    assert result.returncode == 2
+    assert log.read_text().startswith("before\n20")
+    assert log.read_text().endswith(result.stderr)
 
 
 def test_group_is_the_mean_of_its_outputs(scanned):
@@ -166,6 +188,8 @@ def test_overwrite_starts_anew_on_a_region_only(scan_arguments, inputs, tmp_path
         (["--region", "chr1:12,000-13,000"], "ends past the end"),
         (["--stride", "255"], "stride 255 does not fit"),
         (["--stride", "many"], "'many' is not a valid integer"),
+        (["--log", "gone/run.log"], "cannot write the log 'gone/run.log': No such file"),
+        (["--gpus-per-actor", "1"], "--gpus-per-actor is 1, and PyTorch can use no GPU of this machine"),
         (["--block-bp", "0"], r"0 is not in the range x>=1"),
         (["--memory-gb", "0.001"], r"0.001 is not in the range x>=0.1"),
         (["--out", __file__], "is a file; expected a folder"),

@@ -1,17 +1,20 @@
 """What Ray says, understood: without a Ray that runs."""
 
+import socket
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import ray
+import torch
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
 
-from tism_scan.errors import ClusterError, ScanError
+from tism_scan.errors import ClusterError, ScanError, UnreachableError
 from tism_scan.models.source import ModelSource
+from tism_scan.ray_scan import cluster as cluster_module
 from tism_scan.ray_scan import pool as pool_module
-from tism_scan.ray_scan.cluster import RayOptions, connected
+from tism_scan.ray_scan.cluster import RayOptions, connected, takes_gpus
 from tism_scan.ray_scan.pool import Actor, ActorPool, cpus_per_actor, is_accident
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.worker import WorkerSetup
@@ -94,7 +97,7 @@ def test_actors_that_are_spare_and_long_idle_end_on_a_cluster_that_may_shrink(
     monkeypatch.setattr(ray, "kill", killed.append)
     pool = object.__new__(ActorPool)  # without a cluster
     pool.options, pool._owners = RayOptions(max_actors=max_actors), {}
-    pool._demand = Asked()
+    pool._demand, pool._cluster = Asked(), SimpleNamespace(is_lost=False)
     pool.ready = [
         Actor("a", in_flight={"call": "block"}),
         Actor("b", busy_until=now - 60),
@@ -161,9 +164,49 @@ def test_cluster_that_cannot_be_reached_is_explained(monkeypatch, address, error
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(cluster_module, "_knock", lambda address: None)
     kind = ScanError if address == "local" else ClusterError
     with pytest.raises(kind, match=message), connected(RayOptions(address=address)):
         pass
+
+
+def test_cluster_that_is_gone_since_it_was_found_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(ray, "init", lambda **arguments: pytest.fail("Ray would wait for minutes"))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed.getsockname()[1]}")
+        with pytest.raises(UnreachableError, match=r"at 'auto' \(Connection refused\)"):
+            connected(RayOptions("auto")).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("amounts", "share", "expected"),
+    [
+        ([], 1.0, "waiting for a node with 1 GPU: none is in the cluster"),
+        ([2.0, 4.0], 8.0, "waiting for a node with 8 GPUs: no node has more than 4"),
+        ([1.0], 0.5, "waiting for an actor to load the model"),
+    ],
+)
+def test_who_waits_for_an_actor_is_told_what_for_once(monkeypatch, caplog, amounts, share, expected):
+    pool = object.__new__(ActorPool)  # without a cluster
+    pool.options, pool.ready, pool._starting = RayOptions(n_actors=1), [], {}
+    pool._paused_until, pool._waits_for, pool._resource, pool._share = 0.0, "", "GPU", share
+    pool._cluster = SimpleNamespace(amounts=lambda resource: amounts)
+    start = SimpleNamespace(remote=lambda: "started")
+    pool._actor_class = SimpleNamespace(remote=lambda setup: SimpleNamespace(start_on_node=start))
+    pool._setup = None
+    with caplog.at_level("INFO", "tism_scan.steps"):
+        pool.grow(n_useful=3)
+        pool.grow(n_useful=3)
+    assert caplog.messages == [expected]
+
+
+def test_gpus_that_nobody_here_has_are_not_waited_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    options = RayOptions(gpus_per_actor=1)
+    for ask in (takes_gpus, connected(options).__enter__):
+        with pytest.raises(ClusterError, match="and PyTorch can use no GPU of this machine; expected"):
+            ask(*[options] if ask is takes_gpus else [])
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,9 @@ def test_each_block_is_reported_and_logged_with_its_interval(genome, store, tiny
     assert [progress.n_blocks for progress in seen] == list(range(len(blocks) + 1))
     assert [progress.n_total for progress in seen] == [sum(map(len, blocks))] * len(seen)
     assert seen[-1].fraction == 1
-    assert sorted(line.partition(": ")[0] for line in caplog.messages) == sorted(map(str, blocks))
-    assert any(line.startswith("chr1:1-60: 60 bases in ") for line in caplog.messages)
+    lines = [record.getMessage() for record in caplog.records if record.name == "tism_scan.scan.serial"]
+    assert sorted(line.partition(": ")[0] for line in lines) == sorted(map(str, blocks))
+    assert any(line.startswith("chr1:1-60: 60 bases in ") for line in lines)
 
 
 def test_finished_blocks_are_not_computed_again(genome, store, tiny_model):
@@ -133,7 +134,15 @@ def test_finished_blocks_are_not_computed_again(genome, store, tiny_model):
     with pytest.raises(KeyboardInterrupt, match="enough"):
         scan_with(genome, engine, store, on_progress=stop_after_three)
     assert len(store.done_blocks()) == 3
-    rest = scan_with(genome, engine, ScoreStore.open(store.path))
+    n_bp, n_bp_done = (
+        sum(map(len, blocks))
+        for blocks in (store.plan.all_blocks(), (store.plan.block(*place) for place in store.done_blocks()))
+    )
+    seen = []
+    rest = scan_with(genome, engine, ScoreStore.open(store.path), on_progress=seen.append)
+    first, last = seen[0], seen[-1]
+    assert (first.n_done, first.n_before, first.n_total) == (n_bp_done, n_bp_done, n_bp)
+    assert (last.n_done, last.n_before, last.n_total) == (n_bp, n_bp_done, n_bp)
     assert rest.n_blocks == rest.n_blocks_total == len(list(store.plan.all_blocks())) - 3
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from tism_scan.cli.console import count_of, progress_bar, say
+from tism_scan.cli.console import count_of, say
 from tism_scan.cli.options.common import PATH, STORE, jobs_option, tracks_option
+from tism_scan.cli.waiting import progress_bar
 from tism_scan.storage.places import Place
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import count_of, duration, progress_bar, say, say_warning
+from tism_scan.cli.console import count_of, duration, say, say_warning
 from tism_scan.cli.options.common import PATH, taken
 from tism_scan.cli.options.model import model_and_tracks, model_options
 from tism_scan.cli.options.scoring import scoring_options, scoring_settings
+from tism_scan.cli.waiting import progress_bar
 from tism_scan.errors import RegionError
 from tism_scan.plan.methods import METHODS, Method, MethodSettings
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from tism_scan.cli.console import progress_bar, say_table
+from tism_scan.cli.console import say_table
 from tism_scan.cli.options.common import PATH, STORE, jobs_option
+from tism_scan.cli.waiting import progress_bar
 from tism_scan.storage.places import Place
 
 _SHOWN = (10, 20, 30)

@@ -3,26 +3,25 @@
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 
-from tism_scan.progress import OnProgress, Progress
-
-PLAIN_LINE_EVERY_S = 10.0
-MOST_FILES_SHOWN = 4
+from tism_scan.errors import InputError
+from tism_scan.progress import steps
 
 # What is printed holds names that are others', such as "[/x]" or "chr:100:1": none of it is Rich's markup.
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 
 out = Console(**_PLAIN)
 err = Console(stderr=True, **_PLAIN)
+
+# Every line that is printed, for a file that somebody asked for.
+_transcript = logging.getLogger("tism_scan.transcript")
+_transcript.propagate = False
+_transcript.addHandler(logging.NullHandler())
 
 
 class _Heedless:
@@ -76,17 +75,29 @@ def fill_closed_descriptors() -> None:
 
 def say(text: str = "") -> None:
     """Print a line to the standard output."""
+    _transcript.info(text)
     out.print(text)
 
 
 def say_error(text: str) -> None:
     """Print one line to the standard error."""
-    err.print(f"Error: {' '.join(text.split())}")
+    say_aside(f"Error: {' '.join(text.split())}")
 
 
 def say_warning(text: str) -> None:
     """Print a one-line warning to stderr; the command continues."""
-    err.print(f"Warning: {' '.join(text.split())}")
+    say_aside(f"Warning: {' '.join(text.split())}")
+
+
+def say_aside(text: str) -> None:
+    """Print a line to the standard error as it is."""
+    log_aside(text)
+    err.print(text)
+
+
+def log_aside(text: str) -> None:
+    """Write a line that is not printed to the log that somebody asked for."""
+    _transcript.info(text)
 
 
 def say_table(title: str, headers: list[str], rows: list[list[str]]) -> None:
@@ -109,101 +120,48 @@ class _ConsoleHandler(logging.Handler):
             self.handleError(record)
 
 
+class _FileHandler(logging.FileHandler):
+    """Writes records to a file as long as that is possible: a scan outlives its log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
+        for logger in (_package_log, _transcript):
+            logger.removeHandler(self)
+        err.print(f"the log {self.baseFilename!r} cannot be written any more; the command goes on")
+
+
+_package_log = logging.getLogger("tism_scan")
+
+
 def log_to_console(*, verbose: bool) -> None:
     """Send this package's log to the standard error; warnings only, unless verbose."""
-    handler = _ConsoleHandler()
+    handler = _ConsoleHandler(logging.INFO if verbose else logging.WARNING)
     if verbose:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("tism_scan")
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    _package_log.handlers = [handler]
+    _package_log.propagate = False
+    _package_log.setLevel(logging.INFO if verbose else logging.WARNING)
+    steps.setLevel(logging.INFO)
 
 
-@contextmanager
-def progress_bar(label: str) -> Iterator[OnProgress]:
-    """Yield what shows how far a long call is: a bar on a terminal, else a plain line every ten seconds."""
-    began = time.monotonic()
-    if not err.is_terminal:
-        line = _plain_lines(label)
-        yield lambda progress: line(progress.fraction, _words(progress, began))
-        return
-    columns: list[Any] = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=10)]
-    columns += [TextColumn("{task.percentage:.1f} %"), TimeRemainingColumn(compact=True)]
-    columns += [TextColumn("left, {task.fields[words]}", markup=False)]
-    with Bars(*columns, console=err) as bar:
-        task = bar.add_task(label, total=1.0, words="")
-        yield lambda progress: bar.update(task, completed=progress.fraction, words=_words(progress, began))
+def log_to_file(path: Path) -> None:
+    """Add every line that is printed from now on, and the whole log, to the end of a file, with the time.
 
-
-@contextmanager
-def file_bars(label: str, n_files: int) -> Iterator[OnProgress]:
-    """Yield what shows how far each file of many is, and all of them: bars on a terminal, else plain lines.
-
-    Parameters
-    ----------
-    label : str
-    n_files : int
-        Files that will be complete in the end. Each `Progress` is of the file that its `part` names.
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
     """
-    parts: dict[str, float] = {}
-    if not err.is_terminal:
-        line = _plain_lines(label)
-
-        def tell(progress: Progress) -> None:
-            parts[progress.part] = progress.fraction
-            n_done = sum(part >= 1 for part in parts.values())
-            now = [f"{name} {100 * part:.0f} %" for name, part in parts.items() if part < 1]
-            shown = ", ".join(now[:MOST_FILES_SHOWN]) + (", ..." if len(now) > MOST_FILES_SHOWN else "")
-            words = f"{n_done} of {n_files} files done" + (f", {shown}" if now else "")
-            line(sum(parts.values()) / n_files, words)
-
-        yield tell
-        return
-    columns: list[Any] = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=10)]
-    columns += [TextColumn("{task.percentage:.1f} %"), TimeRemainingColumn(compact=True), TextColumn("left")]
-    with Bars(*columns, console=err) as bars:
-        whole = bars.add_task(label, total=n_files)
-        running: dict[str, TaskID] = {}
-
-        def update(progress: Progress) -> None:
-            name, part = progress.part, progress.fraction
-            parts[name] = part
-            if name not in running and part < 1:
-                running[name] = bars.add_task(name, total=1.0)
-            if part < 1:
-                bars.update(running[name], completed=part)
-            elif name in running:
-                bars.remove_task(running.pop(name))
-            bars.update(whole, completed=sum(parts.values()))
-
-        yield update
-
-
-def _words(progress: Progress, began: float) -> str:
-    """Return what is done, of how much, how fast, and what else is worth showing."""
-    words = [progress.part] if progress.part else []
-    if progress.unit == "bases":
-        rate = progress.n_done / max(time.monotonic() - began, 1e-9)
-        words += [f"{base_count(progress.n_done)} of {base_count(progress.n_total)}", f"{base_count(rate)}/s"]
-    elif progress.unit != "bytes":  # what is counted in bytes has better words in its note
-        words.append(f"{progress.n_done:,} of {progress.n_total:,} {progress.unit}")
-    return ", ".join([*words, *([progress.note] if progress.note else [])])
-
-
-def _plain_lines(label: str) -> Callable[[float, str], None]:
-    began = last = time.monotonic()
-
-    def update(done: float, words: str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= PLAIN_LINE_EVERY_S:
-            last = now
-            left = (now - began) * (1 - done) / done if done else None
-            remaining = f", {duration(left)} left" if left is not None else ""
-            err.print(f"{label}: {100 * done:.1f} %, {words}{remaining}")
-
-    return update
+    try:
+        handler = _FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"cannot write the log {str(path)!r}: {error.strerror}; expected a file in a folder that is "
+            "there; choose another --log"
+        ) from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    for logger in (_package_log, _transcript):
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
 
 
 def count_of(n: int, noun: str, several: str = "") -> str:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tism_scan.cli.console import duration, file_bars, say, say_table
+from tism_scan.cli.console import duration, say, say_table
 from tism_scan.cli.options.common import PATH
 from tism_scan.cli.typed import pasteable
+from tism_scan.cli.waiting import file_bars
 
 if TYPE_CHECKING:
     from tism_scan.genome.intervals import Interval

@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
-from tism_scan.cli.console import count_of, duration, file_bars, progress_bar, say, say_table
+from tism_scan.cli.console import count_of, duration, say, say_table
 from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations, say_reading
 from tism_scan.cli.options.common import PATH, STORE, jobs_option, taken, tracks_option
 from tism_scan.cli.typed import pasteable
+from tism_scan.cli.waiting import file_bars, progress_bar
 from tism_scan.storage.places import Place
 
 _LISTINGS = ("snv-tsv", "snv-vcf")

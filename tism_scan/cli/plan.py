@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import base_count, count_of, duration, progress_bar, say
+from tism_scan.cli.console import base_count, count_of, duration, say
 from tism_scan.cli.options.scan import execution, planned_scan, scan_options
 from tism_scan.cli.run import command as run
+from tism_scan.cli.waiting import progress_bar
 
 if TYPE_CHECKING:
     from tism_scan.engine.block_engine import BlockEngine

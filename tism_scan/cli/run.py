@@ -1,5 +1,6 @@
 """``tism-scan run``: scan a genome into a store."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import count_of, duration, outlive_words, progress_bar, say, say_error
+from tism_scan.cli.console import count_of, duration, log_aside, log_to_file, outlive_words, say, say_error
 from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.scan import execution, planned_scan, scan_options
 from tism_scan.cli.typed import pasteable, typed_again, typed_command
+from tism_scan.cli.waiting import progress_bar, waiting
 from tism_scan.errors import InputError, StoreError
 from tism_scan.storage.places import Place
 
@@ -70,17 +72,28 @@ _MOST_FAILURES_SHOWN = 10
 @click.option("--break-lock", is_flag=True, help="Take the store from a run that you know is dead.")
 @click.option("--overwrite", is_flag=True, help="Delete the existing store first; asks for confirmation.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def command(*, out: Place, overwrite: bool, yes: bool, **options: Any) -> int:
+@click.option(
+    "--log",
+    "log_path",
+    type=PATH,
+    metavar="FILE",
+    help="Add every line, and more of them, to this file, with the time.",
+)
+def command(*, out: Place, overwrite: bool, yes: bool, log_path: Path | None, **options: Any) -> int:
     """Compute mean TISM of every base of a genome, on Ray.
 
     Run the same command again to resume: only unfinished blocks are computed.
     """
     outlive_words()
-    ray = _ray_options(options)
-    if options["precision"] == "auto":
-        recorded = None if overwrite else _recorded_precision(out)
-        options["precision"] = recorded or _precision_of_actors(ray)
-    planned, how = planned_scan(options), execution(options)
+    if log_path is not None:
+        log_to_file(log_path)
+        log_aside(f"cd {shlex.quote(str(Path.cwd()))} && {typed_again()}")
+    with waiting("loading PyTorch and Ray"):
+        ray = _ray_options(options)
+        if options["precision"] == "auto":
+            recorded = None if overwrite else _recorded_precision(out)
+            options["precision"] = recorded or _precision_of_actors(ray)
+        planned, how = planned_scan(options), execution(options)
     overwrite = overwrite and _has_to_go(out, is_agreed=yes)
     return scan_and_report(planned, out, how, ray, overwrite=overwrite)
 
@@ -125,7 +138,8 @@ def scan_and_report(
     """Scan what is pending, say how it went and, after the last step, what to type; return the exit code."""
     from tism_scan.ray_scan.driver import scan_on_ray
 
-    store = planned.create_store(out, typed_command(), overwrite=overwrite, break_lock=how.break_lock)
+    with waiting("opening the store"):
+        store = planned.create_store(out, typed_command(), overwrite=overwrite, break_lock=how.break_lock)
     began = time.monotonic()
     n_done_before = len(store.done_blocks())
     with progress_bar("scan") as show:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from tism_scan.cli.console import count_of, progress_bar, say, say_table
+from tism_scan.cli.console import count_of, say, say_table
 from tism_scan.cli.options.common import PATH, STORE, tracks_option
+from tism_scan.cli.waiting import progress_bar
 from tism_scan.storage.places import Place
 
 

@@ -124,7 +124,7 @@ def _line(first: dict[str, Any], status: dict[str, Any], seconds: float) -> str:
     rate = (n_done - first["total"]["bases_done"]) / max(seconds, 1e-9)
     if rate > 0:
         words.append(f"{base_count(rate)}/s")
-        if n_pending:
+        if n_pending and status["lease"]:
             words.append(f"{duration(n_pending / rate)} left")
     words += [
         f"{count_of(total['blocks_failed'], 'block')} failed",

@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 
 from tism_scan.engine.devices import default_device
 from tism_scan.errors import ClusterError, ScanError, TismScanError, UnreachableError
+from tism_scan.progress import steps
 from tism_scan.ray_scan.nodes import check_nodes, shipped_package
 
 NODES_KNOWN_FOR_S = 0.5
@@ -80,6 +81,9 @@ def connected(options: RayOptions, *, has_to_compute: bool = True) -> Iterator[N
     if ray.is_initialized():
         yield
         return
+    check_gpus(options)
+    here = options.address == "local"
+    steps.info("starting Ray" if here else f"joining the Ray cluster at {options.address!r}")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray warns of a coming default; ours is set per actor, and not touched by it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -102,10 +106,27 @@ def connected(options: RayOptions, *, has_to_compute: bool = True) -> Iterator[N
             except Exception as error:  # Ray raises plain ones, too, where it cannot start
                 raise _unreachable(options.address, error) from None
             if has_to_compute and options.address != "local":
+                steps.info("looking at what the cluster's nodes have installed")
                 check_nodes()
             yield
         finally:
             ray.shutdown()  # it prints what notices it has kept, so they are still off
+
+
+def check_gpus(options: RayOptions) -> None:
+    """Raise unless a Ray that is started here can have the GPUs that its actors are to take.
+
+    Raises
+    ------
+    ClusterError
+    """
+    is_ours = options.address == "local" and not ray.is_initialized()
+    if is_ours and options.gpus_per_actor and _n_gpus_here(options) == 0:
+        raise ClusterError(
+            f"--gpus-per-actor is {options.gpus_per_actor:g}, and PyTorch can use no GPU of this machine; "
+            "expected at least one; check `nvidia-smi` and that PyTorch is a build with CUDA, give the "
+            "--address of a cluster that has GPUs, or leave out --gpus-per-actor to compute on CPUs"
+        )
 
 
 def takes_gpus(options: RayOptions) -> bool:
@@ -116,6 +137,7 @@ def takes_gpus(options: RayOptions) -> bool:
     ScanError, ClusterError
         As `connected`.
     """
+    check_gpus(options)
     if options.gpus_per_actor:
         return True
     if options.address == "local" and not ray.is_initialized():
@@ -139,6 +161,11 @@ def _n_gpus_here(options: RayOptions) -> int | None:
 
 def _knock(address: str) -> None:
     """Raise OSError if nothing listens at a host and port; Ray itself takes minutes to say so."""
+    if address == "auto":  # where a cluster ran last that was started here, or what RAY_ADDRESS names
+        find = getattr(
+            ray._private.services, "canonicalize_bootstrap_address", None
+        )  # else Ray finds it alone
+        address = find(address) if find is not None else address
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()

@@ -16,6 +16,7 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.plan.tiling import Block
+from tism_scan.progress import steps
 from tism_scan.ray_scan.cluster import ClusterWatch, RayOptions
 from tism_scan.ray_scan.demand import Demand
 from tism_scan.scan.blocks import BlockReport
@@ -114,6 +115,7 @@ class ActorPool:
         self._n_failed_starts = 0
         self._paused_until = 0.0
         self._waiting_since = time.monotonic()
+        self._waits_for = ""
         self._abandoning: list[Any] = []
         self._n_started = 0
         self._cluster = ClusterWatch()
@@ -159,6 +161,9 @@ class ActorPool:
         for _ in range(n_actors, min(self._n_wanted(), n_useful)):
             handle = self._actor_class.remote(self._setup)
             self._starting[handle.start_on_node.remote()] = Actor(handle)
+        if self._starting and not self.ready and self._waits_for != self._what_is_waited_for():
+            self._waits_for = self._what_is_waited_for()
+            steps.info(self._waits_for)
 
     def submit(self, actor: Actor, block: Block) -> None:
         """Give an actor a block."""
@@ -258,6 +263,9 @@ class ActorPool:
         else:
             self._n_failed_starts = 0
             self.ready.append(actor)
+            if self._waits_for:
+                self._waits_for = ""
+                steps.info("computing the first blocks")
 
     def _outcome(self, ref: Any) -> Finished | Failed | Lost:
         actor = self._owners[ref]
@@ -299,7 +307,16 @@ class ActorPool:
             self._waiting_since = time.monotonic()
         elif time.monotonic() - self._waiting_since > PATIENCE_S:
             self._waiting_since = time.monotonic()
-            log.warning("no actor is ready yet; each waits for %g %s of a node", self._share, self._resource)
+            log.warning("no actor is ready yet: %s", self._what_is_waited_for())
+
+    def _what_is_waited_for(self) -> str:
+        """Return why no actor is ready."""
+        amounts = self._cluster.amounts(self._resource)
+        if _n_fitting(amounts, self._share):
+            return "waiting for an actor to load the model"
+        noun = self._resource if self._share <= 1 else f"{self._resource}s"
+        most = f"no node has more than {max(amounts):g}" if amounts else "none is in the cluster"
+        return f"waiting for a node with {self._share:g} {noun}: {most}"
 
 
 def cpus_per_actor(cpus: Sequence[float], n_actors: int | None) -> float:

@@ -9,6 +9,7 @@ from types import FrameType
 
 from tism_scan.errors import ScanError
 from tism_scan.plan.tiling import Block
+from tism_scan.progress import steps
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.order import WidestFirst
 from tism_scan.scan.result import ScanResult
@@ -61,13 +62,15 @@ def claimed(store: ScoreStore, execution: Execution) -> Iterator[Claim]:
     ScanError
         If a block is pending in the end that neither failed nor was stopped.
     """
+    steps.info("taking the store")
     lease = Lease(store.folder)
     claim = Claim(store, lease)
     lease.on_lost = claim.leave  # before the first heartbeat: listing what is pending may take longer
     with lease.acquire(break_lock=execution.break_lock):
         store = store.held_by(lease.tenure)
         blocks = WidestFirst(store.plan, store.pending(retry_failed=execution.retry_failed))
-        result = ScanResult(blocks.n_blocks, blocks.n_bp)
+        n_bp = sum(block.n_bases for block in store.plan.all_blocks())
+        result = ScanResult(blocks.n_blocks, blocks.n_bp, n_bp - blocks.n_bp)
         yield replace(claim, store=store, blocks=blocks, result=result)
         lease.tenure.check(lease.folder)
         if not finish(store) and not result.was_stopped and not store.ledger.failures():

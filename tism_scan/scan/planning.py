@@ -15,6 +15,7 @@ from tism_scan.models.source import AnyModel, GivenModel, ModelSource, model_sou
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import OutputSpace, Precision, Scoring, Strands, Values
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
+from tism_scan.progress import steps
 from tism_scan.scan.provenance import versions, warn_of_other_versions
 from tism_scan.storage.places import Place
 from tism_scan.store.score_store import ScoreStore
@@ -148,6 +149,7 @@ def plan_scan(
         If settings contradict each other.
     """
     source = model_source(model)
+    steps.info("reading the genome's index")
     with Genome(Path(genome)) as opened:
         lengths = {chrom: length for chrom, length in opened.chroms.items() if length}
         wanted = wanted_spans(
@@ -158,6 +160,7 @@ def plan_scan(
             exclude=_several(exclude_chroms),
             exclude_beds=_several(exclude_beds),
         )
+        steps.info("loading the model")
         loaded = source.load()
         device = None if on_gpus is None else "cuda" if on_gpus else "cpu"
         scoring = Scoring(
@@ -172,6 +175,7 @@ def plan_scan(
         )
         warn_if_not_shared(loaded, scoring)  # here, since nobody sees what actors log
         name, weights_digest = source.identity(loaded)
+        steps.info("reading the genome for its digest")
         plan = ScanPlan(
             scoring,
             genome_digest=opened.digest(),

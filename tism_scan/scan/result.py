@@ -20,6 +20,8 @@ class ScanResult:
     ----------
     n_blocks_total, n_bp_total : int
         Blocks that were pending when this run began, and their length.
+    n_bp_before : int
+        The length of the others: finished or given up by earlier runs.
     n_blocks, n_bp : int
         Blocks that this run finished, and their length.
     n_scored : int
@@ -36,6 +38,7 @@ class ScanResult:
 
     n_blocks_total: int = 0
     n_bp_total: int = 0
+    n_bp_before: int = 0
     n_blocks: int = 0
     n_bp: int = 0
     n_scored: int = 0
@@ -64,9 +67,10 @@ class ScanResult:
         """Return how far the scan is."""
         workers = "1 worker" if self.n_workers == 1 else f"{self.n_workers:,} workers"
         return ScanProgress(
-            self.n_bp,
-            self.n_bp_total,
+            self.n_bp_before + self.n_bp,
+            self.n_bp_before + self.n_bp_total,
             note=f"{workers}, {len(self.failed):,} failed",
+            n_before=self.n_bp_before,
             n_blocks=self.n_blocks,
             n_failed=len(self.failed),
             n_workers=self.n_workers,
@@ -75,7 +79,7 @@ class ScanResult:
 
 @dataclass(frozen=True)
 class ScanProgress(Progress):
-    """How far a scan is, in bases of the blocks that were pending when it began.
+    """How far a scan is, in bases of all its blocks.
 
     Attributes
     ----------
