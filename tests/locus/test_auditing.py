@@ -1,6 +1,7 @@
 """The audit of TISM against exact ISM."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scan_models import INPUT_BP, TRACKS
 from scipy import stats
 
 from tism_scan.attribution import ism, tism
+from tism_scan.cli import audit as audit_command
 from tism_scan.errors import PlanError
 from tism_scan.genome.alphabet import one_hot
 from tism_scan.genome.fasta import Genome
@@ -46,6 +48,18 @@ def test_correlations_are_those_of_tism_and_ism_on_the_cores(genome, tiny_model)
         np.testing.assert_allclose(result.exact[i], b, atol=1e-5)
         within = [stats.pearsonr(*pair)[0] for pair in zip(a.reshape(7, -1), b.reshape(7, -1), strict=True)]
         assert result.window_pearson[i] == pytest.approx(np.median(within), abs=1e-5)
+
+
+def test_track_whose_correlation_is_negative_gets_a_word(genome, linear_model, capsys):
+    result = audit(linear_model, genome, TRACKS, n_windows=2, core_bp=8)
+    audit_command._report(result)
+    assert capsys.readouterr().err == ""
+    first, *others = result.agreements
+    turned = replace(first, tism_pearson=-0.31)
+    audit_command._report(replace(result, agreements=[turned, *others]))
+    told = capsys.readouterr().err
+    assert told.startswith(f"Warning: TISM of {first.track} is the opposite of exact ISM (r = -0.31)")
+    assert told.count("\n") == 1
 
 
 def test_times_are_those_of_a_whole_window(genome, tiny_model):

@@ -42,7 +42,7 @@ def test_any_number_of_bases_can_be_drawn(n_bases):
     scores, values, X = _example(n_bases)
     figure = plot_attribution(scores, values, X=X)
     assert _draw(figure).startswith(b"\x89PNG")
-    assert figure.axes[0].get_xlim() == (-0.5, n_bases - 0.5)
+    assert figure.axes[0].get_xlim() == (0.5, n_bases + 0.5)
 
 
 def test_there_is_one_logo_one_heat_map_and_one_colour_bar_for_each_panel():
@@ -50,16 +50,20 @@ def test_there_is_one_logo_one_heat_map_and_one_colour_bar_for_each_panel():
     figure = plot_attribution(scores, values, X=X, titles=["TISM", "ISM", "SHAP"])
     assert len(figure.axes) == 3 * 3
     assert [axes.get_title(loc="left") for axes in figure.axes[:6:2]] == ["TISM", "ISM", "SHAP"]
-    assert all(axes.get_xlim() == (-0.5, 19.5) for axes in figure.axes[:6])
+    assert all(axes.get_xlim() == (0.5, 20.5) for axes in figure.axes[:6])
 
 
-def test_positions_have_thousands_separators_and_are_zero_based():
+def test_positions_have_thousands_separators_and_are_those_of_browsers():
     scores, values, X = _example(40)
     figure = plot_attribution(scores, values, X=X, chrom="chr1", start=1_234_560)
     _draw(figure)
     labels = [label.get_text() for label in figure.axes[1].get_xticklabels()]
-    assert "1,234,560" in labels
-    assert figure.axes[1].get_xlabel() == "chr1, position (bp, 0-based)"
+    assert "1,234,570" in labels
+    assert figure.axes[0].get_xlim() == (1_234_560.5, 1_234_600.5)  # positions 1,234,561 to 1,234,600
+    row = figure.axes[1].images[0].get_array()[0]
+    left, right, *_ = figure.axes[1].images[0].get_extent()
+    assert (right - left, left) == (len(row), 1_234_560.5)
+    assert figure.axes[1].get_xlabel() == "chr1, position (bp)"
 
 
 def test_rows_are_a_c_g_t_whatever_the_models_order():
@@ -72,7 +76,7 @@ def test_rows_are_a_c_g_t_whatever_the_models_order():
     np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), expected[0])
     rows, columns = np.nonzero(acgt)
     dots = figure.axes[1].lines[0]
-    assert (set(zip(columns, rows, strict=True))) == set(zip(*dots.get_data(), strict=True))
+    assert (set(zip(columns + 1, rows, strict=True))) == set(zip(*dots.get_data(), strict=True))
 
 
 def test_colours_are_symmetric_about_zero_and_nan_has_its_own():
@@ -129,9 +133,9 @@ def test_spans_in_view_are_drawn_and_overlaps_get_rows_of_their_own():
     assert set(texts) == {"GENE", "motif", "start"}
     assert texts["GENE"][1] != texts["motif"][1]
     assert {(bar.get_x(), bar.get_x() + bar.get_width()) for bar in figure.axes[0].patches} == {
-        (9.5, 59.5),
-        (39.5, 89.5),
-        (-0.5, 2.5),
+        (10.5, 60.5),
+        (40.5, 90.5),
+        (0.5, 3.5),
     }
 
 
@@ -139,7 +143,7 @@ def test_letters_are_drawn_over_the_shade_of_a_span():
     scores, _, X = _example(20)
     *letters, shade = plot_attribution(scores, X=X, spans=[(5, 9, "motif")]).axes[1].patches
     shaded = shade.get_extents().transformed(shade.axes.transData.inverted())
-    assert shaded.intervalx.tolist() == pytest.approx([4.5, 8.5])
+    assert shaded.intervalx.tolist() == pytest.approx([5.5, 9.5])
     assert shade.get_zorder() < min(letter.get_zorder() for letter in letters)
 
 

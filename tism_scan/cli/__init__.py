@@ -3,6 +3,7 @@
 No number is computed here. Options that several commands share are in `tism_scan.cli.options`.
 """
 
+import difflib
 import sys
 from importlib import import_module
 
@@ -28,6 +29,7 @@ _COMMANDS = {
     "calibrate": "Rank a store's scores, so that variants get a PHRED.",
     "annotate": "Add the effect of each single-base variant to a VCF.",
     "seqlets": "Write runs of high-scoring bases (seqlets) as BED.",
+    "help": "Show this text, or the help of a command.",
 }
 
 # What Click raises if nothing was typed; before 8.2, it shows the help and ends with code 0 instead.
@@ -42,7 +44,9 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
-            return None
+            near = difflib.get_close_matches(cmd_name, _COMMANDS, n=3)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "expected one of the commands"
+            raise click.UsageError(f"there is no command {cmd_name!r}; {hint}", ctx)
         command: click.Command = import_module(f"tism_scan.cli.{cmd_name}").command
         return command
 
@@ -69,7 +73,7 @@ def main() -> None:
     """Run the command line; every error that a user can mend is one line."""
     fill_closed_descriptors()
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False, complete_var="_TISM_SCAN_COMPLETE")
     except TismScanError as error:
         say_error(str(error))
         code = error.exit_code

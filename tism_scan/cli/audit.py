@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import count_of, duration, err, say, say_table
+from tism_scan.cli.console import count_of, duration, err, say, say_table, say_warning
 from tism_scan.cli.options.common import PATH
 from tism_scan.cli.options.model import model_and_tracks, model_options
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "--plot",
     type=PATH,
     metavar="FILE",
-    help="Scatter plot of Scatter plot of TISM against ISM: .png, .svg or .pdf.",
+    help="Scatter plot of TISM against ISM: .png, .svg or .pdf.",
 )
 def command(
     genome: Path,
@@ -112,6 +112,13 @@ def _report(result: "Audit") -> None:
         "positions; in a window: median Pearson"
     )
     say(f"the paper found correlations of about {PAPER_CORRELATION}")
+    for each in result.agreements:
+        if each.tism_pearson < 0:
+            say_warning(
+                f"TISM of {each.track} is the opposite of exact ISM (r = {each.tism_pearson:.2f}): do not "
+                "read its scores as effects; check --weights and --alphabet, draw windows where the track "
+                "responds (--bed), or score single loci with `tism-scan attribute --method ism`"
+            )
     n_tracks = len(result.agreements)
     say(
         f"one window on {result.device}: TISM {_short(result.tism_seconds)}, exact ISM of its "

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import base_count, count_of, duration, say
-from tism_scan.cli.options.scan import execution, planned_scan, scan_options
+from tism_scan.cli.options.config import config_option
+from tism_scan.cli.options.headed import Headed
+from tism_scan.cli.options.scan import EXAMPLE, HEADINGS, execution, planned_scan, scan_options
 from tism_scan.cli.run import command as run
 from tism_scan.cli.waiting import progress_bar
 
@@ -19,7 +21,14 @@ if TYPE_CHECKING:
     from tism_scan.scan.estimate import Estimate, Workload
 
 
-@click.command(name="plan")
+@click.command(
+    name="plan",
+    cls=Headed,
+    headings=HEADINGS
+    | {"What is measured": ("gpus", "bases_per_s", "device", "seconds", "memory_gb", "batch_size")},
+    examples=[f"tism-scan plan {EXAMPLE} --gpus 8"],
+)
+@config_option
 @scan_options
 @click.option(
     "--gpus",

@@ -10,7 +10,9 @@ import click
 
 from tism_scan.cli.console import count_of, duration, log_aside, log_to_file, outlive_words, say, say_error
 from tism_scan.cli.options.common import PATH, STORE
-from tism_scan.cli.options.scan import execution, planned_scan, scan_options
+from tism_scan.cli.options.config import config_option, used_config
+from tism_scan.cli.options.headed import Headed
+from tism_scan.cli.options.scan import EXAMPLE, HEADINGS, execution, planned_scan, scan_options
 from tism_scan.cli.typed import pasteable, typed_again, typed_command
 from tism_scan.cli.waiting import progress_bar, waiting
 from tism_scan.errors import InputError, StoreError
@@ -27,7 +29,22 @@ if TYPE_CHECKING:
 _MOST_FAILURES_SHOWN = 10
 
 
-@click.command(name="run")
+_HEADINGS = HEADINGS | {
+    "Where to compute": (
+        *("address", "n_actors", "max_actors", "gpus_per_actor", "memory_gb", "batch_size"),
+        *("stage_folder", "ships_package"),
+    ),
+    "If there is a store already": ("retry_failed", "overwrite", "yes", "break_lock"),
+}
+
+
+@click.command(
+    name="run",
+    cls=Headed,
+    headings=_HEADINGS,
+    examples=[f"tism-scan run {EXAMPLE} --out scores.zarr", "tism-scan run --config run.toml --strands both"],
+)
+@config_option
 @click.option(
     "--out",
     required=True,
@@ -139,7 +156,8 @@ def scan_and_report(
     from tism_scan.ray_scan.driver import scan_on_ray
 
     with waiting("opening the store"):
-        store = planned.create_store(out, typed_command(), overwrite=overwrite, break_lock=how.break_lock)
+        typed = typed_command() | used_config()
+        store = planned.create_store(out, typed, overwrite=overwrite, break_lock=how.break_lock)
     began = time.monotonic()
     n_done_before = len(store.done_blocks())
     with progress_bar("scan") as show:

@@ -5,9 +5,10 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 _NAME = "tism-scan"
-_ONCE = ("--overwrite", "--yes", "--break-lock")
+ONCE = ("--overwrite", "--yes", "--break-lock")  # options that are meant for one time only
 
 
 def pasteable(*words: object) -> str:
@@ -46,7 +47,16 @@ def called_as_now(command: str) -> str:
 
 
 def _typed() -> list[str]:
-    return [_without_secret(word) for word in sys.argv[1:] if word not in _ONCE]
+    return [_without_secret(word) for word in sys.argv[1:] if word not in ONCE]
+
+
+def without_secrets(value: Any) -> Any:
+    """Return a value, or one that holds several, with every URL as in `typed_command`."""
+    if isinstance(value, dict):
+        return {name: without_secrets(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(each) for each in value]
+    return _without_secret(value) if isinstance(value, str) else value
 
 
 def _without_secret(word: str) -> str:

@@ -36,7 +36,7 @@ from tism_scan.locus.scores import LocusScores
 from tism_scan.plan.methods import Method
 from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tracks import Track
-from tism_scan.plot import NamedSpan, plot_attribution
+from tism_scan.plot import NamedSpan, plot_attribution, save_picture
 from tism_scan.storage.atomic import PICTURE_SUFFIXES, SCORE_SUFFIXES, check_target, replaced_file
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def write_picture(path: Path, figure: "Figure", *, dpi: int = 200) -> None:
     """
     check_target(path, PICTURE_SUFFIXES)
     with replaced_file(path) as file:
-        figure.savefig(file, format=path.suffix.lower()[1:], dpi=dpi)
+        save_picture(figure, file, path.suffix.lower()[1:], dpi)
 
 
 def _logo(scores: LocusScores) -> NDArray[np.float32]:

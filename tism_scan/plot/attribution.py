@@ -63,9 +63,9 @@ def plot_attribution(
     titles : sequence of str, optional
         One for each panel.
     chrom, start : str and int
-        Where the first base is, 0-based, in bp.
+        Where the first base is, 0-based, in bp. The axis counts from 1, as browsers do.
     spans : sequence of (start, end, label)
-        Genes or motifs, 0-based half-open in bp on the same axis; what is outside is left out.
+        Genes or motifs, 0-based half-open in bp; what is outside is left out.
     unit : str, or sequence of str
         What the logo's values are, for its axis; one for all panels, or for each.
     heatmap_unit : str, or sequence of str, optional
@@ -93,23 +93,24 @@ def plot_attribution(
     panels = _checked(logo, heatmap, X, alphabet, titles)
     n_bases = panels.letters.shape[2]
     width = width_in or float(np.clip(0.1 * n_bases, min(2.5 + 0.5 * n_bases, 7), 18))
-    lanes = _lanes(spans, start, start + n_bases, width)
+    first = start + 1  # on the axis, where position i is drawn around i, and counted from 1
+    lanes = _lanes(spans, first, first + n_bases, width)
     figure, span_axes, logo_axes, heat_axes = _figure_and_axes(panels, len(lanes), width)
     for i, axes in enumerate(logo_axes):
-        _draw_logo(axes, panels.letters[i], start, logo_limits)
+        _draw_logo(axes, panels.letters[i], first, logo_limits)
         axes.set_ylabel(_one_of(unit, i), fontsize=8)
         if titles is not None:
             axes.set_title(titles[i], loc="left", fontsize=9)
         for bar in itertools.chain.from_iterable(lanes):
             axes.axvspan(bar.start - 0.5, bar.end - 0.5, color=_SPAN_SHADE, linewidth=0, zorder=-1)
     for i, axes in enumerate(heat_axes):
-        _draw_heatmap(axes, panels, i, start, heatmap_limit, _one_of(heatmap_unit or unit, i))
+        _draw_heatmap(axes, panels, i, first, heatmap_limit, _one_of(heatmap_unit or unit, i))
     if span_axes is not None:
         _draw_spans(span_axes, lanes)
     if n_bases > MAX_LETTERS:
         _add_color_key(logo_axes[0])
     figure.align_ylabels(logo_axes)
-    _label_positions([*logo_axes, *heat_axes], chrom, start, n_bases)
+    _label_positions([*logo_axes, *heat_axes], chrom, first, n_bases)
     return figure
 
 
@@ -169,11 +170,12 @@ class _Bar(NamedTuple):
 
 
 def _lanes(spans: Sequence[NamedSpan], start: int, end: int, width_in: float) -> list[list[_Bar]]:
-    """Return the spans in view, cut to it, in as few rows as let none overlap."""
+    """Return the spans in view, cut to it and counted from 1, in as few rows as let none overlap."""
     lanes: list[list[_Bar]] = []
-    for first, last, label in sorted(spans):
-        if last <= first:
-            raise ValueError(f"span {label!r}, {first:,}-{last:,}, does not end after it starts")
+    for span_start, span_end, label in sorted(spans):
+        if span_end <= span_start:
+            raise ValueError(f"span {label!r}, {span_start:,}-{span_end:,}, does not end after it starts")
+        first, last = span_start + 1, span_end + 1
         if last > start and first < end:
             bar = _bar(max(first, start), min(last, end), label, end, (end - start) / width_in)
             lane = next((lane for lane in lanes if lane[-1].room[1] <= bar.room[0]), None)
@@ -313,13 +315,13 @@ def _add_color_key(axes: "Axes") -> None:
 
 
 def _label_positions(stack: list["Axes"], chrom: str | None, start: int, n_bases: int) -> None:
-    """Put 0-based positions, with thousands separators, beneath the lowest axes."""
+    """Put positions, with thousands separators, beneath the lowest axes."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     lowest = max(stack, key=lambda axes: axes.get_subplotspec().rowspan.start)  # type: ignore[union-attr]
     lowest.set_xlim(start - 0.5, start + n_bases - 0.5)
     lowest.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     lowest.xaxis.set_major_formatter(FuncFormatter(lambda position, _: f"{position:,.0f}"))
-    lowest.set_xlabel(f"{chrom + ', ' if chrom else ''}position (bp, 0-based)", fontsize=8)
+    lowest.set_xlabel(f"{chrom + ', ' if chrom else ''}position (bp)", fontsize=8)
     for axes in stack:
         axes.tick_params(axis="x", labelsize=7, bottom=axes is lowest, labelbottom=axes is lowest)

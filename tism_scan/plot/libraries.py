@@ -1,11 +1,14 @@
 """What all pictures share: the libraries that draw them, which are loaded when a picture is made."""
 
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan import optional
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MARK_COLOR = "#5b5f97"
 
@@ -19,6 +22,13 @@ def required(name: str) -> Any:
         If it is not installed.
     """
     return optional.required(name, "pictures", "'tism-scan[attribution]'")
+
+
+def save_picture(figure: "Figure", file: IO[bytes], form: str, dpi: int) -> None:
+    """Write a figure as ``"png"``, ``"svg"`` or ``"pdf"``, with words that drawing programs can edit."""
+    editable = {"svg.fonttype": "none", "pdf.fonttype": 42}  # text of an SVG, TrueType letters of a PDF
+    with required("matplotlib").rc_context(editable):
+        figure.savefig(file, format=form, dpi=dpi)
 
 
 def as_array(values: Any) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tism_scan.engine.devices import default_precision
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
@@ -45,7 +45,7 @@ class PlannedScan:
     def create_store(
         self,
         out: str | Place,
-        typed: Mapping[str, str] | None = None,
+        typed: Mapping[str, Any] | None = None,
         *,
         overwrite: bool = False,
         break_lock: bool = False,
@@ -56,8 +56,8 @@ class PlannedScan:
         ----------
         out : str, Path or Url
             A folder, or ``s3://bucket/prefix``, ``gs://bucket/prefix``.
-        typed : mapping from str to str, optional
-            What to record beside the versions, such as the command.
+        typed : mapping, optional
+            What to record, as JSON, beside the versions, such as the command.
         overwrite, break_lock : bool
             As for `ScoreStore.create`.
 

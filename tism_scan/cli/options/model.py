@@ -36,10 +36,14 @@ _SOURCE_OPTIONS = (
 )
 _TRACK_OPTIONS = (
     click.option(
-        "--tracks", metavar="SPEC", help="Indices, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'."
+        "--tracks",
+        metavar="SPEC",
+        help="Indices from 0, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'.",
     ),
     click.option(
-        "--track-names", type=FILE, help="File with one output name a line. [default: the model's own names]"
+        "--track-names",
+        type=FILE,
+        help="File with one output name a line, output 0 first. [default: the model's own names]",
     ),
     click.option(
         "--group",

@@ -74,6 +74,18 @@ _STORED = (
 )
 
 
+HEADINGS = {
+    "What to scan": ("genome", "regions", "beds", "chroms", "exclude_chroms", "exclude_beds"),
+    "Which model, and which of its outputs": (
+        *("spec", "weights", "input_bp", "alphabet"),
+        *("tracks", "track_names", "groups"),
+    ),
+    "Which number": ("stride", "stitch", "strands", "output_space", "precision"),
+    "The store": ("out", "values", "block_bp", "keep_bits"),
+}
+EXAMPLE = "--genome hg38.fa --weights deepsea.beluga.pth --track-names predictor_names.txt --tracks '*CTCF*'"
+
+
 def planned_scan(options: Mapping[str, Any]) -> "PlannedScan":
     """Return the plan that a command's options ask for.
 
