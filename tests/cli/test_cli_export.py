@@ -13,7 +13,7 @@ from command_line import tism_scan
 from rich.console import Console
 from small_plans import publish, random_scores, small_plan
 
-from tism_scan.cli import console
+from tism_scan.cli import waiting
 from tism_scan.progress import Progress
 from tism_scan.store.score_store import ScoreStore
 
@@ -76,8 +76,9 @@ def test_genes_and_annotations_are_exported_and_counted(store, tmp_path):
 
 def test_a_terminal_shows_a_bar_for_each_file_that_is_being_written(monkeypatch):
     shown = io.StringIO()
-    monkeypatch.setattr(console, "err", Console(file=shown, force_terminal=True, width=100))
-    with console.file_bars("export", 3) as update:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(waiting, "err", Console(file=shown, force_terminal=True, width=100))
+    with waiting.file_bars("export", 3) as update:
         update(part("kept.bw", 1.0))
         update(part("a.bw", 0.5))
         update(part("b.bw", 0.25))
@@ -91,13 +92,15 @@ def test_a_terminal_shows_a_bar_for_each_file_that_is_being_written(monkeypatch)
 
 
 def test_without_a_terminal_lines_tell_of_each_file(monkeypatch, capsys):
-    monkeypatch.setattr(console, "PLAIN_LINE_EVERY_S", 0.0)
-    with console.file_bars("export", 3) as update:
+    monkeypatch.setattr(waiting, "LINE_EVERY_S", 0.02)
+    with waiting.file_bars("export", 3) as update:
         update(part("a.bw", 1.0))
         update(part("b.bw", 0.5))
         update(part("c.bw", 0.25))
+        time.sleep(0.3)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].startswith("export: 58.3 %, 1 of 3 files done, b.bw 50 %, c.bw 25 %")
+    assert lines[-1].startswith("export: 58.3 %, 1 of 3 files done, b.bw 50 %, c.bw 25 %, ")
+    assert lines[-1].endswith(" s left")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +211,7 @@ def test_ctrl_c_stops_all_processes_and_leaves_nothing_unfinished(tmp_path):
     while not list(out.glob(".*.partial")) and time.monotonic() < until:
         time.sleep(0.02)
     child.sendintr()
-    assert "stopped; what is finished is kept" in child.read().decode()
+    assert "stopped; what is finished is kept" in child.read().decode(errors="replace")
     child.close()
     assert child.exitstatus == 130
     assert list(out.glob(".*.partial")) == []

@@ -1,14 +1,15 @@
 """What is shown while a user waits."""
 
+import io
 import re
 import subprocess
 import sys
 import time
 
 import pytest
+from rich.console import Console
 
 from tism_scan.cli import waiting as waiting_module
-from tism_scan.cli.console import err
 from tism_scan.cli.waiting import file_bars, progress_bar, waiting
 from tism_scan.progress import Progress, steps
 
@@ -24,12 +25,14 @@ def quiet_log(monkeypatch):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Return a function that makes a terminal of so many columns out of what is none."""
+    """Return a function that has everything shown on a terminal of so many columns, and returns its text."""
+    monkeypatch.setenv("TERM", "xterm")
 
     def of(n_columns):
-        monkeypatch.setenv("FORCE_COLOR", "1")
-        monkeypatch.setattr(err, "is_interactive", True)
-        monkeypatch.setenv("COLUMNS", str(n_columns))
+        shown = io.StringIO()
+        screen = Console(file=shown, force_terminal=True, force_interactive=True, width=n_columns)
+        monkeypatch.setattr(waiting_module, "err", screen)
+        return shown.getvalue
 
     return of
 
@@ -55,13 +58,13 @@ def told_lines(capsys, n_lines):
     return told
 
 
-def test_terminal_shows_each_step_at_once_and_nothing_in_the_end(terminal, capsys):
-    terminal(80)
+def test_terminal_shows_each_step_at_once_and_nothing_in_the_end(terminal):
+    shown_text = terminal(80)
     with waiting("loading PyTorch"):
         time.sleep(0.15)
         steps.info("reading the genome")
         time.sleep(0.15)
-    told = capsys.readouterr().err
+    told = shown_text()
     shown = frames(told)
     assert shown[0] == "loading PyTorch"
     assert shown[-1].startswith("reading the genome")
@@ -119,13 +122,13 @@ def test_what_is_complete_keeps_its_speed(monkeypatch, impatient, capsys):
 
 
 @pytest.mark.parametrize("n_columns", [70, 160])
-def test_bars_take_the_width_of_the_terminal(terminal, capsys, n_columns):
-    terminal(n_columns)
+def test_bars_take_the_width_of_the_terminal(terminal, n_columns):
+    shown_text = terminal(n_columns)
     with progress_bar("scan") as show:
         show(Progress(10, 100))
     with file_bars("export", 2) as show:
         show(Progress(10, 100, part="a"))
-    widths = {len(frame) for frame in frames(capsys.readouterr().err)}
+    widths = {len(frame) for frame in frames(shown_text())}
     assert n_columns - 3 <= min(widths) <= max(widths) <= n_columns
 
 

@@ -132,15 +132,19 @@ def file_bars(label: str, n_files: int) -> Iterator[OnProgress]:
         n_done = sum(share >= 1 for share in shares.values())
         now = [f"{name} {100 * share:.0f} %" for name, share in shares.items() if share < 1]
         shown = ", ".join(now[:MOST_FILES_SHOWN]) + (", ..." if len(now) > MOST_FILES_SHOWN else "")
-        return ", ".join([f"{n_done} of {n_files} files done", *([shown] if shown else []), *left()])
+        share = f"{100 * sum(shares.values()) / n_files:.1f} %"
+        return ", ".join([share, f"{n_done} of {n_files} files done", *([shown] if shown else []), *left()])
 
     def left() -> list[str]:
         done = sum(dict(parts).values()) / n_files
-        return [f"{duration((time.monotonic() - began) * (1 - done) / done)} left"] if done else []
+        return [f"{duration((time.monotonic() - began) * (1 - done) / done)} left"] if 0 < done < 1 else []
 
-    columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=None)
-    share = TextColumn("{task.percentage:.1f} %")
-    with _lines(lambda: f"{label}: {words()}", LINE_EVERY_S), _bars(*columns, share) as bars:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:.1f} %"),
+    )
+    with _lines(lambda: f"{label}: {words()}", LINE_EVERY_S), _bars(*columns) as bars:
         whole = None if bars is None else bars.add_task(label, total=n_files)
         running: dict[str, TaskID] = {}
 

@@ -70,7 +70,7 @@ def claimed(store: ScoreStore, execution: Execution) -> Iterator[Claim]:
         store = store.held_by(lease.tenure)
         blocks = WidestFirst(store.plan, store.pending(retry_failed=execution.retry_failed))
         n_bp = sum(block.n_bases for block in store.plan.all_blocks())
-        result = ScanResult(blocks.n_blocks, blocks.n_bp, n_bp - blocks.n_bp)
+        result = ScanResult(blocks.n_blocks, blocks.n_bp, n_bp_before=n_bp - blocks.n_bp)
         yield replace(claim, store=store, blocks=blocks, result=result)
         lease.tenure.check(lease.folder)
         if not finish(store) and not result.was_stopped and not store.ledger.failures():

@@ -20,8 +20,6 @@ class ScanResult:
     ----------
     n_blocks_total, n_bp_total : int
         Blocks that were pending when this run began, and their length.
-    n_bp_before : int
-        The length of the others: finished or given up by earlier runs.
     n_blocks, n_bp : int
         Blocks that this run finished, and their length.
     n_scored : int
@@ -34,11 +32,12 @@ class ScanResult:
         The error of each block that failed every attempt, by the block's interval.
     was_stopped : bool
         The run ended before everything was tried.
+    n_bp_before : int
+        The length of the blocks that were not pending: finished or given up by earlier runs.
     """
 
     n_blocks_total: int = 0
     n_bp_total: int = 0
-    n_bp_before: int = 0
     n_blocks: int = 0
     n_bp: int = 0
     n_scored: int = 0
@@ -46,6 +45,7 @@ class ScanResult:
     bp_per_s: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     was_stopped: bool = False
+    n_bp_before: int = 0
 
     @property
     def n_blocks_left(self) -> int:
