@@ -128,7 +128,9 @@ def store(tmp_path, genome, chroms, tiny_model):
 def test_number_of_objects_does_not_grow_with_the_chroms(store):
     files = [path for path in store.path.rglob("*") if path.is_file()]
     assert len(files) < 30
-    assert {path.name for path in store.path.iterdir()} == {".scan", "zarr.json", "chr1", "short=20chroms"}
+    assert {path.name for path in store.path.iterdir()} == {
+        *(".scan", "zarr.json", "chr1", "short=20chroms", "track"),
+    }
 
 
 def test_plain_reader_finds_each_short_chrom_by_the_attributes(store):

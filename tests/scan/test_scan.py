@@ -151,7 +151,7 @@ def test_finished_store_is_consolidated_and_an_unfinished_one_is_not(genome, sto
     assert zarr.open_group(store.path, mode="r").metadata.consolidated_metadata is None
     scan_with(genome, WindowEngine(tiny_model, SCORING), store)
     gathered = zarr.open_group(store.path, mode="r").metadata.consolidated_metadata
-    assert set(gathered.metadata) == set(store.plan.wanted)
+    assert set(gathered.metadata) == {*store.plan.wanted, "track"}
 
 
 def test_block_that_failed_is_tried_again_if_asked_and_its_failure_forgotten(genome, store, tiny_model):

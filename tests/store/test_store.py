@@ -4,6 +4,7 @@ import os
 import shutil
 import warnings
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -60,7 +61,79 @@ def test_objects_are_those_that_zarr_itself_writes(
             array = zarr.open_array(theirs / node_name(chrom), mode="r+")
             array[:] = rounded(values_of_chrom, keep_bits)
     assert objects(ours) == objects(theirs)
-    assert len(objects(ours)) == 4 + plan.n_shards_per_block * 5
+    n_coordinates = 4 if values == "tism" else 2
+    assert len(objects(ours)) == 4 + n_coordinates + plan.n_shards_per_block * 5
+
+
+@pytest.mark.parametrize("values", ["mean", "tism"])
+def test_xarray_opens_the_store_with_names_and_without_a_warning(tmp_path, values):
+    store = ScoreStore.create(tmp_path / "s.zarr", small_plan(3, values=values))
+    scores = random_scores(store.plan)
+    publish(store, scores)
+    store.consolidate()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = xarray.open_zarr(store.path)
+        names = [track.name for track in store.plan.scoring.tracks]
+        assert dataset["track"].values.tolist() == names
+        chosen = dataset["chr1"].sel(track=names[1])
+        expected = scores["chr1"][1]
+        if values == "tism":
+            chosen, expected = chosen.sel(base="G"), expected[2]
+        assert chosen.dims == ("position_chr1",)
+        np.testing.assert_array_equal(chosen.values[100:200], expected[100:200])
+
+
+@pytest.mark.parametrize(("values", "kind"), [("mean", "mean TISM"), ("tism", "TISM")])
+def test_store_says_what_it_holds_as_text_and_as_html(tmp_path, values, kind):
+    store = ScoreStore.create(tmp_path / "a<b>.zarr", small_plan(6, values=values))
+    names = [track.name for track in store.plan.scoring.tracks]
+    text, page = repr(store), store._repr_html_()
+    assert text.startswith(f"ScoreStore({str(store.path)!r}: {kind} of the logit; 6 tracks ({names[0]}, ")
+    assert text.endswith("model beluga)")
+    assert "a&lt;b&gt;.zarr" in page
+    assert "<b>" not in page
+    root = ElementTree.fromstring(page)
+    assert [row[0].text for row in root.iter("tr")] == ["path", "scores", "tracks", "genome", "how"]
+
+
+def test_chrom_that_is_called_track_keeps_its_name(tmp_path):
+    store = ScoreStore.create(tmp_path / "s.zarr", small_plan(2, chroms={"track": 600, "b": 300}))
+    scores = random_scores(store.plan)
+    publish(store, scores)
+    store.consolidate()
+    assert store.unsound_metadata() == {}
+    np.testing.assert_array_equal(store.read("track", track=1), scores["track"][1])
+
+
+def without_coordinates(store):
+    """Turn a store into one as releases made it that named no tracks for xarray."""
+    shutil.rmtree(store.path / "track")
+    group = json.loads((store.path / "zarr.json").read_text())
+    if group.get("consolidated_metadata"):
+        del group["consolidated_metadata"]["metadata"]["track"]
+    (store.path / "zarr.json").write_text(json.dumps(group))
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_store_without_coordinates_is_sound_and_stays_so(store, is_finished):
+    if is_finished:
+        store.consolidate()
+    without_coordinates(store)
+    assert store.unsound_metadata() == {}
+    assert ScoreStore.create(store.path, store.plan).unsound_metadata() == {}
+    store.consolidate()
+    assert store.unsound_metadata() == {}
+    assert not (store.path / "track").exists()
+
+
+@pytest.mark.parametrize("key", ["track/zarr.json", "track/c/0"])
+def test_names_that_are_damaged_or_lost_are_found(store, key):
+    store.consolidate()
+    whole = (store.path / key).read_bytes()
+    for damage in (lambda: (store.path / key).write_bytes(whole[:-1]), (store.path / key).unlink):
+        damage()
+        assert store.unsound_metadata() == {key: whole}
 
 
 @pytest.mark.parametrize("scores", [np.float32(np.nan), np.float32(-0.0), np.float32(1e-45)])

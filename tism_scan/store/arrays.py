@@ -13,6 +13,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
+from tism_scan.genome.alphabet import BASES
 from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
@@ -22,7 +23,9 @@ _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _COMPRESSORS = (BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4), Crc32cCodec())
 
 
-def metadata_of(plan: ScanPlan, *, consolidated: bool) -> dict[str, bytes]:
+def metadata_of(
+    plan: ScanPlan, *, consolidated: bool, coordinates: Mapping[str, bytes] | None = None
+) -> dict[str, bytes]:
     """Return the metadata of a plan's group and arrays, by key.
 
     Parameters
@@ -30,11 +33,22 @@ def metadata_of(plan: ScanPlan, *, consolidated: bool) -> dict[str, bytes]:
     plan : ScanPlan
     consolidated : bool
         Whether the group's gathers that of all arrays.
+    coordinates : mapping from str to bytes, optional
+        The objects of `coordinates_of` that the store has; stores of earlier releases have none.
     """
     group = _written(MemoryStore(), {"tism_scan": {"plan": plan.digest(), **_described(plan)}})
     nodes = {node_name(array): array_metadata(plan, array) for array in plan.arrays}
     if consolidated:
-        group["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": nodes}
+        names = {
+            key.removesuffix(f"/{_GROUP}"): json.loads(content)
+            for key, content in (coordinates or {}).items()
+            if key.endswith(_GROUP)
+        }
+        group["consolidated_metadata"] = {
+            "kind": "inline",
+            "must_understand": False,
+            "metadata": nodes | names,
+        }
     return {_GROUP: _as_bytes(group)} | {
         f"{name}/{_GROUP}": _as_bytes(described) for name, described in nodes.items()
     }
@@ -58,6 +72,33 @@ def array_metadata(plan: ScanPlan, array: str) -> dict[str, Any]:
             "lengths": pack.lengths.tolist(),
         }
     return described
+
+
+def coordinates_of(plan: ScanPlan) -> dict[str, bytes]:
+    """Return the objects of arrays that name the tracks, and the bases of TISM, by key: xarray finds them.
+
+    There are none if a chrom bears such a name. Positions have no array: they are the indices, 0-based.
+    """
+    names = {"track": [track.name for track in plan.scoring.tracks]}
+    if plan.scoring.values == "tism":
+        names["base"] = list(BASES)
+    if names.keys() & set(map(node_name, plan.arrays)):
+        return {}
+    objects: dict[str, bytes] = {}
+    for dimension, labels in names.items():
+        memory = MemoryStore()
+        array = zarr.create_array(
+            memory,
+            shape=(len(labels),),
+            chunks=(len(labels),),
+            dtype=str,
+            compressors=None,
+            fill_value="",
+            dimension_names=(dimension,),
+        )
+        array[:] = np.array(labels, dtype=object)
+        objects |= {f"{dimension}/{key}": value.to_bytes() for key, value in memory._store_dict.items()}
+    return objects
 
 
 def encode_shard(plan: ScanPlan, block: Block, scores: NDArray[np.float32]) -> bytes:

@@ -1,5 +1,6 @@
 """What a store's scores are read by: regions and tracks as users name them, or positions."""
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # One track, by name or output index; several of them; or None for all.
 TrackNames = str | int | Sequence[str | int] | None
 
+_NAMES_SHOWN = 4
+
 
 class StoredScores:
     """The scores of a store, for reading.
@@ -48,6 +51,33 @@ class StoredScores:
         self._group: zarr.Group | None = None
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self._held_of_pack: tuple[tuple[Any, ...] | None, NDArray[np.float32]] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}: {'; '.join(self._described().values())})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a table of what the store holds."""
+        rows = {"path": str(self.path), **self._described()}
+        left = "style='text-align:left'"
+        cells = (
+            f"<tr><th {left}>{name}</th><td {left}>{html.escape(text)}</td></tr>"
+            for name, text in rows.items()
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{''.join(cells)}</table>"
+
+    def _described(self) -> dict[str, str]:
+        """Return in a few words what the plan says; what is done is for `status`, which lists the store."""
+        plan, scoring = self.plan, self.plan.scoring
+        names = [track.name for track in scoring.tracks]
+        shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+        return {
+            "scores": f"{'TISM' if self._bases else 'mean TISM'} of the {scoring.output_space}",
+            "tracks": f"{len(names):,} track{'s' * (len(names) != 1)} ({shown})",
+            "genome": f"{plan.n_wanted:,} of {sum(plan.chroms.values()):,} bp wanted, "
+            f"{len(plan.wanted):,} of {len(plan.chroms):,} chroms",
+            "how": f"stride {scoring.stride}, stitch {scoring.stitch}, strands {scoring.strands}, "
+            f"{scoring.precision}, model {plan.model}",
+        }
 
     @property
     def path(self) -> Place:

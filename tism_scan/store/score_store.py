@@ -22,7 +22,14 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder, open_folder
 from tism_scan.storage.places import Place, Url
-from tism_scan.store.arrays import encode_shard, is_equivalent, is_gathered, metadata_of, node_name
+from tism_scan.store.arrays import (
+    coordinates_of,
+    encode_shard,
+    is_equivalent,
+    is_gathered,
+    metadata_of,
+    node_name,
+)
 from tism_scan.store.lease import LEASE, Lease, Tenure
 from tism_scan.store.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress
 from tism_scan.store.reading import StoredScores
@@ -297,9 +304,10 @@ class ScoreStore(StoredScores):
 
     def unsound_metadata(self) -> dict[str, bytes]:
         """Return what the plan asks for of each metadata object that is missing or says something else."""
+        coordinates = self._coordinates()
         plain = metadata_of(self.plan, consolidated=False)
-        gathered = metadata_of(self.plan, consolidated=True)
-        unsound = {}
+        gathered = metadata_of(self.plan, consolidated=True, coordinates=coordinates)
+        unsound = {key: content for key, content in coordinates.items() if self.folder.get(key) != content}
         for key, content in plain.items():
             present = self.folder.get(key)
             expected = gathered[key] if is_gathered(present) else content
@@ -333,11 +341,14 @@ class ScoreStore(StoredScores):
             self.delete()
         if not self._is_recorded():
             self.ledger.start(self.plan, provenance)
+        for key, content in coordinates_of(self.plan).items():
+            self.folder.put(key, content)
         self._write_metadata(consolidated=False)
 
     def _write_metadata(self, *, consolidated: bool) -> None:
         """Publish what is missing of the arrays' and, last, the group's metadata."""
-        metadata = metadata_of(self.plan, consolidated=consolidated)
+        coordinates = self._coordinates() if consolidated else {}
+        metadata = metadata_of(self.plan, consolidated=consolidated, coordinates=coordinates)
 
         def publish(key: str) -> None:
             content, present = metadata[key], self.folder.get(key)
@@ -349,6 +360,11 @@ class ScoreStore(StoredScores):
             for _ in threads.map(publish, metadata.keys() - {_GROUP}):
                 pass
         publish(_GROUP)
+
+    def _coordinates(self) -> dict[str, bytes]:
+        """Return the objects that name tracks and bases, if the store has any; earlier releases made none."""
+        objects = coordinates_of(self.plan)
+        return objects if any(self.folder.get(key) is not None for key in objects) else {}
 
 
 def _as_recorded(plan: ScanPlan, folder: Folder) -> ScanPlan:
