@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.genome.alphabet import BASES, channel_of_base
-from tism_scan.plot.libraries import MARK_COLOR, as_array, required
+from tism_scan.plot.libraries import MARK_COLOR, as_array, required, shown_in_notebooks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +111,7 @@ def plot_attribution(
         _add_color_key(logo_axes[0])
     figure.align_ylabels(logo_axes)
     _label_positions([*logo_axes, *heat_axes], chrom, first, n_bases)
-    return figure
+    return shown_in_notebooks(figure)
 
 
 class _Panels(NamedTuple):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tism_scan.plot.libraries import MARK_COLOR, as_array, required
+from tism_scan.plot.libraries import MARK_COLOR, as_array, required, shown_in_notebooks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,4 +67,4 @@ def plot_concordance(
     grid[0].legend(loc="upper left", fontsize=7, frameon=False)
     figure.supxlabel(f"exact ISM: {unit}", fontsize=9)
     figure.supylabel(f"TISM: {unit}", fontsize=9)
-    return figure
+    return shown_in_notebooks(figure)

@@ -1,5 +1,7 @@
 """What all pictures share: the libraries that draw them, which are loaded when a picture is made."""
 
+import io
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +11,8 @@ from tism_scan import optional
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_NOTEBOOK_DPI = 120
 
 MARK_COLOR = "#5b5f97"
 
@@ -22,6 +26,18 @@ def required(name: str) -> Any:
         If it is not installed.
     """
     return optional.required(name, "pictures", "'tism-scan[attribution]'")
+
+
+def shown_in_notebooks(figure: "Figure") -> "Figure":
+    """Return a figure that a notebook shows by itself: one that pyplot does not know is only text there."""
+    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
+    return figure
+
+
+def _png(figure: "Figure") -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=_NOTEBOOK_DPI)
+    return picture.getvalue()
 
 
 def save_picture(figure: "Figure", file: IO[bytes], form: str, dpi: int) -> None:
