@@ -107,6 +107,7 @@ def test_the_input_arrays_are_not_changed(kind):
         ((GRADIENT, X, "tism", GC40), "kind 'tism' has no baseline"),
         ((GRADIENT, X, "global", np.zeros((7, 4))), r"baseline has shape \(7, 4\); expected \(4,\)"),
         ((GRADIENT, X * 0.5, "tism"), "X is not one-hot"),
+        ((GRADIENT, np.ones_like(X), "tism"), "X is not one-hot"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(arguments, message):

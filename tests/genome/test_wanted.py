@@ -40,6 +40,13 @@ def test_chroms_are_chosen_by_globs_and_names(include, exclude, chroms):
     assert list(wanted_spans(CHROMS, include=include, exclude=exclude)) == chroms
 
 
+def test_name_with_a_star_is_that_chrom_and_no_other():
+    chroms = {"HLA-A*01:01": 300, "HLA-A*02:01:01": 200, "HLA-A[1]": 100, "HLA-A1": 50}
+    assert list(wanted_spans(chroms, include=["HLA-A*01:01"])) == ["HLA-A*01:01"]
+    assert list(wanted_spans(chroms, include=["HLA-A[1]"])) == ["HLA-A[1]"]
+    assert list(wanted_spans(chroms, exclude=["HLA-A*01:01,HLA-A[1]"])) == ["HLA-A*02:01:01", "HLA-A1"]
+
+
 def test_included_globs_that_fit_nothing_are_all_named():
     with pytest.raises(RegionError, match=r"2 faults: 'chr3' is no chrom .* 'Chr\*' is no chrom"):
         wanted_spans(CHROMS, include=["chr1,chr3", "Chr*"])

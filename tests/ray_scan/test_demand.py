@@ -22,6 +22,11 @@ def test_room_is_asked_for_so_many_actors_and_for_no_whole_gpu_more(share, n_act
     assert n_actors <= n_fitting < n_actors + n_per_bundle
 
 
+@pytest.mark.parametrize("n_actors", [93, 99, 105, 117])
+def test_actors_that_share_a_gpu_evenly_need_one(n_actors):
+    assert bundles("GPU", 1 / n_actors, n_actors) == [{"GPU": 1.0}]
+
+
 def test_cluster_is_asked_again_only_if_the_number_changes(asked):
     room = Demand("GPU", 1.0)
     for n_actors in (3, 3, 2):

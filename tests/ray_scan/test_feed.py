@@ -101,6 +101,22 @@ def test_block_whose_node_is_lost_is_not_blamed(feed):
     assert not progress.failed
 
 
+def test_block_that_was_alone_on_nodes_that_were_lost_is_not_blamed(feed, monkeypatch):
+    monkeypatch.setattr(feeding, "IN_FLIGHT_PER_ACTOR", 1)
+    n_lost = itertools.count(1)
+
+    def lose_block_2(actor, together):
+        assert len(together) == 1
+        if together[0].i_block == 2 and next(n_lost) < feeding.MAX_LOSSES:
+            return Lost(together, "its node has died", True)
+        return finished(together[0])
+
+    assert feeding.MAX_LOSSES > feeding.MAX_ATTEMPTS
+    progress = feed(FakePool(lose_block_2))
+    assert progress.n_blocks == N_BLOCKS
+    assert not progress.failed
+
+
 def test_block_that_is_lost_with_every_node_is_given_up_in_the_end(feed):
     def lose_block_2(actor, together):
         if any(block.i_block == 2 for block in together):
@@ -113,18 +129,22 @@ def test_block_that_is_lost_with_every_node_is_given_up_in_the_end(feed):
     assert pool.asked.count(2) == feeding.MAX_LOSSES
 
 
-def test_suspects_are_computed_alone(feed):
+@pytest.mark.parametrize("culprit", [0, 1, 2])
+@pytest.mark.parametrize("n_actors", [1, 2])
+def test_suspects_are_computed_alone(feed, culprit, n_actors):
     companies = []
 
-    def lose_block_2(actor, together):
-        if any(block.i_block == 2 for block in together):
+    def lose_it(actor, together):
+        if any(block.i_block == culprit for block in together):
             companies.append([block.i_block for block in together])
             return Lost(together, "died", False)
         return finished(together[0])
 
-    progress = feed(FakePool(lose_block_2))
-    assert list(progress.failed) == ["c:13-18"]
-    assert companies == [[1, 2], [2], [2], [2]] or companies == [[2, 3], [2], [2], [2]]
+    progress = feed(FakePool(lose_it, n_actors=n_actors))
+    assert list(progress.failed) == [f"c:{6 * culprit + 1}-{6 * culprit + 6}"]
+    first, *later = companies
+    assert len(first) == 2
+    assert later == [[culprit]] * 3
 
 
 def test_failed_block_goes_to_another_actor(feed):
@@ -217,6 +237,59 @@ def test_lost_actor_whose_blocks_another_one_finished_is_no_loss(feed, clock):
     assert progress.n_blocks == N_BLOCKS
     assert not progress.failed
     assert max(collections.Counter(pool.asked).values()) == 2
+
+
+class HoldingPool(FakePool):
+    """Two actors, of which the second holds the blocks that did not end well at first, for fifty waits."""
+
+    def __init__(self, clock):
+        super().__init__(None, n_actors=2)
+        self.clock, self.again, self.n_asked_before, self.n_held = clock, [], 0, 0
+
+    def go_wrong(self):
+        raise NotImplementedError
+
+    def wait(self, timeout_s):
+        self.clock.now += 1.0
+        if not self.again:
+            self.n_asked_before = len(self.asked)
+            return self.go_wrong()
+        slow = self.ready[1]
+        held = [block for block in slow.in_flight if block.i_block in self.again]
+        for actor in self.ready:
+            for block in actor.in_flight:
+                if actor is not slow or block not in held or self.n_held > 50:
+                    del actor.in_flight[block]
+                    return Finished(block, BlockReport(block, len(block), 1.0), actor)
+        self.n_held += 1
+        return None
+
+
+class FailingPool(HoldingPool):
+    def go_wrong(self):
+        fast = self.ready[0]
+        block = fast.in_flight.pop(next(iter(fast.in_flight)))
+        self.again = [block.i_block]
+        return Failed(block, fast, ScanError("no such luck"))
+
+
+class LosingPool(HoldingPool):
+    def go_wrong(self):
+        slow = self.ready[1]
+        blocks = tuple(slow.in_flight.values())
+        slow.in_flight.clear()
+        self.again = [block.i_block for block in blocks]
+        return Lost(blocks, "its node has died", True)
+
+
+@pytest.mark.parametrize("kind", [FailingPool, LosingPool])
+def test_late_block_that_failed_before_gets_no_second_actor(feed, clock, kind):
+    pool = kind(clock)
+    progress = feed(pool)
+    assert progress.n_blocks == N_BLOCKS
+    later = pool.asked[pool.n_asked_before :]
+    assert pool.n_held > 50
+    assert [later.count(i_block) for i_block in pool.again] == [1] * len(pool.again)
 
 
 class MortalPool(RacingPool):

@@ -1,5 +1,6 @@
 """What Ray says, understood: without a Ray that runs."""
 
+import itertools
 import socket
 import time
 from pathlib import Path
@@ -168,6 +169,29 @@ def test_cluster_that_cannot_be_reached_is_explained(monkeypatch, address, error
     kind = ScanError if address == "local" else ClusterError
     with pytest.raises(kind, match=message), connected(RayOptions(address=address)):
         pass
+
+
+@pytest.mark.parametrize(("n_useful", "n_started"), [(2, 2), (9, 5), (0, 0)])
+def test_no_more_actors_start_than_fit_and_are_of_use(n_useful, n_started):
+    pool = object.__new__(ActorPool)  # without a cluster
+    pool.options, pool.ready, pool._starting = RayOptions(), [], {}
+    pool._paused_until, pool._waits_for, pool._resource, pool._share = 0.0, "", "GPU", 0.1
+    pool._cluster = SimpleNamespace(amounts=lambda resource: [0.3, 0.2])  # which are 3 and 2 tenths
+    numbers = itertools.count()
+    start = SimpleNamespace(remote=lambda: next(numbers))
+    pool._actor_class = SimpleNamespace(remote=lambda setup: SimpleNamespace(start_on_node=start))
+    pool._setup = None
+    pool.grow(n_useful)
+    assert len(pool._starting) == n_started
+
+
+def test_actor_is_doubted_for_failures_in_a_row_only(monkeypatch):
+    pool = object.__new__(ActorPool)  # without a cluster
+    actor = Actor("a", in_flight={"call": "block"}, n_failures_in_a_row=pool_module.MAX_FAILURES_IN_A_ROW - 1)
+    pool._owners = {"call": actor}
+    monkeypatch.setattr(ray, "get", lambda ref: "a report")
+    assert pool._outcome("call").report == "a report"
+    assert actor.n_failures_in_a_row == 0
 
 
 def test_cluster_that_is_gone_since_it_was_found_is_not_waited_for(monkeypatch):

@@ -202,13 +202,15 @@ def test_full_disk_stops_the_scan_and_keeps_what_is_finished(genome, store, tiny
     assert store.done_blocks() == {("chr1", 0), ("chr1", 1)}
 
 
-def test_genome_of_another_length_is_refused(tmp_path, store):
-    (tmp_path / "other.fa").write_text(">chr1\nACGT\n")
+@pytest.mark.parametrize("n_bp", [4, 380])
+def test_genome_of_another_length_is_refused(tmp_path, store, n_bp):
+    chroms = {chrom: n_bp if chrom == "chr1" else length for chrom, length in store.plan.chroms.items()}
+    (tmp_path / "other.fa").write_text("".join(f">{chrom}\n{'A' * n}\n" for chrom, n in chroms.items()))
     with (
         Genome(tmp_path / "other.fa") as other,
         pytest.raises(
             ScanError,
-            match=r"other.fa does not fit the plan: chr1 has 4 bp in it, expected 379; put the same FASTA",
+            match=rf"other.fa does not fit the plan: chr1 has {n_bp} bp in it, expected 379; put the same",
         ),
     ):
         check_genome(other, store.plan)

@@ -153,8 +153,9 @@ class Feed:
     def _late_block(self) -> Block | None:
         """Return a block that another actor has had for long, and that never failed."""
         in_flight = (block for actor in self.pool.ready for block in actor.in_flight.values())
+        # Those that did fail, suspects among them, may be what ends an actor.
         sound = (block for block in in_flight if not self.n_attempts[block] and not self.n_losses[block])
-        block = self.stragglers.latest(block for block in sound if block not in self.alone)
+        block = self.stragglers.latest(sound)
         if block is not None:
             log.info("%s takes long; another actor computes it, too", block)
         return block
