@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from scan_models import ScanModel, smooth_model
 from sequences import random_sequence
 from serial_scans import scan_with
@@ -26,6 +27,9 @@ from tism_scan.store.score_store import ScoreStore
 # For every Ray that a test starts, in this process or a child: no calls home, no tokens on loopback.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 # The models here are small, and threads that wait for a busy core cost more than they bring.
 torch.set_num_threads(1)
 

@@ -57,7 +57,9 @@ def stanzas(hub):
 
 @given(st.lists(text, min_size=1, max_size=8))
 def test_hub_holds_one_stanza_a_track_whatever_the_names(names):
-    hub, genome, parent, *children = stanzas(hub_text(shown(names)))
+    whole = hub_text(shown(names))
+    assert not any(line.endswith("\\") for line in whole.split("\n"))  # which would join it to the next
+    hub, genome, parent, *children = stanzas(whole)
     assert (hub["useOneFile"], parent["compositeTrack"], parent["autoScale"]) == ("on", "on", "group")
     assert "genome" in genome
     assert len(children) == len(names)
@@ -69,10 +71,29 @@ def test_hub_holds_one_stanza_a_track_whatever_the_names(names):
         assert child["bigDataUrl"] == f"{i}.bw"
         assert len(child["shortLabel"]) <= 17
         assert len(child["longLabel"]) <= 76
-        assert not child["longLabel"].endswith("\\")
         assert child["logo"] == "on"
         kind, lowest, highest = child["type"].split()
         assert (kind, float(lowest)) == ("bigWig", -float(highest))
+
+
+def test_track_that_is_named_like_the_hub_gets_a_name_of_its_own():
+    plan = small_plan()
+    name = Shown([track_file("/x/a.bw", "a")], plan, plan.chroms).name
+    twin = Shown([track_file(f"/x/{name}.bw", "a")], plan, plan.chroms)
+    assert twin.name == name
+    _, _, parent, child = stanzas(hub_text(twin))
+    assert (parent["track"], child["track"]) == (name, f"{name}_track")
+
+
+@pytest.mark.parametrize("assembly", [None, "hg38"])
+def test_every_browser_starts_at_the_same_bases_counted_from_1(assembly):
+    plan = small_plan(wanted={"c": ((100, 200), (300, 400))})
+    wide = Shown([track_file("/x/a.bw", "a")], plan, plan.chroms, genome_id=assembly)
+    place = "c:101-400"
+    assert ElementTree.fromstring(igv_desktop_xml(wide)).get("locus") == place
+    assert igv_session(wide)["locus"] == place
+    assert f'"loc": "{place}"' in json.dumps(jbrowse_config(wide))
+    assert assembly or stanzas(hub_text(wide))[1]["defaultPos"] == place
 
 
 def test_hub_of_a_genome_that_ucsc_knows_names_it():

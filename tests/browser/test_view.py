@@ -1,4 +1,5 @@
 import http.client
+import io
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from serving import serving
 from small_exports import exported_folder
 from small_plans import small_plan
 
-from tism_scan.browser.server import FolderServer, file_within, requested_span
+from tism_scan.browser.server import FolderServer, _Handler, file_within, requested_span
 from tism_scan.browser.view import make_server, page_address, read_locus
 from tism_scan.errors import GenomeError, InputError, RegionError
 from tism_scan.genome.fasta import Genome
@@ -124,6 +125,26 @@ def test_head_tells_what_get_would_send(connection):
     assert response.headers["Content-Length"] == str(len(CONTENT))
     assert response.headers["Accept-Ranges"] == "bytes"
     assert ask(connection, "/a.bw")[1] == CONTENT
+
+
+def test_head_sends_no_body(folder):
+    with serving(FolderServer(folder, {}, 0)) as address:
+        host, port = address.removeprefix("http://").rstrip("/").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            client.sendall(b"HEAD /a.bw HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n")
+    assert answer.count(b"\r\n\r\n") == 1
+
+
+def test_file_that_is_cut_while_it_is_served_ends_the_connection():
+    answer = object.__new__(_Handler)
+    answer.wfile, answer.close_connection = io.BytesIO(), False
+    answer._copy(io.BytesIO(CONTENT), 24, len(CONTENT))
+    assert (answer.wfile.getvalue(), answer.close_connection) == (CONTENT[24:], False)
+    answer._copy(io.BytesIO(CONTENT), 0, len(CONTENT) + 1)
+    assert answer.close_connection
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,25 @@ def test_seqlets_do_not_depend_on_how_a_chrom_is_cut(scores, cuts, max_gap, min_
     assert rows(pieces, 1.0, rule) == rows([(0, scores)], 1.0, rule)
 
 
+@pytest.mark.parametrize("max_gap", [0, 1, 2, 3])
+def test_gap_that_is_as_long_as_allowed_may_lie_at_a_pieces_end(max_gap):
+    scores = np.array([2.0, *[0.0] * max_gap, 3.0, *[0.0] * (max_gap + 1), 1.0], np.float32)
+    rule = SeqletRule(0.9, max_gap, min_high=1)
+    for cut in range(len(scores)):
+        found = rows([(0, scores[:cut]), (cut, scores[cut:])], 1.0, rule)
+        assert [(start, end) for start, end, *_ in found] == [
+            (0, max_gap + 2),
+            (len(scores) - 1, len(scores)),
+        ]
+
+
+def test_as_many_bases_are_high_as_the_quantile_allows():
+    magnitudes = ScoredMagnitudes()
+    magnitudes.add(np.array([1.0, 2.0, 4.0, 8.0], np.float32))
+    assert magnitudes.n_high(magnitudes.threshold(0.5)) == 2
+    assert magnitudes.n_high(magnitudes.threshold(0.75)) == 1
+
+
 def test_pieces_that_are_left_out_have_no_score():
     ones = np.ones(3, np.float32)
     found = rows([(10, ones), (13, ones), (17, ones)], 1.0, RULE)
