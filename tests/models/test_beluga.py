@@ -3,6 +3,7 @@ import io
 import os
 import pickle
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -220,6 +221,33 @@ def test_damaged_file_loads_or_is_refused_but_never_crashes(path, content, posit
         assert load_beluga(path).n_outputs == 2
     except WeightsError as error:
         assert "beluga.pth" in str(error)  # noqa: PT017  # both ends are allowed
+
+
+def packed(path, out, *, n_zeros=0):
+    """Write the records of a weights file deflated, with zeros for each byte of the first tensor."""
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as deflated:
+        for record in plain.infolist():
+            content = plain.read(record)
+            is_first = record.filename.endswith("data/0")
+            deflated.writestr(record.filename, content + bytes(n_zeros * len(content) * is_first))
+
+
+@pytest.mark.parametrize("n_zeros", [0, 10_000])
+def test_file_that_would_unpack_to_more_than_it_is_long_is_refused(path, small_state, tmp_path, n_zeros):
+    torch.save(small_state, path)
+    trap = tmp_path / "packed.pth"
+    packed(path, trap, n_zeros=n_zeros)
+    with pytest.raises(WeightsError, match=r"packed.pth was refused: it is packed, .*; load it where memory"):
+        load_beluga(trap)
+
+
+def test_tensor_that_repeats_one_number_over_and_over_is_refused(path, small_state):
+    key = f"{LINEAR_KEYS[0]}.bias"
+    small_state[key] = torch.zeros(1).expand(1 << 40)  # four terabytes, in a file of some kilobytes
+    torch.save(small_state, path)
+    assert path.stat().st_size < 1e6
+    with pytest.raises(WeightsError, match=rf"{re.escape(key)} is longer than what the file holds of it"):
+        load_beluga(path)
 
 
 @pytest.mark.parametrize(

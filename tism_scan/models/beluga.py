@@ -8,9 +8,12 @@ https://zenodo.org/record/3402406 (non-commercial licence, therefore not part of
 """
 
 import pickle
+import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -166,8 +169,8 @@ def _unreadable(path: Path, error: OSError) -> WeightsError:
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     """Return what a weights file holds, without ever running code from it."""
     try:
-        with open(path, "rb"):
-            pass
+        with open(path, "rb") as file:
+            _refuse_packed(path, file)
     except OSError as error:
         raise _unreadable(path, error) from None
     try:
@@ -192,6 +195,21 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     return dict(loaded)
 
 
+def _refuse_packed(path: Path, file: BinaryIO) -> None:
+    """Raise WeightsError if a zip file holds more than it is long: PyTorch packs nothing, a trap would."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error):
+        return  # the older format, or damage, of which PyTorch says more
+    n_bytes, most = sum(record.file_size for record in records), path.stat().st_size
+    if n_bytes > most or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise WeightsError(
+            f"{path} was refused: it is packed, {n_bytes:,} bytes in {most:,}, as torch.save packs nothing; "
+            "load it where memory is plenty, and save it again with torch.save"
+        )
+
+
 def _problems_of(state: Mapping[str, Tensor]) -> list[str]:
     """Return what keeps a state dict from being Beluga's, one phrase for each fault."""
     expected = {f"{key}.{part}" for key in CONV_KEYS + LINEAR_KEYS for part in ("weight", "bias")}
@@ -201,6 +219,11 @@ def _problems_of(state: Mapping[str, Tensor]) -> list[str]:
         f"{key} holds {str(state[key].dtype).removeprefix('torch.')}, expected floating-point numbers"
         for key in sorted(expected & state.keys())
         if not state[key].is_floating_point()
+    ]
+    problems += [
+        f"{key} is longer than what the file holds of it"
+        for key in sorted(expected & state.keys())
+        if state[key].numel() * state[key].itemsize > state[key].untyped_storage().nbytes()
     ]
     n_in: int | None = 4
     for key in CONV_KEYS + LINEAR_KEYS:
