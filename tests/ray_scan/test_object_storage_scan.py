@@ -100,7 +100,7 @@ def scan_of(inputs, out):
     place = f"s3://{BUCKET}/inputs"
     return [
         *("run", "--genome", inputs / "genome.fa", "--weights", f"{place}/demo_beluga.pth"),
-        *("--track-names", f"{place}/names.txt", "--tracks", "CTCF,1", "--block-bp", 1024, "--actors", 1),
+        *("--track-names", f"{place}/names.txt", "--tracks", "CTCF,1", "--block-bp", 2048, "--actors", 1),
         *("--out", out),
     ]
 
