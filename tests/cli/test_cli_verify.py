@@ -65,6 +65,9 @@ def test_blocks_are_computed_again_with_the_same_genome_and_weights(damaged, run
     assert result.returncode == 0, result.stderr
     assert "computed 2 blocks again: 2 equal to the bit, 0 to rounding, 0 wrong" in result.stdout
     assert "round differently" not in result.stdout  # the same device
+    (device,) = ScoreStore.open(damaged).ledger.devices()
+    report = json.loads(tism_scan("verify", damaged, "--recompute", "2", *genome, "--json").stdout)
+    assert [found["device"] for found in report["recomputed"]] == [device] * 2
 
 
 @pytest.mark.parametrize("place", ["my copy.zarr", "süß ö"])

@@ -331,6 +331,19 @@ def test_rounding_is_no_damage_and_is_told_from_equality(scanned):
     assert [found.is_equal for found in report.recomputed].count(False) == 1
 
 
+def test_each_block_is_compared_with_what_its_device_computed(scanned):
+    store, sample = scanned
+    blocks = list(store.plan.all_blocks())
+    store.ledger.note_device("a first kind")
+    said = store.ledger.note_device("another kind")
+    store.publish_block(blocks[-1], store.read_block(blocks[-1]), said)
+    report = verify_store(store.path, sample=sample)
+    by_block = {str(found.block): found.device for found in report.recomputed}
+    assert by_block[str(blocks[-1])] == "another kind"
+    assert by_block[str(blocks[0])] != "another kind"
+    assert len(by_block) == len(blocks)
+
+
 def test_bits_that_were_dropped_are_no_damage(tmp_path, tiny_genome, tiny_model):
     with Genome(tiny_genome) as genome:
         codes = {name: genome.fetch(name, 0, length) for name, length in genome.chroms.items()}

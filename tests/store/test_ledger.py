@@ -72,6 +72,29 @@ def test_each_kind_of_device_is_recorded_once(ledger):
     assert ledger.devices() == ["CPU (AVX512)", "H100"]
 
 
+def test_marker_names_the_device_of_a_shard_unless_it_is_of_the_first_kind(ledger):
+    said = [ledger.note_device(name) for name in ("H100", "CPU (AVX512)", "H100")]
+    assert said == ["", "CPU (AVX512)", ""]
+    for i_block, device in enumerate(said):
+        ledger.mark_done(ADDRESS._replace(i_block=i_block), CHECKSUM, device)
+    found = [ledger.device_of(ADDRESS._replace(i_block=i_block), CHECKSUM) for i_block in range(4)]
+    assert found == ["H100", "CPU (AVX512)", "H100", ""]
+    assert sorted(ledger.folder.sizes(".scan/done").values()) == [0, 0, len("CPU (AVX512)")]
+    assert len(ledger.done()) == 3
+
+
+@pytest.mark.parametrize("has_devices", [True, False])
+def test_markers_of_a_release_that_named_no_device_are_nobodys(ledger, has_devices):
+    ledger.mark_done(ADDRESS, CHECKSUM)
+    if has_devices:
+        ledger.folder.put(".scan/devices/0123456789ab.txt", b"H100")
+    later = ADDRESS._replace(i_block=7)
+    ledger.mark_done(later, CHECKSUM, ledger.note_device("CPU (AVX512)"))
+    assert ledger.device_of(ADDRESS, CHECKSUM) == ""
+    assert ledger.device_of(later, CHECKSUM) == "CPU (AVX512)"
+    assert ledger.devices() == ["CPU (AVX512)", *(["H100"] if has_devices else [])]
+
+
 @pytest.mark.parametrize("field", ["unknown", "model"])
 def test_altered_plan_is_told_from_the_recorded_one(ledger, field):
     ledger.start(small_plan(), {})

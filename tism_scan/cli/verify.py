@@ -126,15 +126,16 @@ def _say_all(found: "list[Damage]") -> None:
 
 def _say_recomputed(report: "VerifyReport") -> None:
     rows = [
-        [str(found.block), f"{found.n_values:,}", f"{found.n_unequal:,}", f"{found.largest:.1e}"]
+        [
+            *(str(found.block), f"{found.n_values:,}", f"{found.n_unequal:,}", f"{found.largest:.1e}"),
+            found.device or "not recorded",
+        ]
         for found in report.recomputed
     ]
-    say_table(
-        "blocks computed again", ["block", "scores", "not equal to the bit", "largest difference"], rows
-    )
-    if report.devices != [report.device]:
-        were = "; ".join(report.devices) or "something that was not recorded"
-        say(f"computed now on {report.device}, then on {were}: kinds of device round differently")
+    headers = ["block", "scores", "not equal to the bit", "largest difference", "first computed on"]
+    say_table("blocks computed again", headers, rows)
+    if {found.device or None for found in report.recomputed} != {report.device}:
+        say(f"they were computed on {report.device} now: kinds of device round differently")
     n_equal = sum(found.is_equal for found in report.recomputed)
     n_sound = sum(found.is_sound for found in report.recomputed)
     say(

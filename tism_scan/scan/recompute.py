@@ -31,6 +31,8 @@ class Recomputed:
         and than what ``keep_bits`` drops; or NaN on one side only.
     largest : float
         The largest difference, as a part of the block's largest score.
+    device : str
+        The kind of device that computed the stored scores; empty if that was not recorded.
     """
 
     block: Block
@@ -38,6 +40,7 @@ class Recomputed:
     n_unequal: int
     n_wrong: int
     largest: float
+    device: str = ""
 
     @property
     def is_equal(self) -> bool:
@@ -87,4 +90,5 @@ def recompute_block(genome: Genome, engine: Engine, store: ScoreStore, block: Bl
         int((stored.view(np.uint32) != expected.view(np.uint32)).sum()),
         int(is_wrong.sum()),
         float(np.max(apart, initial=0.0, where=~np.isnan(apart))) / scale if scale else 0.0,
+        store.device_of(block),
     )

@@ -73,6 +73,8 @@ class BlockWorker:
     compute with another engine.
     """
 
+    device = ""  # what markers say of what it computes on; see `Ledger.note_device`
+
     def __init__(self, setup: WorkerSetup) -> None:
         self.setup = setup
         self._publishing = Publishing()
@@ -100,7 +102,7 @@ class BlockWorker:
             raise ScanError(f"{self.setup.store} is another store here; mount the driver's")
         self.genome = self.open_genome(plan)
         self.engine = self._model_thread.submit(self.make_engine, plan).result()
-        self.store.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
+        self.device = self.store.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
 
     def start_on_node(self) -> str:
         """Start, and return this node's name.
@@ -184,7 +186,7 @@ class BlockWorker:
         scores, report = self._model_thread.submit(score_block, self.engine, block_input).result()
         with self._publishing.of(block) as may_publish:
             if may_publish:
-                self.store.publish_block(block, scores)
+                self.store.publish_block(block, scores, self.device)
                 self.store.forget_failure(block)
         return report
 

@@ -1,9 +1,10 @@
 """What is done, what failed, and under which plan: small objects in ``.scan/``, beside the scores.
 
-A finished shard has a marker, an empty object whose name holds the shard's address, size and CRC-32, and the
-plan. The marker is published after the shard, so a marker never promises what is not there. A marker or a
-failure of another plan counts for nothing: who wrote it was stopped while another began the store anew.
-Nothing is ever inferred from the scores themselves.
+A finished shard has a marker, an object whose name holds the shard's address, size and CRC-32, and the plan.
+It is empty, or names the kind of device that computed the shard if that is not the scan's first kind. The
+marker is published after the shard, so a marker never promises what is not there. A marker or a failure of
+another plan counts for nothing: who wrote it was stopped while another began the store anew. Nothing is ever
+inferred from the scores themselves.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ RUN_KEY = f"{ROOT}/run.json"
 DONE = f"{ROOT}/done"
 FAILED = f"{ROOT}/failed"
 DEVICES = f"{ROOT}/devices"
+FIRST_DEVICE = f"{DEVICES}/first.txt"
 SPANS = f"{ROOT}/spans"
 MOST_SPANS_IN_RECORD = 10_000  # more are kept as an array, beside it
 _MARKER = re.compile(r"(\d+)\.(\d+)\.(\d+)\.(\d+)\.([0-9a-f]{8})(?:\.([0-9a-f]{16}))?")
@@ -160,9 +162,23 @@ class Ledger:
             raise StoreError(f"{RUN_KEY} is damaged: it holds no plan; restore the file")
         return described
 
-    def mark_done(self, address: ShardAddress, checksum: Checksum) -> None:
-        """Record that a shard is published; call it only after the shard is."""
-        self.folder.put(f"{_marker_key(address, checksum)}.{self.signature}", b"")
+    def mark_done(self, address: ShardAddress, checksum: Checksum, device: str = "") -> None:
+        """Record that a shard is published; call it only after the shard is.
+
+        Parameters
+        ----------
+        address : ShardAddress
+        checksum : Checksum
+        device : str
+            What `note_device` returned to the worker that computed it.
+        """
+        self.folder.put(f"{_marker_key(address, checksum)}.{self.signature}", device.encode())
+
+    def device_of(self, address: ShardAddress, checksum: Checksum) -> str:
+        """Return the kind of device that computed a shard; nothing if it was not recorded."""
+        marker = self.folder.get(f"{_marker_key(address, checksum)}.{self.signature}")
+        named = marker if marker is None or marker else self.folder.get(FIRST_DEVICE)
+        return (named or b"").decode(errors="replace")
 
     def unmark(self, address: ShardAddress, checksum: Checksum) -> None:
         """Make a shard pending again."""
@@ -210,16 +226,24 @@ class Ledger:
         """Make a failed block pending again."""
         self.folder.remove(_failure_key(i_array, block.i_block))
 
-    def note_device(self, name: str) -> None:
-        """Record that a kind of device computes blocks."""
+    def note_device(self, name: str) -> str:
+        """Record that a kind of device computes blocks, and return what its markers are to say of it.
+
+        Those of the first kind say nothing: most stores have one kind, and an empty object takes no room.
+        """
+        if not (self.folder.sizes(DEVICES) or self.folder.sizes(DONE)):  # of no earlier release
+            self.folder.put_new(FIRST_DEVICE, name.encode())
+        if self.folder.get(FIRST_DEVICE) == name.encode():
+            return ""
         key = f"{DEVICES}/{hashlib.sha256(name.encode()).hexdigest()[:12]}.txt"
         if self.folder.get(key) is None:
             self.folder.put(key, name.encode())
+        return name
 
     def devices(self) -> list[str]:
         """Return the kinds of devices that computed blocks."""
-        contents = map(self.folder.get, sorted(self.folder.sizes(DEVICES)))
-        return sorted(content.decode(errors="replace") for content in contents if content)
+        contents = map(self.folder.get, self.folder.sizes(DEVICES))
+        return sorted({content.decode(errors="replace") for content in contents if content})
 
     def failures(self) -> list[Failure]:
         """Return the blocks that were given up, ordered by chrom name and position.

@@ -180,7 +180,7 @@ class ScoreStore(StoredScores):
         except OSError as error:
             raise StoreError(f"cannot delete {self.path}: {error.strerror}; delete it by hand") from None
 
-    def publish_block(self, block: Block, scores: NDArray[np.float32]) -> None:
+    def publish_block(self, block: Block, scores: NDArray[np.float32], device: str = "") -> None:
         """Write the scores of a block, durably, and mark it done.
 
         Publishing a block again, by this or another process, is harmless.
@@ -190,6 +190,8 @@ class ScoreStore(StoredScores):
         block : Block
         scores : float32 (T, len(block)), or (T, 4, len(block)) for ``values="tism"``
             NaN where there is no score.
+        device : str
+            What `Ledger.note_device` returned to who computed them.
 
         Raises
         ------
@@ -206,7 +208,13 @@ class ScoreStore(StoredScores):
             shard = encode_shard(self.plan, block, scores[first : first + self.plan.tracks_per_shard])
             address = ShardAddress(self._i_array[block.chrom], block.i_block, i_group)
             self.folder.put(self.shard_key(address), shard)
-            self.ledger.mark_done(address, checksum_of(shard))
+            self.ledger.mark_done(address, checksum_of(shard), device)
+
+    def device_of(self, block: Block) -> str:
+        """Return the kind of device that computed a finished block; nothing if it was not recorded."""
+        address = self.addresses(block)[0]
+        shard = self.folder.get(self.shard_key(address))
+        return "" if shard is None else self.ledger.device_of(address, checksum_of(shard))
 
     def done_blocks(
         self, marked: Mapping[ShardAddress, Sequence[Checksum]] | None = None
