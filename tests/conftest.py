@@ -48,16 +48,6 @@ def pytest_configure(config):
         config.option.markexpr = ""
 
 
-# Folders whose files wait for clusters, processes and browsers most of the time.
-WAITING = {"browser", "cli", "cluster", "faults", "ray_scan"}
-
-
-def pytest_collection_modifyitems(items):
-    """Begin with the files that take long: at the end, all workers but one would wait for them."""
-    long = {item.path for item in items if item.get_closest_marker("slow") or WAITING & {*item.path.parts}}
-    items.sort(key=lambda item: item.path not in long)
-
-
 @pytest.fixture
 def is_full_dose(request):
     """Return whether the tests that break things were asked to do so often."""
