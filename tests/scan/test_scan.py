@@ -191,10 +191,10 @@ def test_nan_is_no_error_where_no_score_is_due(genome, store, tiny_model):
 def test_full_disk_stops_the_scan_and_keeps_what_is_finished(genome, store, tiny_model, monkeypatch):
     publish = ScoreStore.publish_block
 
-    def publish_until_full(store, block, scores):
+    def publish_until_full(store, block, *scores):
         if block.i_block == 2:
             raise StorageFullError("no room left")
-        publish(store, block, scores)
+        publish(store, block, *scores)
 
     monkeypatch.setattr(ScoreStore, "publish_block", publish_until_full)
     with pytest.raises(StorageFullError, match="no room left"):
