@@ -2,6 +2,7 @@ import contextlib
 import os
 import resource
 import shutil
+import struct
 from collections import namedtuple
 from pathlib import Path
 
@@ -69,6 +70,17 @@ def test_every_base_reads_back_with_another_reader(path):
     scores = random_scores()
     write(path, scores)
     assert_holds(path, scores)
+
+
+def test_number_of_sections_is_told_before_them(path):
+    """As Kent et al. describe the format, Bioinformatics 26, 2204 (2010): a reader may allocate by it."""
+    write(path, random_scores({"chr1": 50_000, "chr2": 900}))
+    raw = path.read_bytes()
+    data_at, index_at = struct.unpack_from("<QQ", raw, 16)
+    (n_sections,) = struct.unpack_from("<Q", raw, data_at)
+    magic, _, n_in_index = struct.unpack_from("<IIQ", raw, index_at)
+    assert magic == 0x2468ACE0
+    assert n_sections == n_in_index > 10
 
 
 @pytest.mark.parametrize("block_bp", [1, 7, 99, 100, 101, 1029, 1030, 1 << 20])

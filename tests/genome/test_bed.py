@@ -28,6 +28,13 @@ def test_bed_file_is_read_however_it_was_written(tmp_path, raw):
     assert read_bed(path, CHROMS) == BED_INTERVALS
 
 
+@pytest.mark.parametrize("chrom", ["track_1", "tracks", "browser.2", "trackX"])
+def test_contig_whose_name_begins_like_a_header_is_read(tmp_path, chrom):
+    path = tmp_path / "peaks.bed"
+    path.write_text(f"track name=x\n{chrom}\t3\t5\nbrowser position chr1\n")
+    assert read_bed(path, {chrom: 9}) == [Interval(chrom, 3, 5)]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
