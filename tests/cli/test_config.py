@@ -177,4 +177,5 @@ def test_shell_can_complete_commands_and_options():
         return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
     assert completed("tism-scan", "ex") == ["export"]
+    assert "exprot" not in completed("tism-scan", "exprot", "")  # and no error in the middle of a line
     assert {"--strands", "--stride"} <= set(completed("tism-scan", "run", "--str"))

@@ -44,11 +44,18 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
-            near = difflib.get_close_matches(cmd_name, _COMMANDS, n=3)
-            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "expected one of the commands"
-            raise click.UsageError(f"there is no command {cmd_name!r}; {hint}", ctx)
+            return None
         command: click.Command = import_module(f"tism_scan.cli.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=3)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "expected one of the commands"
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

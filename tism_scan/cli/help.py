@@ -13,7 +13,7 @@ def command(context: click.Context, *, name: str | None) -> int:
         click.echo(parent.get_help())
         return 0
     if isinstance(parent.command, click.Group):
-        found = parent.command.get_command(parent, name)
+        _, found, _ = parent.command.resolve_command(parent, [name])
         if found is not None:
             with click.Context(found, info_name=name, parent=parent) as of_command:
                 click.echo(found.get_help(of_command))
