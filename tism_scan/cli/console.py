@@ -75,7 +75,7 @@ def fill_closed_descriptors() -> None:
 
 def say(text: str = "") -> None:
     """Print a line to the standard output."""
-    _transcript.info(text)
+    log_aside(text)
     out.print(text)
 
 
@@ -96,7 +96,7 @@ def say_aside(text: str) -> None:
 
 
 def log_aside(text: str) -> None:
-    """Write a line that is not printed to the log that somebody asked for."""
+    """Write a line to the log that somebody asked for, and print nothing."""
     _transcript.info(text)
 
 

@@ -134,7 +134,7 @@ def _say_recomputed(report: "VerifyReport") -> None:
     ]
     headers = ["block", "scores", "not equal to the bit", "largest difference", "first computed on"]
     say_table("blocks computed again", headers, rows)
-    if {found.device or None for found in report.recomputed} != {report.device}:
+    if {found.device for found in report.recomputed} != {report.device}:
         say(f"they were computed on {report.device} now: kinds of device round differently")
     n_equal = sum(found.is_equal for found in report.recomputed)
     n_sound = sum(found.is_sound for found in report.recomputed)

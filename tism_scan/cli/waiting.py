@@ -37,7 +37,6 @@ class _Wait:
         self.step = step
         self._step_began = self._work_began = time.monotonic()
         self._work_ended: float | None = None
-        self._n_done: int | None = None
 
     def take_step(self, step: str) -> None:
         """Take note of what is done now."""
@@ -48,21 +47,20 @@ class _Wait:
 
     def advance(self, progress: Progress) -> None:
         """Take note of how far the work is."""
-        if self._n_done is not None and progress.n_done != self._n_done:
+        if self.progress is not None and progress.n_done != self.progress.n_done:
             self.step = ""
-        self.progress, self._n_done = progress, progress.n_done
+        self.progress = progress
         if progress.fraction >= 1 and self._work_ended is None:
             self._work_ended = time.monotonic()
 
     def words(self) -> str:
         """Return the step, or what is done, of how much, how fast, and what is left."""
-        now = time.monotonic()
-        share = "" if self.progress is None else f"{100 * self.progress.fraction:.1f} %, "
-        if self.step or self.progress is None:
-            known = share if self.progress is not None and self.progress.n_done else ""
+        now, progress = time.monotonic(), self.progress
+        share = "" if progress is None else f"{100 * progress.fraction:.1f} %, "
+        if self.step or progress is None:
+            known = share if progress is not None and progress.n_done else ""
             seconds = now - self._step_began
             return f"{known}{self.step}" + (f", {duration(seconds)}" if seconds >= 1 else "")
-        progress = self.progress
         seconds = max((self._work_ended or now) - self._work_began, 1e-9)
         rate, n_left = (progress.n_done - progress.n_before) / seconds, progress.n_total - progress.n_done
         left = [f"{duration(n_left / rate)} left"] if rate and n_left else []

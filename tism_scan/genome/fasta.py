@@ -27,8 +27,8 @@ from tism_scan.storage.watched import WatchedFile
 
 _BGZF_SUFFIXES = (".gz", ".bgz")
 _LONGEST_HEADER = 1 << 20
-_PROTEIN_ONLY = frozenset(b"EFILPQJOZ")  # X stands for masked bases in some genomes
-MOST_STRANGE_LETTERS = 0.05
+_PROTEIN_ONLY = b"EFILPQJOZ"  # X stands for masked bases in some genomes
+_MOST_OF_PROTEIN = 0.05
 # What pyfaidx and Biopython let through when a file or an index is damaged.
 _DAMAGE = (
     pyfaidx.FastaIndexingError,
@@ -214,9 +214,9 @@ def _check_letters(path: Path, head: bytes) -> None:
     """Raise GenomeError if what a file begins with is protein: many letters that name no base."""
     lines = [line for line in head.splitlines() if not line.startswith((b">", b";"))]
     sequence = b"".join(lines).upper()
-    found = sorted({chr(letter) for letter in sequence if letter in _PROTEIN_ONLY})
-    n_found = sum(letter in _PROTEIN_ONLY for letter in sequence)
-    if n_found > MOST_STRANGE_LETTERS * len(sequence):
+    n_found = len(sequence) - len(sequence.translate(None, _PROTEIN_ONLY))
+    if n_found > _MOST_OF_PROTEIN * len(sequence):
+        found = sorted(chr(letter) for letter in {*sequence} & {*_PROTEIN_ONLY})
         raise GenomeError(
             f"{str(path)!r} looks like protein: {n_found:,} of its first {len(sequence):,} letters name no "
             f"base, such as {', '.join(found[:5])}; expected DNA; give the genome or the transcripts"

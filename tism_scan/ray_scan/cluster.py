@@ -82,13 +82,13 @@ def connected(options: RayOptions, *, has_to_compute: bool = True) -> Iterator[N
         yield
         return
     check_gpus(options)
-    here = options.address == "local"
-    steps.info("starting Ray" if here else f"joining the Ray cluster at {options.address!r}")
+    is_local = options.address == "local"
+    steps.info("starting Ray" if is_local else f"joining the Ray cluster at {options.address!r}")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray warns of a coming default; ours is set per actor, and not touched by it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if options.address == "local":
+    if is_local:
         arguments |= {
             "num_cpus": options.n_cpus,
             "num_gpus": _n_gpus_here(options),
@@ -101,11 +101,11 @@ def connected(options: RayOptions, *, has_to_compute: bool = True) -> Iterator[N
         try:
             try:
                 _knock(options.address)
-                with _on_loopback() if options.address == "local" else contextlib.nullcontext():
+                with _on_loopback() if is_local else contextlib.nullcontext():
                     ray.init(address=options.address, **arguments)
             except Exception as error:  # Ray raises plain ones, too, where it cannot start
                 raise _unreachable(options.address, error) from None
-            if has_to_compute and options.address != "local":
+            if has_to_compute and not is_local:
                 steps.info("looking at what the cluster's nodes have installed")
                 check_nodes()
             yield
@@ -161,10 +161,9 @@ def _n_gpus_here(options: RayOptions) -> int | None:
 
 def _knock(address: str) -> None:
     """Raise OSError if nothing listens at a host and port; Ray itself takes minutes to say so."""
-    if address == "auto":  # where a cluster ran last that was started here, or what RAY_ADDRESS names
-        find = getattr(
-            ray._private.services, "canonicalize_bootstrap_address", None
-        )  # else Ray finds it alone
+    if address == "auto":
+        # What RAY_ADDRESS names, or the last cluster of this machine; private, so it may go: Ray looks, too.
+        find = getattr(ray._private.services, "canonicalize_bootstrap_address", None)
         address = find(address) if find is not None else address
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():

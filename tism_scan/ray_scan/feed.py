@@ -194,8 +194,7 @@ class Feed:
     def _mourn(self, lost: Lost) -> None:
         """Blame a block for its actor's end only if it was the only one in flight."""
         shown = ", ".join(map(str, lost.blocks))
-        level = logging.INFO if self.stop.is_set() else logging.WARNING
-        log.log(level, "an actor was lost (%s) with %s in flight", lost.reason, shown)
+        self._complain("an actor was lost (%s) with %s in flight", lost.reason, shown)
         blocks = [block for block in lost.blocks if not self._was_lost_race(block)]
         if lost.is_accident:
             for block in filter(self._is_in_flight, blocks):
@@ -220,14 +219,17 @@ class Feed:
         """Count a failed attempt; try again, on another actor if there is one, or give the block up."""
         self.alone.discard(block)
         self.n_attempts[block] += 1
-        level = logging.INFO if self.stop.is_set() else logging.WARNING
-        log.log(level, "%s failed (attempt %d): %s", block, self.n_attempts[block], reason)
+        self._complain("%s failed (attempt %d): %s", block, self.n_attempts[block], reason)
         if self.n_attempts[block] >= MAX_ATTEMPTS:
             self._give_up(block, reason, self.n_attempts[block])
         elif is_suspect:
             self.suspects.append(block)
         else:
             self.again.append((block, actor))
+
+    def _complain(self, message: str, *details: object) -> None:
+        """Warn of what went wrong; while the scan stops, it is expected, and only noted."""
+        log.log(logging.INFO if self.stop.is_set() else logging.WARNING, message, *details)
 
     def _give_up(self, block: Block, reason: str, n_attempts: int) -> None:
         self._forget(block)

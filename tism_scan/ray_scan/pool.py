@@ -161,9 +161,11 @@ class ActorPool:
         for _ in range(n_actors, min(self._n_wanted(), n_useful)):
             handle = self._actor_class.remote(self._setup)
             self._starting[handle.start_on_node.remote()] = Actor(handle)
-        if self._starting and not self.ready and self._waits_for != self._what_is_waited_for():
-            self._waits_for = self._what_is_waited_for()
-            steps.info(self._waits_for)
+        if self._starting and not self.ready:
+            waits_for = self._what_is_waited_for()
+            if waits_for != self._waits_for:
+                self._waits_for = waits_for
+                steps.info(waits_for)
 
     def submit(self, actor: Actor, block: Block) -> None:
         """Give an actor a block."""
