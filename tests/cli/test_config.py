@@ -150,6 +150,7 @@ def test_help_gives_an_example_that_can_be_parsed():
 def test_help_is_a_command_too():
     assert text_of("help") == text_of("--help")
     assert text_of("help", "run") == text_of("run", "--help")
+    assert text_of("help", "help") == text_of("help", "--help")
 
 
 def test_mistyped_command_gets_a_suggestion():

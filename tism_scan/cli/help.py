@@ -3,7 +3,7 @@
 import click
 
 
-@click.command(name="help", add_help_option=False)
+@click.command(name="help")
 @click.argument("name", required=False, metavar="[COMMAND]")
 @click.pass_context
 def command(context: click.Context, *, name: str | None) -> int:
