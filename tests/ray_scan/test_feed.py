@@ -333,6 +333,14 @@ def test_scan_that_stops_wants_no_more_of_the_cluster_while_its_blocks_end(feed)
     assert wanted_more == [True] * 4 + [False]
 
 
+def test_scan_that_stops_with_nothing_in_flight_says_so(feed, caplog):
+    stop = threading.Event()
+    stop.set()
+    progress = feed(FakePool(lambda actor, together: finished(together[0])), stop=stop)
+    assert progress.was_stopped
+    assert "stopping; no block is in flight" in caplog.text
+
+
 def test_scan_whose_store_another_took_over_publishes_nothing_more(feed):
     stop, disowned = threading.Event(), threading.Event()
 

@@ -101,7 +101,11 @@ class Feed:
         """
         self.pool.wind_down()
         n_awaited = self._n_awaited()
-        if n_awaited and not self.disowned.is_set():
+        if self.disowned.is_set():
+            pass  # the other process is named where the store was found to be its
+        elif not n_awaited:
+            log.warning("stopping; no block is in flight")
+        else:
             log.warning(
                 "stopping; %s in flight may take %.0f s to finish, a second Ctrl-C stops at once",
                 "1 block" if n_awaited == 1 else f"{n_awaited} blocks",
