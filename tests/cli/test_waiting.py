@@ -1,6 +1,8 @@
 """What is shown while a user waits."""
 
 import io
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -136,3 +138,41 @@ def test_first_words_wait_for_no_large_library():
     code = "import sys, tism_scan.cli.run as _; sys.exit({'ray', 'torch', 'zarr'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "set()\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "steps_shown"),
+    [
+        (["attribute", "--sequence", "ACGT", "--out", "a.tsv"], ["loading PyTorch and the model"]),
+        (["audit", "--n", "1", "--core-bp", "2"], ["loading PyTorch and the model"]),
+        (["bench", "--seconds", "0.01"], ["loading PyTorch and the model", "scoring random sequence"]),
+        (["plan", "--seconds", "0.01"], ["loading PyTorch", "loading the model", "scoring a sample of the"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_command_that_loads_a_model_says_on_a_terminal_what_it_waits_for(
+    tiny_genome, narrow_beluga_weights, tmp_path, command, steps_shown
+):
+    inputs = ["--weights", str(narrow_beluga_weights)]
+    if command[0] in ("audit", "plan"):
+        inputs += ["--genome", str(tiny_genome)]
+    tracks = ["--tracks", "1"]
+    typed = [sys.executable, "-m", "tism_scan", *command, *inputs, *tracks]
+    screen, line = pty.openpty()
+    with subprocess.Popen(typed, stdout=line, stderr=line, stdin=line, cwd=tmp_path) as process:
+        os.close(line)
+        shown = "".join(iter(lambda: read_screen(screen), ""))
+    os.close(screen)
+    assert process.returncode == 0, shown
+    told = "\n".join(frames(shown))
+    where = [told.index(step) for step in steps_shown]
+    assert where == sorted(where)
+    assert where[0] == 0, told
+
+
+def read_screen(screen):
+    """Return what a process showed on its terminal next; nothing once it has ended."""
+    try:
+        return os.read(screen, 65536).decode(errors="replace")
+    except OSError:  # EIO: no process has the terminal open any more
+        return ""

@@ -8,6 +8,7 @@ import click
 from tism_scan.cli.console import base_count, count_of, say
 from tism_scan.cli.options.model import memory_option, model_source, timed_model_options
 from tism_scan.cli.options.scoring import scoring_options, scoring_settings
+from tism_scan.cli.waiting import waiting
 from tism_scan.errors import TrackError
 
 if TYPE_CHECKING:
@@ -28,25 +29,27 @@ def command(*, tracks: int, seconds: float, memory_gb: float | None, as_json: bo
 
     Without --weights, Beluga gets random weights, which do not change the speed.
     """
-    from tism_scan.engine.bench import bench
-    from tism_scan.engine.devices import check_device
-    from tism_scan.plan.scoring import Scoring
+    with waiting("loading PyTorch and the model"):
+        from tism_scan.engine.bench import bench
+        from tism_scan.engine.devices import check_device
+        from tism_scan.plan.scoring import Scoring
 
-    check_device(options["device"])
-    model = _model(options)
+        check_device(options["device"])
+        model = _model(options)
     scoring = Scoring(
         _first_tracks(tracks, model.n_outputs),
         model.input_bp,
         **scoring_settings(options, options["device"]),
     )
-    result = bench(
-        model,
-        scoring,
-        seconds=seconds,
-        batch_size=options["batch_size"],
-        device=options["device"],
-        memory_gb=memory_gb,
-    )
+    with waiting("scoring random sequence"):
+        result = bench(
+            model,
+            scoring,
+            seconds=seconds,
+            batch_size=options["batch_size"],
+            device=options["device"],
+            memory_gb=memory_gb,
+        )
     if as_json:
         click.echo(json.dumps(result.to_json()))
     else:

@@ -12,7 +12,7 @@ import click
 from tism_scan.cli.console import duration, say, say_table
 from tism_scan.cli.options.common import PATH
 from tism_scan.cli.typed import pasteable
-from tism_scan.cli.waiting import file_bars
+from tism_scan.cli.waiting import file_bars, waiting
 
 if TYPE_CHECKING:
     from tism_scan.genome.intervals import Interval
@@ -35,19 +35,21 @@ def command(out: Path) -> int:
 
     Needs no network and no GPU.
     """
-    from tism_scan.cli.run import scan_and_report
-    from tism_scan.demo.auroc import best_site, motif_auroc
-    from tism_scan.demo.genome import make_genome, write_fasta, write_sites
-    from tism_scan.errors import ExportError
-    from tism_scan.export import export_bigwigs
-    from tism_scan.export.browsers import describe_export, read_store_annotations
-    from tism_scan.ray_scan.cluster import RayOptions
-    from tism_scan.scan.execution import Execution
-    from tism_scan.scan.planning import plan_scan
-    from tism_scan.store.score_store import ScoreStore
+    with waiting("loading PyTorch and Ray"):
+        from tism_scan.cli.run import scan_and_report
+        from tism_scan.demo.auroc import best_site, motif_auroc
+        from tism_scan.demo.genome import make_genome, write_fasta, write_sites
+        from tism_scan.errors import ExportError
+        from tism_scan.export import export_bigwigs
+        from tism_scan.export.browsers import describe_export, read_store_annotations
+        from tism_scan.ray_scan.cluster import RayOptions
+        from tism_scan.scan.execution import Execution
+        from tism_scan.scan.planning import plan_scan
+        from tism_scan.store.score_store import ScoreStore
 
     began = time.monotonic()
-    genome = make_genome()
+    with waiting("making a genome"):
+        genome = make_genome()
     try:
         out.mkdir(parents=True, exist_ok=True)
         fasta, weights = out / "genome.fa", out / WEIGHTS

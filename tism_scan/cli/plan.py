@@ -12,7 +12,7 @@ from tism_scan.cli.options.config import config_option
 from tism_scan.cli.options.headed import Headed
 from tism_scan.cli.options.scan import EXAMPLE, HEADINGS, execution, planned_scan, scan_options
 from tism_scan.cli.run import command as run
-from tism_scan.cli.waiting import progress_bar
+from tism_scan.cli.waiting import progress_bar, waiting
 
 if TYPE_CHECKING:
     from tism_scan.engine.block_engine import BlockEngine
@@ -51,17 +51,19 @@ def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bo
     Counts the windows in the genome, and scores a sample of it. Accepts every option of `run`, so
     its command line can be pasted; options that do not affect the estimate are ignored.
     """
-    from tism_scan.engine.devices import check_device
-    from tism_scan.genome.fasta import Genome
-    from tism_scan.scan.estimate import estimate_scan
+    with waiting("loading PyTorch"):
+        from tism_scan.engine.devices import check_device
+        from tism_scan.genome.fasta import Genome
+        from tism_scan.scan.estimate import estimate_scan
 
-    check_device(options["device"])
-    planned = planned_scan(options)
+        check_device(options["device"])
+        planned = planned_scan(options)
     plan = planned.plan
     with Genome(planned.genome) as genome:
         work = _count(genome, plan)
-        engine = execution(options).engine(planned.loaded, plan.scoring)
-        result = estimate_scan(genome, plan, work, engine, seconds=seconds, bases_per_s=bases_per_s)
+        with waiting("scoring a sample of the genome"):
+            engine = execution(options).engine(planned.loaded, plan.scoring)
+            result = estimate_scan(genome, plan, work, engine, seconds=seconds, bases_per_s=bases_per_s)
     if as_json:
         click.echo(json.dumps(result.to_json() | {"gpus": gpus, "seconds_on_all": result.seconds / gpus}))
     else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.options.common import FILE, Command, with_options
+from tism_scan.cli.waiting import waiting
 from tism_scan.errors import TrackError
 
 if TYPE_CHECKING:
@@ -90,13 +91,14 @@ def model_and_tracks(options: Mapping[str, Any]) -> tuple["Model", tuple["Track"
     ModelError, WeightsError, TrackError, InputError
         If the model cannot be loaded, a selection fits nothing, or the device is not there.
     """
-    from tism_scan.engine.devices import check_device
-    from tism_scan.engine.readout import chosen_tracks
-
     check_tracks_chosen(options)
-    check_device(options["device"])
-    model = model_source(options).load()
-    return model, chosen_tracks(model, options["tracks"], options["groups"], options["track_names"])
+    with waiting("loading PyTorch and the model"):
+        from tism_scan.engine.devices import check_device
+        from tism_scan.engine.readout import chosen_tracks
+
+        check_device(options["device"])
+        model = model_source(options).load()
+        return model, chosen_tracks(model, options["tracks"], options["groups"], options["track_names"])
 
 
 def source_options(command: Command) -> Command:
