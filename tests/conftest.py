@@ -16,7 +16,7 @@ from torch import nn
 
 from tism_scan.demo.genome import make_genome, write_fasta
 from tism_scan.demo.synthesis import OUTPUT_NAMES
-from tism_scan.engine.trunk_engine import make_engine
+from tism_scan.engine.choice import make_engine
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import load_beluga, weights_digest
 from tism_scan.plan.scan_plan import ScanPlan

@@ -64,7 +64,7 @@ def compute_bare(genome_path: Path, weights: Path, plan, blocks: list[Block], to
     """Compute blocks with one thread, when all others are ready to, and keep nothing."""
     import torch
 
-    from tism_scan.engine.trunk_engine import make_engine
+    from tism_scan.engine.choice import make_engine
     from tism_scan.genome.fasta import Genome
     from tism_scan.models.beluga import load_beluga
     from tism_scan.scan.blocks import fetch_block, score_block

@@ -17,7 +17,7 @@ from serial_scans import scan_with
 
 from tism_scan.demo.genome import make_genome, write_fasta
 from tism_scan.demo.synthesis import OUTPUT_NAMES
-from tism_scan.engine.trunk_engine import make_engine
+from tism_scan.engine.choice import make_engine
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import load_beluga
 from tism_scan.store.score_store import ScoreStore

@@ -8,15 +8,11 @@ from hypothesis import strategies as st
 from scan_models import blocks_scored_by
 from torch import nn
 
-from tism_scan.engine import trunk, trunk_engine
+from tism_scan.engine import choice, trunk, trunk_engine
+from tism_scan.engine.choice import make_engine
 from tism_scan.engine.cost import most_windows
-from tism_scan.engine.trunk_engine import (
-    SLAB_BP_ON_CPU,
-    NotSharedError,
-    TrunkEngine,
-    make_engine,
-    why_not_shared,
-)
+from tism_scan.engine.sharing import NotSharedError, why_no_stack
+from tism_scan.engine.trunk_engine import SLAB_BP_ON_CPU, TrunkEngine
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import ScanError
 from tism_scan.genome.alphabet import N_CODE, is_acgt
@@ -248,7 +244,7 @@ def test_fastest_engine_is_chosen_where_it_applies(narrow_beluga):
 
 def test_stride_that_the_trunk_does_not_allow_falls_back_and_says_so(narrow_beluga, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("tism_scan"), "propagate", True)
-    trunk_engine._warn_once.cache_clear()
+    choice._warn_once.cache_clear()
     for _ in range(2):
         assert isinstance(make_engine(narrow_beluga, Scoring(TRACKS, 2000, 250)), WindowEngine)
     assert caplog.text.count("stride 250 is no multiple of the trunk's, 16") == 1
@@ -279,8 +275,7 @@ def test_model_whose_output_is_more_than_its_head_is_not_shared(narrow_beluga):
 
     narrow_beluga.__class__ = Sigmoid
     assert (
-        why_not_shared(narrow_beluga, Scoring(TRACKS, 2000, 256))
-        == "the model's output is not head(trunk(X))"
+        why_no_stack(narrow_beluga, Scoring(TRACKS, 2000, 256)) == "the model's output is not head(trunk(X))"
     )
 
 
@@ -290,7 +285,7 @@ def test_model_whose_output_differs_from_its_heads_by_a_percent_is_not_shared(fa
         def forward(self, X):
             return super().forward(X) * factor
 
-    assert (why_not_shared(Scaled(), Scoring(TRACKS, 204, 12)) is None) == is_shared
+    assert (why_no_stack(Scaled(), Scoring(TRACKS, 204, 12)) is None) == is_shared
 
 
 def test_model_is_tried_once_for_whether_it_can_be_shared(narrow_beluga):
@@ -307,7 +302,7 @@ def test_model_that_cannot_be_shared_is_refused_by_the_trunk_engine(tiny_model):
 
 def test_actors_that_share_a_device_take_no_more_than_their_parts_of_its_memory(narrow_beluga, monkeypatch):
     scoring = Scoring(TRACKS, 2000, 256)
-    monkeypatch.setattr(trunk_engine, "_memory", lambda device: 40e6)
+    monkeypatch.setattr(trunk_engine, "memory_of", lambda device: 40e6)
     whole, half = (make_engine(narrow_beluga, scoring, device="cpu", share=share) for share in (1.0, 0.5))
     assert half.batch_size == TrunkEngine(narrow_beluga, scoring, device="cpu", memory_gb=0.02).batch_size
     assert half.batch_size < whole.batch_size

@@ -122,8 +122,8 @@ def trace(case):
 
 def main():
     ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
-    trunk_engine._is_head_on_trunk = lambda *given: True  # tensors without values cannot be compared
-    trunk_engine._memory = lambda device: 0.5 * MEMORY
+    trunk_engine.why_no_stack = lambda *given: None  # tensors without values cannot be compared
+    trunk_engine.memory_of = lambda device: 0.5 * MEMORY
     for module in (torch.nn.modules.conv._ConvNd, torch.nn.Linear):
         module.reset_parameters = lambda self: None
     json.dump([trace(case) for case in json.load(sys.stdin)], sys.stdout)

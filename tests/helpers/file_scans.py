@@ -2,7 +2,7 @@
 
 from serial_scans import scan_with
 
-from tism_scan.engine.trunk_engine import make_engine
+from tism_scan.engine.choice import make_engine
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import load_beluga, weights_digest
 from tism_scan.plan.scan_plan import ScanPlan

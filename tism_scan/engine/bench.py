@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import default_device, device_name, seconds_of
 from tism_scan.engine.head import Product
-from tism_scan.engine.trunk_engine import PASSES, make_engine
+from tism_scan.engine.trunk_engine import PASSES
 from tism_scan.genome.alphabet import Codes
 from tism_scan.models.contract import Model
 from tism_scan.models.rounding import rounding
@@ -126,7 +127,7 @@ def bench(
     Parameters
     ----------
     model, scoring, batch_size, device, memory_gb
-        As for `tism_scan.engine.trunk_engine.make_engine`.
+        As for `tism_scan.engine.choice.make_engine`.
     seconds : float
         The least time to score for.
 

@@ -92,5 +92,23 @@ def module_flop(module: nn.Module, inputs: Tensor) -> tuple[float, float]:
     with torch.enable_grad():
         outputs = module(inputs)
         with FlopCounterMode(display=False) as backward:
-            torch.autograd.grad(outputs[0, 0], inputs)
+            torch.autograd.grad(outputs[0].flatten()[0], inputs)
     return float(forward.get_total_flops()), float(backward.get_total_flops())
+
+
+def saved_bytes(module: nn.Module, inputs: Tensor) -> int:
+    """Return how much memory a module keeps for its backward pass, its parameters not counted."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    inputs = inputs.detach().requires_grad_()
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with torch.enable_grad(), hooks:
+        _outputs = module(inputs)  # held, and with it all that is kept, so that no memory is counted twice
+    return sum(kept.values())

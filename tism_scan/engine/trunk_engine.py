@@ -10,15 +10,12 @@ positions, need not compute each window by itself:
 """
 
 import logging
-import os
-from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.cost import (
     backward_flop,
     bytes_per_bp,
@@ -28,8 +25,9 @@ from tism_scan.engine.cost import (
 )
 from tism_scan.engine.head import TrunkHead
 from tism_scan.engine.layers import Passes
+from tism_scan.engine.sharing import NotSharedError, why_no_stack
+from tism_scan.engine.slabs import SlabEngine, index_of, memory_of, summed_over_windows
 from tism_scan.engine.trunk import (
-    are_alike,
     backward,
     cone,
     declared_parts,
@@ -38,9 +36,7 @@ from tism_scan.engine.trunk import (
     total_stride,
     trunk_layers,
 )
-from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.models.contract import Model
-from tism_scan.models.frozen import frozen
 from tism_scan.plan.scoring import Precision, Scoring
 
 # On a CPU, tensors of a longer slab pass 32 MB, from where glibc asks the system for new pages each time.
@@ -50,7 +46,6 @@ SLAB_BP_ON_GPU = 1 << 20  # a whole block
 PAIRS_ON_CPU = 32
 PAIRS_ON_GPU = 1024
 TRACKS_AT_ONCE = 16
-SHARE_OF_MEMORY = 0.5
 
 PASSES: dict[Precision, Passes] = {
     "fp32": Passes(),
@@ -64,82 +59,7 @@ PASSES: dict[Precision, Passes] = {
 log = logging.getLogger(__name__)
 
 
-def make_engine(
-    model: Model,
-    scoring: Scoring,
-    *,
-    batch_size: int | None = None,
-    device: str | None = None,
-    memory_gb: float | None = None,
-    share: float = 1.0,
-) -> BlockEngine:
-    """Return the fastest engine that computes a scoring with a model.
-
-    Parameters
-    ----------
-    model : Model
-        As for `WindowEngine`.
-    scoring : Scoring
-    batch_size : int, optional
-        Windows that are computed together.
-    device : str, optional
-        Where to compute; a GPU if there is one.
-    memory_gb, share : float, optional
-        As for `TrunkEngine`; the window engine has only its batch size.
-
-    Raises
-    ------
-    PlanError
-        If the device does not know the scoring's precision.
-    """
-    try:
-        return TrunkEngine(
-            model, scoring, windows_per_slab=batch_size, device=device, memory_gb=memory_gb, share=share
-        )
-    except NotSharedError as refusal:
-        _warn_once(str(refusal))
-    return WindowEngine(model, scoring, batch_size=batch_size, device=device)
-
-
-class NotSharedError(ValueError):
-    """The trunk engine cannot compute a scoring with a model."""
-
-
-def warn_if_not_shared(model: Model, scoring: Scoring) -> None:
-    """Let the log say, once, why the trunk engine cannot compute a scoring with a model, if it cannot."""
-    reason = why_not_shared(model, scoring)
-    if reason is not None:
-        _warn_once(reason)
-
-
-@cache
-def _warn_once(reason: str) -> None:
-    log.warning("windows are computed one by one, which is slower: %s", reason)
-
-
-def why_not_shared(model: Model, scoring: Scoring) -> str | None:
-    """Return why the trunk engine cannot compute a scoring with a model, or None if it can."""
-    parts = declared_parts(model)
-    layers = None if parts is None else trunk_layers(parts[0])
-    if parts is None or not layers:
-        return "the model declares no trunk of unpadded layers with a head on it"
-    if scoring.stride % total_stride(layers):
-        return f"stride {scoring.stride} is no multiple of the trunk's, {total_stride(layers)}"
-    if not _is_head_on_trunk(model, *parts, scoring.input_bp):
-        return "the model's output is not head(trunk(X))"
-    return None
-
-
-def _is_head_on_trunk(model: Model, trunk: nn.Module, head: nn.Module, input_bp: int) -> bool:
-    """Return whether a model is what it declares, tried on one window."""
-    generator = torch.Generator().manual_seed(0)
-    codes = torch.randint(4, (1, input_bp), generator=generator)
-    X = nn.functional.one_hot(codes, 4).transpose(1, 2).to(next(model.parameters(), torch.empty(0)))
-    with frozen(model), torch.no_grad():
-        return are_alike(model(X), head(trunk(X)))
-
-
-class TrunkEngine(BlockEngine):
+class TrunkEngine(SlabEngine):
     """Scores blocks by sharing the trunk between windows.
 
     Parameters
@@ -162,7 +82,7 @@ class TrunkEngine(BlockEngine):
     Raises
     ------
     NotSharedError
-        If the model or the stride does not allow it; see `why_not_shared`.
+        If the model or the stride does not allow it; see `tism_scan.engine.sharing.why_no_stack`.
     ValueError, PlanError
         As `BlockEngine`.
     """
@@ -177,7 +97,7 @@ class TrunkEngine(BlockEngine):
         memory_gb: float | None = None,
         share: float = 1.0,
     ) -> None:
-        reason, parts = why_not_shared(model, scoring), declared_parts(model)
+        reason, parts = why_no_stack(model, scoring), declared_parts(model)
         if reason is not None or parts is None:
             raise NotSharedError(reason)
         super().__init__(
@@ -191,7 +111,7 @@ class TrunkEngine(BlockEngine):
         reach = scoring.reach
         self._extents = cone(self.layers, scoring.input_bp, reach.start, reach.stop)
         self._head = TrunkHead(head, self._n_positions, self._extents[-1], scoring, self.passes)
-        budget = share * _memory(self.device) if memory_gb is None else memory_gb * 1e9
+        budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
         self._n_pairs = self._pairs_within(budget / 2)
         if windows_per_slab is None:
             self.batch_size = self._windows_within(budget / 2)
@@ -236,38 +156,12 @@ class TrunkEngine(BlockEngine):
         self._n_pairs = max(1, self._n_pairs // 2)
         super()._halve_batches(reason)
 
-    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
-        stride, input_bp = self.lattice.stride, self.lattice.input_bp
-        batch = where[: self.batch_size]
-        batch = batch[batch < batch[0] + self.batch_size]
-        # The trunk of a longer gap would take more than that of another slab's flanks.
-        gaps = np.flatnonzero(np.diff(batch) * stride >= max(input_bp, 2 * stride))
-        batch = batch[: int(gaps[0]) + 1] if len(gaps) else batch
-        start, end = int(batch[0]) * stride, int(batch[-1]) * stride + input_bp
-        total[:, :, start:end] += self._sum_of_scores(codes[start:end], batch - batch[0])
-        return len(batch)
-
-    @torch.no_grad()
-    def _sum_of_scores(self, codes: Tensor, windows: NDArray[np.int64]) -> Tensor:
-        """Return the sum over some windows of a slab of their scores, (T, channels, L), 0 out of their reach.
-
-        `windows`, int64 (N,), are positions in the slab, in order, of its first, its last and others.
-        """
-        X = self._encode(codes[None])
-        scores = self._one_strand(X, windows)
-        if self.scoring.strands == "both":
-            other = self._one_strand(X.flip(2)[:, self._complement], (windows[-1] - windows)[::-1].copy())
-            # Read backwards, A, C, G, T is T, G, C, A: the channels of the other strand.
-            scores = (scores + other.flip(1, 2)) / 2
-        return scores
-
     def _one_strand(self, X: Tensor, windows: NDArray[np.int64]) -> Tensor:
-        """Return the sum of scores, (T, channels, L), of a slab, (1, 4, L), read in one direction."""
         features, factors = forward(self.layers, X, self.passes)
         features = self._head.prepared(features)
         inputs = features[0].unfold(0, self._n_positions, self._step)  # (N, C, positions)
         if len(windows) < len(inputs):
-            inputs = inputs[_index(windows, inputs.device)]
+            inputs = inputs[index_of(windows, inputs.device)]
         score = self._score_slab if self.scoring.stitch == "mean" else self._score_cores
         tracks = range(len(self.scoring.tracks))
         scores = [
@@ -293,7 +187,7 @@ class TrunkEngine(BlockEngine):
             gradient = backward(self.layers, factors, top[i : i + n_at_once], self._extents, part, stride)
             # Core by core, (N, T, 4, stride) becomes (1, T, 4, N * stride).
             joined = gradient.permute(1, 2, 0, 3).flatten(2)[None].to(X.dtype)
-            chosen = _index(part, X.device)
+            chosen = index_of(part, X.device)
             scored = self._to_scores(joined, X_of_cores[:, :, chosen].flatten(2))[0]
             scores_of_cores[:, :, chosen] = scored.view(*scored.shape[:2], -1, stride)
         return scores
@@ -302,7 +196,7 @@ class TrunkEngine(BlockEngine):
         self, X: Tensor, factors: list[Tensor | None], top: Tensor, windows: NDArray[np.int64]
     ) -> Tensor:
         """Return summed scores, from the gradient at all of each window's positions, (N, T, positions, C)."""
-        summed = _summed_over_windows(top, self._step, windows)[None]
+        summed = summed_over_windows(top, self._step, windows)[None]
         extents = cone(self.layers, X.shape[2], 0, X.shape[2])
         scores = []
         for track in torch.split(summed, 1, dim=1):
@@ -310,34 +204,3 @@ class TrunkEngine(BlockEngine):
             gradient = backward(self.layers, factors, track, extents, whole, X.shape[2]).to(X.dtype)
             scores.append(self._to_scores(gradient, X)[0])
         return torch.cat(scores)
-
-
-def _index(windows: NDArray[np.int64], device: torch.device) -> slice | Tensor:
-    """Return what picks some windows from all of them: a slice, which copies nothing, where that can be."""
-    first, last = int(windows[0]), int(windows[-1])
-    return slice(first, last + 1) if last - first < len(windows) else torch.from_numpy(windows).to(device)
-
-
-def _summed_over_windows(top: Tensor, step: int, windows: NDArray[np.int64]) -> Tensor:
-    """Return the sum, (T, P, C), of windows' gradients, (N, T, len, C), from lattice places `step` apart."""
-    if int(windows[-1]) >= len(windows):
-        spread = top.new_zeros((int(windows[-1]) + 1, *top.shape[1:]))
-        spread[_index(windows, top.device)] = top
-        top = spread
-    n, n_tracks, length, n_channels = top.shape
-    summed = top.new_zeros((n_tracks, (n - 1) * step + length, n_channels))
-    # Windows that are this many apart do not overlap, and are added at once.
-    n_apart = -(-length // step)
-    for first in range(min(n, n_apart)):
-        part = top[first::n_apart]
-        places = summed[:, first * step :].unfold(1, length, n_apart * step)
-        places[:, : len(part)] += part.permute(1, 0, 3, 2)
-    return summed
-
-
-def _memory(device: torch.device) -> float:
-    """Return the bytes that a slab may take by default."""
-    if device.type == "cuda":
-        return SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]
-    n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return SHARE_OF_MEMORY * n_bytes * min(1.0, torch.get_num_threads() / (os.cpu_count() or 1))

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from tism_scan.engine.block_engine import BlockEngine, check_finite
+from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import default_device
-from tism_scan.engine.trunk_engine import make_engine
 from tism_scan.errors import RegionError
 from tism_scan.genome.alphabet import N_CODE, Codes, is_acgt, one_hot
 from tism_scan.genome.fasta import Genome

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tism_scan.engine.block_engine import BlockEngine
-from tism_scan.engine.trunk_engine import make_engine
+from tism_scan.engine.choice import make_engine
 from tism_scan.models.contract import Model
 from tism_scan.plan.scoring import Scoring
 

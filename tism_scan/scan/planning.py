@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tism_scan.engine.choice import warn_if_not_shared
 from tism_scan.engine.devices import default_precision
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
-from tism_scan.engine.trunk_engine import warn_if_not_shared
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.models.contract import Model

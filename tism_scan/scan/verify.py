@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import name_of_device
-from tism_scan.engine.trunk_engine import make_engine
 from tism_scan.errors import GenomeError, StoreError, WeightsError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.source import ModelSource

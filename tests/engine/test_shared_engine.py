@@ -1,0 +1,305 @@
+"""Any trunk that windows can share: the scores of the window engine, from one backward pass a slab."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scan_models import blocks_scored_by
+from torch import nn
+
+from tism_scan.engine import choice, shared_engine
+from tism_scan.engine.choice import make_engine, warn_if_not_shared
+from tism_scan.engine.cost import saved_bytes
+from tism_scan.engine.shared_engine import SharedEngine
+from tism_scan.engine.sharing import NotSharedError, shared_step
+from tism_scan.engine.window_engine import WindowEngine
+from tism_scan.errors import ModelError, ScanError
+from tism_scan.genome.alphabet import N_CODE, is_acgt
+from tism_scan.models import Cropped
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tracks import Track
+
+RNG = np.random.default_rng(11)
+TRACKS = (Track("a", (0,), (1.0,)), Track("c", (2,), (1.0,)), Track("mean", (1, 2), (0.5, 0.5)))
+CODES = RNG.integers(0, 4, 1_010).astype(np.uint8)
+CODES[300:305] = N_CODE
+CODES[420:700] = N_CODE
+INPUT_BP = 120
+
+
+class Residual(nn.Module):
+    """A dilated convolution with a gate, added to its input."""
+
+    def __init__(self, n_channels, dilation, *, is_padded):
+        super().__init__()
+        self.crop = 0 if is_padded else dilation
+        padding = dilation if is_padded else 0
+        self.norm = nn.BatchNorm1d(n_channels)
+        self.both = nn.Conv1d(n_channels, 2 * n_channels, 3, dilation=dilation, padding=padding, groups=2)
+
+    def forward(self, X):
+        value, gate = self.both(self.norm(X)).chunk(2, dim=1)
+        return X[:, :, self.crop : X.shape[2] - self.crop] + value.tanh() * gate.sigmoid()
+
+
+class Heads(nn.Module):
+    """Two heads, returned one beside the other: counts, and a profile."""
+
+    def __init__(self, n_channels):
+        super().__init__()
+        self.counts, self.profile = nn.Linear(n_channels, 1), nn.Conv1d(n_channels, 2, 5)
+
+    def forward(self, features):
+        profile = self.profile(features)
+        weights = profile.detach().softmax(2)
+        return self.counts(features.mean(2)), (weights * profile).sum(2)
+
+
+class Deep(nn.Module):
+    """Residual, dilated, gated, normalised, grouped; three outputs in two heads."""
+
+    input_bp = INPUT_BP
+    alphabet = "TGCA"
+    n_outputs = 3
+
+    def __init__(self, *, is_padded=False, crop=(15, 15), pool=1):
+        super().__init__()
+        torch.manual_seed(3)
+        layers = [
+            nn.Conv1d(4, 6, 3, padding=int(is_padded)),
+            *([nn.AvgPool1d(pool)] if pool > 1 else []),
+            *(Residual(6, 2**i, is_padded=is_padded) for i in range(1, 4)),
+        ]
+        for each in layers:
+            if isinstance(each, Residual):
+                each.norm.running_mean.normal_()
+                each.norm.running_var.uniform_(0.5, 2)
+        self.trunk = Cropped(nn.Sequential(*layers), *crop) if is_padded else nn.Sequential(*layers)
+        self.head = Heads(6)
+        self.eval()
+
+    def forward(self, X):
+        counts, profile = self.head(self.trunk(X))
+        return torch.cat([counts, profile], 1)
+
+
+MODELS = {
+    "unpadded": Deep,
+    "padded": lambda: Deep(is_padded=True),
+    "pooled": lambda: Deep(pool=2),
+}
+
+
+@pytest.fixture(params=MODELS)
+def deep(request):
+    return MODELS[request.param]()
+
+
+def assert_same(fast, slow):
+    assert np.array_equal(np.isnan(fast), np.isnan(slow))
+    np.testing.assert_allclose(fast, slow, rtol=0, atol=2e-6 * np.nanmax(np.abs(slow)))
+
+
+@pytest.mark.parametrize("stride", [4, 20, 120])
+def test_shared_engine_equals_window_engine_at_every_base(deep, device, stride):
+    scoring = Scoring(TRACKS, INPUT_BP, stride, "mean")
+    fast = blocks_scored_by(SharedEngine(deep, scoring, windows_per_slab=7, device=device), CODES)
+    assert np.array_equal(np.isfinite(fast).all(axis=0), is_acgt(CODES))
+    assert_same(fast, blocks_scored_by(WindowEngine(deep, scoring, device=device), CODES))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"strands": "both"},
+        {"values": "tism"},
+        {"output_space": "probability"},
+        {"strands": "both", "values": "tism", "output_space": "probability"},
+    ],
+)
+def test_shared_engine_equals_window_engine_for_every_kind_of_score(deep, choices):
+    scoring = Scoring(TRACKS, INPUT_BP, 20, "mean", **choices)
+    fast = blocks_scored_by(SharedEngine(deep, scoring), CODES)
+    assert_same(fast, blocks_scored_by(WindowEngine(deep, scoring), CODES))
+
+
+def test_scores_do_not_depend_on_blocks_slabs_heads_or_tracks_at_once(monkeypatch):
+    model, scoring = Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean")
+    whole = blocks_scored_by(SharedEngine(model, scoring), CODES)
+    monkeypatch.setattr(shared_engine, "HEADS_AT_ONCE", 3)
+    monkeypatch.setattr(shared_engine, "TRACKS_AT_ONCE", 2)
+    for windows_per_slab, block_bp in ((1, 100), (5, 20), (64, 400)):
+        engine = SharedEngine(model, scoring, windows_per_slab=windows_per_slab)
+        assert_same(blocks_scored_by(engine, CODES, block_bp=block_bp), whole)
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_unwanted_bases_change_no_other(data):
+    engine = SharedEngine(Deep(), Scoring(TRACKS[:1], INPUT_BP, 20, "mean"), windows_per_slab=6)
+    wanted = np.zeros(len(CODES), bool)
+    for _ in range(3):
+        start = data.draw(st.integers(0, len(CODES) - 1))
+        wanted[start : start + data.draw(st.integers(1, 50))] = True
+    part = blocks_scored_by(engine, CODES, wanted=wanted)
+    assert_same(part, np.where(wanted, blocks_scored_by(engine, CODES), np.nan))
+
+
+def test_shared_engine_is_chosen_where_the_trunk_is_no_stack_and_stitch_is_mean(deep):
+    assert isinstance(make_engine(deep, Scoring(TRACKS, INPUT_BP, 20, "mean")), SharedEngine)
+    assert isinstance(make_engine(deep, Scoring(TRACKS, INPUT_BP, 20)), WindowEngine)
+
+
+@pytest.mark.parametrize(
+    ("model", "choices", "reason"),
+    [
+        (Deep, {"stitch": "center"}, "stitch 'center' shares only .*; --stitch mean shares this one, too"),
+        (lambda: Deep(pool=2), {"stride": 18, "input_bp": 120}, None),
+        (lambda: Deep(pool=3), {"stride": 20}, "stride 20 does not move the trunk's output by a whole"),
+        (
+            lambda: Deep(is_padded=True, crop=(14, 15)),
+            {},
+            r"output at place 0 of 91 depends on what is beyond the window: it differs by 0?\.?\S+ of the",
+        ),
+        (
+            lambda: Deep(is_padded=True, crop=(15, 14)),
+            {},
+            "output at place 90 of 91 depends on what is beyond the window",
+        ),
+    ],
+)
+def test_refusal_says_what_is_wrong_with_the_trunk(model, choices, reason):
+    scoring = Scoring(TRACKS, **({"input_bp": INPUT_BP, "stride": 20, "stitch": "mean"} | choices))
+    if reason is None:
+        assert shared_step(model(), scoring) == 9
+        return
+    with pytest.raises(NotSharedError, match=reason):
+        SharedEngine(model(), scoring)
+
+
+def test_model_whose_output_is_more_than_its_head_is_refused():
+    class Louder(Deep):
+        def forward(self, X):
+            return 1.01 * super().forward(X)
+
+    with pytest.raises(NotSharedError, match=r"the model's output is not head\(trunk\(X\)\)"):
+        shared_step(Louder(), Scoring(TRACKS, INPUT_BP, 20, "mean"))
+
+
+def test_trunk_that_looks_at_all_of_its_input_is_refused():
+    class Centred(nn.Module):
+        def forward(self, X):
+            return X - X.mean(2, keepdim=True)
+
+    model = Deep()
+    model.trunk.append(Centred())
+    with pytest.raises(NotSharedError, match="at place 0 of 90 depends on what is beyond the window"):
+        shared_step(model, Scoring(TRACKS, INPUT_BP, 20, "mean"))
+
+
+def test_trunk_that_fails_in_float64_is_refused_with_its_own_words():
+    class Single(nn.Module):
+        def forward(self, X):
+            return X @ torch.eye(X.shape[2])
+
+    model = Deep()
+    model.trunk.append(Single())
+    with pytest.raises(NotSharedError, match="trunk and head fail on a stretch in float64: RuntimeError"):
+        shared_step(model, Scoring(TRACKS, INPUT_BP, 20, "mean"))
+
+
+def test_trial_leaves_the_model_as_it_was():
+    model = Deep().train().requires_grad_(True)
+    shared_step(model, Scoring(TRACKS, INPUT_BP, 20, "mean"))
+    assert model.training
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_log_says_why_windows_are_computed_one_by_one(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("tism_scan"), "propagate", True)
+    choice._warn_once.cache_clear()
+    warn_if_not_shared(Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean"))
+    assert not caplog.text
+    for _ in range(2):
+        warn_if_not_shared(Deep(), Scoring(TRACKS, INPUT_BP, 20))
+    assert caplog.text.count("computed one by one, which is slower: stitch 'center' shares only") == 1
+
+
+def test_trunk_whose_places_are_fewer_on_a_long_stretch_is_an_error():
+    class Short(nn.Module):
+        def forward(self, X):
+            return X[:, :, :200]
+
+    model = Deep()
+    model.trunk.append(Short())
+    engine = SharedEngine(model, Scoring(TRACKS, INPUT_BP, 20, "mean"))
+    with pytest.raises(ModelError, match=r"gives 200 places for a stretch of .* leave its trunk undeclared"):
+        blocks_scored_by(engine, CODES)
+
+
+@pytest.mark.parametrize("memory_gb", [1e-9, 2e-4, 1e-3, 1000])
+def test_memory_budget_sets_the_size_of_slabs_and_changes_no_score(memory_gb):
+    model, scoring = Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean")
+    engine = SharedEngine(model, scoring, memory_gb=memory_gb)
+    n_most = shared_engine.SLAB_BP_ON_CPU // 20
+    if memory_gb in (1e-9, 1000):
+        assert engine.batch_size == {1e-9: 1, 1000: n_most}[memory_gb]
+    else:
+        assert 1 < engine.batch_size < n_most
+    assert_same(blocks_scored_by(engine, CODES), blocks_scored_by(SharedEngine(model, scoring), CODES))
+
+
+def test_out_of_memory_halves_the_slab_and_goes_on(monkeypatch):
+    model, scoring = Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean")
+    expected = blocks_scored_by(SharedEngine(model, scoring), CODES)
+    engine = SharedEngine(model, scoring, windows_per_slab=16)
+
+    def fail_if_long(module, inputs):
+        if inputs[0].shape[2] > INPUT_BP + 3 * 20:
+            raise torch.OutOfMemoryError("no memory")
+
+    model.trunk.register_forward_pre_hook(fail_if_long)
+    assert_same(blocks_scored_by(engine, CODES), expected)
+    assert engine.batch_size == 4
+    model.trunk.register_forward_pre_hook(
+        lambda module, inputs: fail_if_long(module, [torch.zeros(1, 1, 999)])
+    )
+    with pytest.raises(ScanError, match="one window of 3 tracks does not fit the memory"):
+        blocks_scored_by(engine, CODES)
+
+
+def test_a_rounded_trunk_gives_nearly_the_same_scores():
+    exact, rounded = (
+        blocks_scored_by(SharedEngine(Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean", precision=name)), CODES)
+        for name in ("fp32", "bf16")
+    )
+    is_base = np.isfinite(exact)
+    assert 0.99 < np.corrcoef(exact[is_base], rounded[is_base])[0, 1] < 1
+    assert not np.array_equal(exact, rounded, equal_nan=True)
+
+
+def test_arithmetic_is_of_the_stride_in_the_trunk_and_of_every_window_in_the_head():
+    model = Deep()
+    few, more = (
+        SharedEngine(model, Scoring(TRACKS, INPUT_BP, stride, "mean")).flop_per_window()
+        for stride in (20, 40)
+    )
+    both = SharedEngine(model, Scoring(TRACKS, INPUT_BP, 20, "mean", "both")).flop_per_window()
+    window = WindowEngine(model, Scoring(TRACKS, INPUT_BP, 20, "mean")).flop_per_window()
+    assert few < more < window
+    assert both == 2 * few
+
+
+def test_what_a_module_keeps_is_counted_once_and_without_its_parameters():
+    linear = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)).requires_grad_(False)
+    assert saved_bytes(linear, torch.zeros(10, 8)) == 10 * 16 * 4  # tanh's output; weights are not counted
+
+
+@pytest.mark.parametrize("places", [(-1, 0), (0, -2)])
+def test_crop_drops_a_number_of_places(places):
+    with pytest.raises(ValueError, match="expected 0 or more of each"):
+        Cropped(nn.Identity(), *places)

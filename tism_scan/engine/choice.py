@@ -1,0 +1,67 @@
+"""Which engine computes a scoring with a model: the fastest that can."""
+
+import logging
+from functools import cache
+
+from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.shared_engine import SharedEngine
+from tism_scan.engine.sharing import NotSharedError, shared_step, why_no_stack
+from tism_scan.engine.trunk_engine import TrunkEngine
+from tism_scan.engine.window_engine import WindowEngine
+from tism_scan.models.contract import Model
+from tism_scan.plan.scoring import Scoring
+
+log = logging.getLogger(__name__)
+
+
+def make_engine(
+    model: Model,
+    scoring: Scoring,
+    *,
+    batch_size: int | None = None,
+    device: str | None = None,
+    memory_gb: float | None = None,
+    share: float = 1.0,
+) -> BlockEngine:
+    """Return the fastest engine that computes a scoring with a model.
+
+    Parameters
+    ----------
+    model : Model
+        As for `WindowEngine`.
+    scoring : Scoring
+    batch_size : int, optional
+        Windows that are computed together.
+    device : str, optional
+        Where to compute; a GPU if there is one.
+    memory_gb, share : float, optional
+        As for `TrunkEngine`.
+
+    Raises
+    ------
+    PlanError
+        If the device does not know the scoring's precision.
+    """
+    for engine in (TrunkEngine, SharedEngine):
+        try:
+            return engine(
+                model, scoring, windows_per_slab=batch_size, device=device, memory_gb=memory_gb, share=share
+            )
+        except NotSharedError as refusal:
+            reason = str(refusal)
+    _warn_once(reason)
+    return WindowEngine(model, scoring, batch_size=batch_size, device=device)
+
+
+def warn_if_not_shared(model: Model, scoring: Scoring) -> None:
+    """Let the log say, once, why windows are computed one by one, if they are."""
+    if why_no_stack(model, scoring) is not None:
+        try:
+            shared_step(model, scoring)
+        except NotSharedError as refusal:
+            _warn_once(str(refusal))
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    log.warning("windows are computed one by one, which is slower: %s", reason)

@@ -1,0 +1,150 @@
+"""The shared engine: any trunk that windows can share, one forward and one backward pass of it a slab.
+
+Deep dilated networks, with or without residuals, see nearly the whole window from each place, so that a cone
+saves nothing. But the sum over windows of their gradients is one backward pass of the trunk, from the heads'
+gradients added up at their places; so ``stitch="mean"`` costs one pass for each track of a slab, whatever the
+trunk is made of. The trunk goes through autograd; `tism_scan.engine.sharing` says what it has to fulfil.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tism_scan.engine.cost import module_flop, saved_bytes
+from tism_scan.engine.head import TrunkHead
+from tism_scan.engine.layers import Passes
+from tism_scan.engine.sharing import NotSharedError, shared_step
+from tism_scan.engine.slabs import SlabEngine, index_of, memory_of, summed_over_windows
+from tism_scan.engine.trunk import declared_parts
+from tism_scan.errors import ModelError
+from tism_scan.models.contract import Model
+from tism_scan.models.frozen import frozen
+from tism_scan.plan.scoring import Scoring
+
+# A slab's flanks are computed twice; at eight windows' lengths they are at most an eighth of the work.
+WINDOW_LENGTHS_PER_SLAB = 8
+SLAB_BP_ON_CPU = 24_576
+SLAB_BP_ON_GPU = 1 << 20
+HEADS_AT_ONCE = 32
+TRACKS_AT_ONCE = 16
+
+
+class SharedEngine(SlabEngine):
+    """Scores blocks for ``stitch="mean"`` by sharing any trunk between windows.
+
+    Parameters
+    ----------
+    model : Model
+        As for `WindowEngine`; also has `trunk` and `head`, and its output is ``head(trunk(X))``.
+    scoring : Scoring
+    windows_per_slab, device, memory_gb, share
+        As for `TrunkEngine`.
+
+    Raises
+    ------
+    NotSharedError
+        If the model or the scoring does not allow it; see `tism_scan.engine.sharing.shared_step`.
+    ValueError, PlanError
+        As `BlockEngine`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        scoring: Scoring,
+        *,
+        windows_per_slab: int | None = None,
+        device: str | None = None,
+        memory_gb: float | None = None,
+        share: float = 1.0,
+    ) -> None:
+        self._step = shared_step(model, scoring)
+        super().__init__(
+            model, scoring, batch_size=1 if windows_per_slab is None else windows_per_slab, device=device
+        )
+        parts = declared_parts(self.model)
+        if parts is None:
+            raise NotSharedError("the model's parts are gone on its device")
+        self._trunk, head = parts
+        window = torch.zeros((1, 4, scoring.input_bp), device=self.device)
+        with torch.no_grad():
+            features = self._trunk(window)
+        self._n_places = features.shape[2]
+        self._head = TrunkHead(head, self._n_places, (0, self._n_places), scoring, Passes())
+        budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
+        self._n_heads = self._heads_within(budget / 4, head, features)
+        if windows_per_slab is None:
+            self.batch_size = self._windows_within(budget / 2, window, features)
+
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
+        input_bp, stride = self.lattice.input_bp, self.lattice.stride
+        window, longer = (
+            torch.zeros((1, 4, n_bp), device=self.device) for n_bp in (input_bp, input_bp + stride)
+        )
+        with frozen(self.model):
+            of_window, of_longer = module_flop(self._trunk, window), module_flop(self._trunk, longer)
+            with torch.no_grad():
+                features = self._trunk(window)
+            of_head = self._head.flop_per_window(features)
+        forward, backward = (
+            more - less + head for more, less, head in zip(of_longer, of_window, of_head, strict=True)
+        )
+        n_strands = 2 if self.scoring.strands == "both" else 1
+        return n_strands * (forward + len(self.scoring.tracks) * backward)
+
+    def _windows_within(self, budget: float, window: Tensor, features: Tensor) -> int:
+        """Return how many windows a slab has."""
+        stride, input_bp = self.lattice.stride, self.lattice.input_bp
+        n_tracks = min(TRACKS_AT_ONCE, len(self.scoring.tracks))
+        # What the backward pass makes on its way takes as much again, at most, as the forward pass left.
+        per_bp = 2 * saved_bytes(self._trunk, window) / input_bp
+        per_window = per_bp * stride + (n_tracks + 1) * self._step * features[:, :, 0].nbytes
+        preferred = SLAB_BP_ON_GPU if self.device.type == "cuda" else SLAB_BP_ON_CPU
+        preferred = max(preferred, WINDOW_LENGTHS_PER_SLAB * input_bp) // stride
+        return max(1, min(preferred, int((budget - per_bp * (input_bp - stride)) / per_window)))
+
+    def _heads_within(self, budget: float, head: nn.Module, features: Tensor) -> int:
+        """Return how many windows go through the head at once."""
+        n_tracks = min(TRACKS_AT_ONCE, len(self.scoring.tracks))
+        per_window = 2 * saved_bytes(head, features) + (2 * n_tracks + 1) * features.nbytes
+        return max(1, min(HEADS_AT_ONCE, int(budget / per_window)))
+
+    def _halve_batches(self, reason: str) -> None:
+        self._n_heads = max(1, self._n_heads // 2)
+        super()._halve_batches(reason)
+
+    def _one_strand(self, X: Tensor, windows: NDArray[np.int64]) -> Tensor:
+        X = X.detach().requires_grad_()
+        is_rounded = self.scoring.precision == "bf16"
+        with torch.enable_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=is_rounded):
+            features = self._trunk(X)
+        n_places = int(windows[-1]) * self._step + self._n_places
+        if features.shape[2] != n_places:
+            raise ModelError(
+                f"the model's trunk gives {features.shape[2]:,} places for a stretch of {X.shape[2]:,} bp; "
+                f"expected {n_places:,}, as shorter stretches have; leave its trunk undeclared"
+            )
+        n_tracks, scores = len(self.scoring.tracks), []
+        for first in range(0, n_tracks, TRACKS_AT_ONCE):
+            tracks = range(first, min(first + TRACKS_AT_ONCE, n_tracks))
+            for i_track, summed in zip(tracks, self._summed_heads(features, windows, tracks), strict=True):
+                (gradient,) = torch.autograd.grad(
+                    features, X, summed.t()[None].to(features.dtype), retain_graph=i_track + 1 < n_tracks
+                )
+                scores.append(self._to_scores(gradient[:, None], X)[0])
+        return torch.cat(scores).detach()
+
+    def _summed_heads(self, features: Tensor, windows: NDArray[np.int64], tracks: range) -> Tensor:
+        """Return the sum over windows of their heads' gradients, float32 (T, places, C), of some tracks."""
+        known = features.detach().float()
+        of_windows = known[0].unfold(1, self._n_places, self._step).transpose(0, 1)  # (N, C, places)
+        total = known.new_zeros((len(tracks), known.shape[2], known.shape[1]))
+        for first in range(0, len(windows), self._n_heads):
+            part = windows[first : first + self._n_heads]
+            top = self._head.gradient(of_windows[index_of(part, known.device)], tracks)
+            summed = summed_over_windows(top, self._step, part - part[0])
+            start = int(part[0]) * self._step
+            total[:, start : start + summed.shape[1]] += summed
+        return total

@@ -1,0 +1,119 @@
+"""Whether the windows of a scan can share what a model computes, tried and never believed."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from tism_scan.engine.trunk import are_alike, declared_parts, total_stride, trunk_layers
+from tism_scan.models.contract import Model, one_line
+from tism_scan.models.frozen import flat_outputs, frozen
+from tism_scan.plan.scoring import Scoring
+
+NO_PARTS = "the model declares no trunk with a head on it"
+NOT_ITS_HEAD = "the model's output is not head(trunk(X))"
+# Of the largest feature, in float64: far above rounding, far below what any padding does.
+_LARGEST_DIFFERENCE = 1e-9
+
+
+class NotSharedError(ValueError):
+    """An engine that shares a trunk cannot compute a scoring with a model."""
+
+
+def why_no_stack(model: Model, scoring: Scoring) -> str | None:
+    """Return why the trunk engine cannot compute a scoring with a model, or None if it can."""
+    parts = declared_parts(model)
+    if parts is None:
+        return NO_PARTS
+    layers = trunk_layers(parts[0])
+    if not layers:
+        return "the model's trunk is no stack of unpadded layers"
+    if scoring.stride % total_stride(layers):
+        return f"stride {scoring.stride} is no multiple of the trunk's, {total_stride(layers)}"
+    X = _random_sequence(scoring.input_bp).to(next(model.parameters(), torch.empty(0)))
+    with frozen(model), torch.no_grad():
+        is_its_head = are_alike(model(X), flat_outputs(parts[1](parts[0](X))))
+    return None if is_its_head else NOT_ITS_HEAD
+
+
+def shared_step(model: Model, scoring: Scoring) -> int:
+    """Return how many places of a trunk's output lie between windows.
+
+    The features of a window must be those places of a longer stretch: in float64, in each of three windows,
+    one after the other.
+
+    Parameters
+    ----------
+    model : Model
+    scoring : Scoring
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    NotSharedError
+        If a window's features depend on what is beyond it, its places are not those of a stretch, the model's
+        output is not that of its head, or windows are stitched by their centres. The message names the first
+        place that differs.
+    """
+    parts = declared_parts(model)
+    if parts is None:
+        raise NotSharedError(NO_PARTS)
+    layers = trunk_layers(parts[0])
+    if layers and scoring.stride % total_stride(layers):
+        raise NotSharedError(why_no_stack(model, scoring))
+    try:
+        exact = copy.deepcopy(model).double()
+        with frozen(exact), torch.no_grad():
+            return _tried_step(exact, scoring)
+    except NotSharedError:
+        raise
+    except Exception as error:  # a user's trunk may fail in any way
+        raise NotSharedError(
+            f"the model's trunk and head fail on a stretch in float64: {one_line(error)}"
+        ) from None
+
+
+def _tried_step(model: Model, scoring: Scoring) -> int:
+    trunk, head = declared_parts(model) or (nn.Identity(), nn.Identity())
+    input_bp, stride = scoring.input_bp, scoring.stride
+    sequence = _random_sequence(input_bp + 2 * stride).to(next(model.parameters(), torch.empty(0).double()))
+    window = sequence[:, :, :input_bp]
+    features, stretch = trunk(window), trunk(sequence)
+    n_places, n_more = features.shape[2], stretch.shape[2] - features.shape[2]
+    step = trunk(sequence[:, :, : input_bp + stride]).shape[2] - n_places
+    if step < 1 or n_more != 2 * step:
+        raise NotSharedError(
+            f"stride {stride} does not move the trunk's output by a whole number of places: a window has "
+            f"{n_places:,} of them, {n_places + step:,} and {n_places + n_more:,} one and two strides later"
+        )
+    largest = float(stretch.abs().max())
+    for i_window in range(3):
+        start = i_window * stride
+        alone = trunk(sequence[:, :, start : start + input_bp])
+        places = stretch[:, :, i_window * step : i_window * step + n_places]
+        difference = (alone - places).abs().amax((0, 1))
+        is_off = ~(difference <= _LARGEST_DIFFERENCE * largest)
+        if is_off.any():
+            first = int(is_off.nonzero()[0])
+            raise NotSharedError(
+                f"the trunk's output at place {first:,} of {n_places:,} depends on what is beyond the "
+                f"window: it differs by {float(difference[first]) / largest:.1g} of the largest value; drop "
+                "what padding reaches with tism_scan.models.Cropped"
+            )
+    if not are_alike(model(window), flat_outputs(head(features))):
+        raise NotSharedError(NOT_ITS_HEAD)
+    if scoring.stitch == "center":
+        raise NotSharedError(
+            "stitch 'center' shares only a trunk that is a stack of unpadded layers; --stitch mean shares "
+            "this one, too"
+        )
+    return int(step)
+
+
+def _random_sequence(n_bp: int) -> Tensor:
+    """Return one-hot sequence, float32 (1, 4, n_bp), the same each time."""
+    codes = torch.randint(4, (1, n_bp), generator=torch.Generator().manual_seed(0))
+    return nn.functional.one_hot(codes, 4).transpose(1, 2).float()
