@@ -146,14 +146,14 @@ def test_a_model_that_declares_its_trunk_keeps_it(module, tmp_path):
 @pytest.mark.parametrize(
     ("source", "spec", "message"),
     [
-        ("", "mine", "'mine' names no model; expected 'beluga' or package.module:factory"),
+        ("", "mine", "'mine' names no model; expected beluga, chrombpnet, bpnet or package.module:factory"),
         ("", "a b:c", "'a b:c' names no model"),
         ("", "no_such_module_here:f", "no module 'no_such_module_here'.*run from the folder that holds it"),
         ("", "tism_scan.nothing:f", "no module 'tism_scan.nothing'"),
         ("import no_such_library", "{}:f", "cannot be imported: No module named 'no_such_library'"),
         ("1 / 0", "{}:f", "cannot be imported: ZeroDivisionError: division by zero"),
         ("x = (", "{}:f", "cannot be imported: SyntaxError"),
-        ("g = 1", "{}:f", "has no 'f'; expected 'beluga' or package.module:factory"),
+        ("g = 1", "{}:f", "has no 'f'; expected beluga, chrombpnet, bpnet or package.module:factory"),
         ("f = 1", "{}:f", "is a int, not a function"),
         ("f = Model()", "{}:f", "is a Model, not a function.*wrap it in a function"),
         ("def f(): raise OSError('no\\nluck')", "{}:f", r"f\(\) failed: OSError: no luck$"),

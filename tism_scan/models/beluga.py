@@ -7,19 +7,15 @@ risk", Nature Genetics 50, 1171 (2018), doi 10.1038/s41588-018-0160-6. Weights:
 https://zenodo.org/record/3402406 (non-commercial licence, therefore not part of this package).
 """
 
-import pickle
-import struct
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
 
 from tism_scan.errors import WeightsError
 from tism_scan.models.contract import Model
+from tism_scan.models.state_dicts import read_state_dict, unreadable
 from tism_scan.storage.atomic import file_digest
 
 INPUT_BP = 2000
@@ -109,7 +105,7 @@ def load_beluga(path: str | Path) -> Beluga:
         If the file is missing, is not a state dict, would run code when it is loaded, or has missing, extra
         or mis-shaped keys; all of these are named.
     """
-    state = _read_state_dict(Path(path))
+    state = read_state_dict(Path(path))
     problems = _problems_of(state)
     if problems:
         raise WeightsError(f"{path} does not hold Beluga's weights: {'; '.join(problems)}")
@@ -151,63 +147,13 @@ def weights_digest(path: str | Path) -> str:
     try:
         return file_digest(path)
     except OSError as error:
-        raise _unreadable(Path(path), error) from None
+        raise unreadable(Path(path), error) from None
 
 
 def _layers_by_key(model: Beluga) -> dict[str, nn.Conv1d | nn.Linear]:
     """Return the layers that have parameters, by their published names."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv1d | nn.Linear)]
     return dict(zip(CONV_KEYS + LINEAR_KEYS, layers, strict=True))
-
-
-def _unreadable(path: Path, error: OSError) -> WeightsError:
-    return WeightsError(
-        f"cannot read the weights {path}: {error.strerror}; expected a file such as deepsea.beluga.pth"
-    )
-
-
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Return what a weights file holds, without ever running code from it."""
-    try:
-        with open(path, "rb") as file:
-            _refuse_packed(path, file)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    try:
-        with warnings.catch_warnings():
-            # PyTorch warns about pickles that it then refuses, or loads in spite of the warning.
-            warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise WeightsError(
-            f"{path} was refused: it is not a plain state dict of tensors (a pickle can run code when it is "
-            "loaded); save it again with torch.save(model.state_dict(), ...)"
-        ) from None
-    except Exception as error:  # a damaged pickle may end in any error at all
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines and isinstance(error, RuntimeError | OSError) else type(error).__name__
-        raise WeightsError(f"{path} is not a file that torch.save wrote, or is damaged: {reason}") from None
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise WeightsError(
-            f"{path} holds a {type(loaded).__name__}, not a state dict (a mapping from key to tensor); "
-            "save it with torch.save(model.state_dict(), ...)"
-        )
-    return dict(loaded)
-
-
-def _refuse_packed(path: Path, file: BinaryIO) -> None:
-    """Raise WeightsError if a zip file holds more than it is long: PyTorch packs nothing, a trap would."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            records = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error):
-        return  # the older format, or damage, of which PyTorch says more
-    n_bytes, most = sum(record.file_size for record in records), path.stat().st_size
-    if n_bytes > most or any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise WeightsError(
-            f"{path} was refused: it is packed, {n_bytes:,} bytes in {most:,}, as torch.save packs nothing; "
-            "load it where memory is plenty, and save it again with torch.save"
-        )
 
 
 def _problems_of(state: Mapping[str, Tensor]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Any model: the built-in Beluga, or what a function of the user's own returns.
+"""Any model: one that is known by name, or what a function of the user's own returns.
 
 A model is a `torch.nn.Module` from float (N, 4, input_bp) to logits: (N, n_outputs), a list of such heads, or
 outputs with more axes, which are flattened. It says two things about itself, by attribute or by flag:
@@ -22,11 +22,18 @@ from torch import nn
 
 from tism_scan.errors import ModelError, TismScanError, WeightsError
 from tism_scan.models.beluga import load_beluga, weights_digest
+from tism_scan.models.bpnet_files import load_bpnet, load_chrombpnet
 from tism_scan.models.contract import Model, check_description, loaded_model, one_line
 from tism_scan.storage.copies import local_copy
 from tism_scan.storage.places import Place, Url, file_place
 
 BELUGA = "beluga"
+# Whose networks are built in, and what their weights are called.
+_LOADERS: dict[str, tuple[Callable[[Path], Model], str]] = {
+    BELUGA: (load_beluga, "deepsea.beluga.pth"),
+    "chrombpnet": (load_chrombpnet, "chrombpnet_nobias.h5"),
+    "bpnet": (load_bpnet, "bpnet.h5"),
+}
 _SPEC = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -37,11 +44,12 @@ class ModelSource:
     Attributes
     ----------
     spec : str
-        ``"beluga"``, or ``"package.module:factory"``: a function, or a class, that returns the model.
+        ``"beluga"``, ``"chrombpnet"``, ``"bpnet"``, or ``"package.module:factory"``: a function, or a class,
+        that returns the model.
     weights : Path, Url or None
-        A file, or where to read one from, once per machine: Beluga's weights; of any other model what its
-        factory is called with, as an absolute path. Without, the factory is called with nothing, and must
-        make the same parameters every time.
+        A file, or where to read one from, once per machine: the weights of a model that is known by name; of
+        any other what its factory is called with, as an absolute path. Without, the factory is called with
+        nothing, and must make the same parameters every time.
     input_bp : int or None
         Length of a window, for a model without an attribute of that name.
     alphabet : str or None
@@ -90,8 +98,8 @@ class ModelSource:
             If the weights cannot be read.
         """
         weights, spec = self._weights_file(), self.spec
-        if spec == BELUGA:
-            return _load_beluga(weights, self.input_bp, self.alphabet)
+        if spec in _LOADERS:
+            return _load_by_name(spec, weights, self.input_bp, self.alphabet)
         if weights is not None and not weights.is_file():
             raise WeightsError(f"there are no weights {str(weights)!r}; expected a file; check --weights")
         body = _made_by(_factory(spec, self.folder or Path.cwd()), spec, weights)
@@ -117,7 +125,7 @@ class ModelSource:
         ModelError, WeightsError
             As `load`.
         """
-        with_alphabet = self.alphabet is not None and self.spec != BELUGA
+        with_alphabet = self.alphabet is not None and self.spec not in _LOADERS
         name = f"{self.spec} ({self.alphabet})" if with_alphabet else self.spec
         weights = self._weights_file()
         return name, parameters_digest(loaded or self.load()) if weights is None else weights_digest(weights)
@@ -212,20 +220,21 @@ def parameters_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load_beluga(weights: Path | None, input_bp: int | None, alphabet: str | None) -> Model:
+def _load_by_name(name: str, weights: Path | None, input_bp: int | None, alphabet: str | None) -> Model:
+    load, file_name = _LOADERS[name]
     if weights is None:
         raise WeightsError(
-            "the model 'beluga' was given no weights; expected a file such as deepsea.beluga.pth; add "
+            f"the model {name!r} was given no weights; expected a file such as {file_name}; add "
             "--weights, or name another model with --model package.module:factory"
         )
-    model = load_beluga(weights)
-    check_description(model, BELUGA, input_bp, alphabet)  # flags that contradict it are faults
+    model = load(weights)
+    check_description(model, name, input_bp, alphabet)  # flags that contradict it are faults
     return model
 
 
 def _factory(spec: str, folder: Path) -> Callable[..., Any]:
     """Return the function that a spec names."""
-    expected = "expected 'beluga' or package.module:factory"
+    expected = f"expected {', '.join(_LOADERS)} or package.module:factory"
     name, colon, attribute = spec.partition(":")
     if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in name.split("."))):
         raise ModelError(f"{spec!r} names no model; {expected}, such as my_model:load; correct --model")

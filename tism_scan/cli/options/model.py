@@ -21,12 +21,12 @@ _SOURCE_OPTIONS = (
         default="beluga",
         show_default=True,
         metavar="SPEC",
-        help="beluga, or package.module:factory, a function that returns a torch module.",
+        help="beluga, chrombpnet, bpnet, or package.module:factory, a function that returns a torch module.",
     ),
     click.option(
         "--weights",
         type=FILE,
-        help="Weights file or URL: Beluga's state dict, or what the factory is called with.",
+        help="Weights file or URL: Beluga's state dict, Keras's .h5, or what the factory is called with.",
     ),
     click.option(
         "--input-bp", type=click.IntRange(1), help="Length of a window, if the model has no such attribute."
