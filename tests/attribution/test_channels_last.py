@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from toy_models import inputs
 
-from tism_scan.attribution.channels_last import channels_last
+from tism_scan.models.channels_last import channels_last
 
 X = torch.tensor(inputs(3))
 

@@ -128,8 +128,9 @@ def test_every_flipped_bit_and_cut_object_is_found(tmp_path, is_full_dose):
             content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         (store.path / key).write_bytes(content)
         report = verify_store(store.path, full=True)
-        named = len(report.damaged) == 1 and key in report.damaged[0].fault
-        n_silent += not named
+        # Names of tracks, which the plan holds too, are written again at once.
+        found = [damage.fault for damage in report.damaged] or [damage.what for damage in report.mended]
+        n_silent += len(found) != 1 or key not in found[0]
         assert [str(block) for block in store.pending()] == [damage.what for damage in report.damaged]
         publish(store, scores, list(store.pending()))
         (store.path / key).write_bytes(whole[key])

@@ -3,7 +3,7 @@
 PyTorch's ``conv1d`` copies its input to channels-first memory. On CPUs the same convolution is faster with
 the channels of a position side by side, which only two-dimensional layers keep; so while `channels_last`
 lasts, models' one-dimensional layers run as two-dimensional ones of height 1. The results are the same to
-float rounding, gradients included. A single sequence gains nothing and runs unchanged.
+float rounding, gradients included. A single window gains nothing and runs unchanged.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,17 @@ _Size = int | tuple[int, ...] | list[int]
 
 
 class channels_last(TorchFunctionMode):  # noqa: N801  # used as a context, and named as torch names the format
-    """A context in which float32 ``conv1d`` and ``max_pool1d`` of batches run channels-last."""
+    """A context in which float32 ``conv1d`` and ``max_pool1d`` run channels-last.
+
+    Parameters
+    ----------
+    n_least : int
+        The smallest batch that does.
+    """
+
+    def __init__(self, n_least: int = 2) -> None:
+        super().__init__()
+        self._n_least = n_least
 
     def __torch_function__(
         self,
@@ -28,13 +38,13 @@ class channels_last(TorchFunctionMode):  # noqa: N801  # used as a context, and 
     ) -> Any:
         """Run a torch function, or its two-dimensional twin."""
         twin = _TWINS.get(func)
-        if twin is not None and args and _is_batch(args[0]):
+        if twin is not None and args and _is_batch(args[0], self._n_least):
             return twin(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
-def _is_batch(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.dim() == 3 and x.dtype == torch.float32 and len(x) > 1
+def _is_batch(x: Any, n_least: int) -> bool:
+    return isinstance(x, Tensor) and x.dim() == 3 and x.dtype == torch.float32 and len(x) >= n_least
 
 
 def _conv1d(

@@ -1,0 +1,184 @@
+"""How much faster the shared engine is than window-by-window autograd, for networks of other people's kinds.
+
+    python tests/benchmarks/models.py [--threads 1] [--cases bpnet,chrombpnet,spliceai] [--rounds 3] [--json FILE]
+
+The rival is batched autograd with frozen parameters, 4 windows at a time (the window engine), on the same
+sequence, weights of noise, stride 256 and ``stitch="mean"``. Engines take turns, each with its best time. Scores
+are checked to be equal: to a few millionths of the largest in float32, but where rounding flips a unit.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.shared_engine import SharedEngine
+from tism_scan.engine.window_engine import WindowEngine
+from tism_scan.models import Cropped
+from tism_scan.models.bpnet import BPNet, BPNetShape, weighted_logit
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tiling import Block
+from tism_scan.plan.tracks import Track
+
+STRIDE = 256
+
+
+class Residual(nn.Module):
+    """SpliceAI's residual block: normalise, ReLU, convolve, twice."""
+
+    def __init__(self, n_channels: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            convolution = nn.Conv1d(n_channels, n_channels, kernel, dilation=dilation, padding="same")
+            layers += [nn.BatchNorm1d(n_channels), nn.ReLU(), convolution]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, X: Tensor) -> Tensor:
+        return X + self.layers(X)
+
+
+class Body(nn.Module):
+    """SpliceAI-10k's body, zero-padded: sixteen blocks, with a skip connection after each four."""
+
+    def __init__(self, n_channels: int = 32) -> None:
+        super().__init__()
+        self.first, self.skip = nn.Conv1d(4, n_channels, 1), nn.Conv1d(n_channels, n_channels, 1)
+        self.groups = nn.ModuleList()
+        self.skips = nn.ModuleList()
+        for kernel, dilation in ((11, 1), (11, 4), (21, 10), (41, 25)):
+            self.groups.append(nn.Sequential(*(Residual(n_channels, kernel, dilation) for _ in range(4))))
+            self.skips.append(nn.Conv1d(n_channels, n_channels, 1))
+
+    def forward(self, X: Tensor) -> Tensor:
+        h = self.first(X)
+        total = self.skip(h)
+        for group, skip in zip(self.groups, self.skips, strict=True):
+            h = group(h)
+            total = total + skip(h)
+        return total
+
+
+class Sites(nn.Module):
+    """Three classes a position, each read as the weighted logit over positions."""
+
+    def __init__(self, n_channels: int = 32) -> None:
+        super().__init__()
+        self.classes = nn.Conv1d(n_channels, 3, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return weighted_logit(self.classes(features))
+
+
+class SpliceAI(nn.Module):
+    """SpliceAI-10k's network, of noise: 15,000 bp in, of which the middle 5,000 have outputs."""
+
+    input_bp = 15_000
+    alphabet = "ACGT"
+    n_outputs = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk, self.head = Cropped(Body(), 5000, 5000), Sites()
+        self.eval()
+
+    def forward(self, X: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.trunk(X))
+        return outputs
+
+
+def bpnet(n_filters: int) -> BPNet:
+    """Return a network of BPNet's kind, of noise."""
+    torch.manual_seed(0)
+    return BPNet(BPNetShape(n_filters, 8)).eval()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, the output that is scored, and how many bases each engine gets in a round."""
+
+    make: Callable[[], nn.Module]
+    output: int
+    n_fast: int
+    n_slow: int
+    asked: float
+
+
+CASES = {
+    "bpnet counts": Case(lambda: bpnet(64), 0, 100_000, 4_096, 12),
+    "bpnet profile": Case(lambda: bpnet(64), 1, 100_000, 4_096, 10),
+    "chrombpnet counts": Case(lambda: bpnet(512), 0, 25_000, 1_024, 4),
+    "chrombpnet profile": Case(lambda: bpnet(512), 1, 25_000, 1_024, 4),
+    "spliceai": Case(SpliceAI, 1, 200_000, 256, 30),
+}
+
+
+def compare(case: Case, n_rounds: int) -> dict[str, Any]:
+    """Return the figures of one network."""
+    model = case.make().requires_grad_(False)
+    track = Track("of interest", (case.output,), (1.0,))
+    scoring = Scoring((track,), model.input_bp, STRIDE, "mean")
+    fast = SharedEngine(model, scoring, device="cpu")
+    slow = WindowEngine(model, scoring, device="cpu", batch_size=4)
+    n_bp = case.n_fast + 2 * model.input_bp
+    codes = np.random.default_rng(0).integers(0, 4, n_bp).astype(np.uint8)
+    fast_s = slow_s = np.inf
+    for _ in range(n_rounds):
+        theirs, seconds = seconds_per_window(slow, codes, case.n_slow)
+        slow_s = min(slow_s, seconds)
+        ours, seconds = seconds_per_window(fast, codes, case.n_fast)
+        fast_s = min(fast_s, seconds)
+    ours = ours[:, : theirs.shape[1]]
+    return {
+        "bases_per_s": STRIDE / fast_s,
+        "against_window_autograd": slow_s / fast_s,
+        "asked": case.asked,
+        "pearson": float(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]),
+        "largest_difference": float(np.abs(ours - theirs).max() / np.abs(theirs).max()),
+        "windows_per_slab": fast.batch_size,
+    }
+
+
+def seconds_per_window(engine: BlockEngine, codes: np.ndarray, n_bp: int) -> tuple[np.ndarray, float]:
+    """Return the scores of a block in the middle of a chrom, and the time of each window that reaches it."""
+    lattice = engine.scoring.lattice
+    start = -(-lattice.input_bp // STRIDE) * STRIDE
+    block = Block("chr1", 0, start, start + n_bp // STRIDE * STRIDE)
+    stretch = lattice.stretch(block, len(codes), "mean")
+    began = time.perf_counter()
+    scores = engine.score(codes[stretch.start : stretch.end], stretch, np.ones(len(block), bool))
+    return scores, (time.perf_counter() - began) / stretch.n_windows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(f"{arguments.threads} threads, stride {STRIDE}, float32, mean over windows")
+    figures = []
+    for name in arguments.cases.split(","):
+        figures.append({"case": name, **compare(CASES[name], arguments.rounds)})
+        words = [
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in figures[-1].items()
+        ]
+        print(", ".join(words), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
