@@ -16,6 +16,7 @@ TRACKS = (
     Track("mean", (1, 3, 4), (0.5, 0.25, 0.25)),
 )
 N_POSITIONS, N_CHANNELS, EXTENT = 9, 6, (2, 7)
+CPU = torch.device("cpu")
 
 
 def head_of(*above):
@@ -45,7 +46,7 @@ def expected(head, windows, scoring):
 def test_gradient_of_the_head_is_that_of_autograd(monkeypatch, above, output_space, multiple):
     monkeypatch.setitem(head_module.MULTIPLE_OF_HIDDEN, "cpu", multiple)
     head, scoring = head_of(*above), Scoring(TRACKS, 2000, output_space=output_space)
-    ours = TrunkHead(head, N_POSITIONS, EXTENT, scoring, Passes())
+    ours = TrunkHead(head, N_POSITIONS, EXTENT, scoring, Passes(), CPU)
     windows = torch.randn(8, N_CHANNELS, N_POSITIONS, generator=torch.Generator().manual_seed(2))
     theirs = expected(head, windows, scoring)
     for tracks in (range(3), range(1, 3)):
@@ -55,14 +56,14 @@ def test_gradient_of_the_head_is_that_of_autograd(monkeypatch, above, output_spa
 
 def test_hidden_width_is_a_multiple_of_64_where_the_device_wants_it(monkeypatch):
     monkeypatch.setitem(head_module.MULTIPLE_OF_HIDDEN, "cpu", 64)
-    ours = TrunkHead(head_of(*BELUGAS), N_POSITIONS, EXTENT, Scoring(TRACKS, 2000), Passes())
+    ours = TrunkHead(head_of(*BELUGAS), N_POSITIONS, EXTENT, Scoring(TRACKS, 2000), Passes(), CPU)
     assert (ours.first.n_outputs, ours.to_extent.n_inputs) == (64, 64)
     windows = torch.zeros(1, N_CHANNELS, N_POSITIONS)
     assert ours.flop_per_window(windows)[0] == 2 * 10 * N_CHANNELS * N_POSITIONS  # of the method, unpadded
 
 
 def test_no_graph_is_made_where_the_head_is_a_linear_layer_on_relu(monkeypatch):
-    ours = TrunkHead(head_of(*BELUGAS), N_POSITIONS, EXTENT, Scoring(TRACKS, 2000), Passes())
+    ours = TrunkHead(head_of(*BELUGAS), N_POSITIONS, EXTENT, Scoring(TRACKS, 2000), Passes(), CPU)
     monkeypatch.setattr(torch.autograd, "grad", None)
     assert ours.gradient(torch.randn(4, N_CHANNELS, N_POSITIONS), range(3)).shape == (4, 3, 5, N_CHANNELS)
 
@@ -72,7 +73,7 @@ def test_gradient_of_the_head_has_the_dtype_of_the_backward_pass(dtype):
     for above in (BELUGAS, OTHERS):
         for output_space in ("logit", "probability"):
             scoring = Scoring(TRACKS, 2000, output_space=output_space)
-            ours = TrunkHead(head_of(*above), N_POSITIONS, EXTENT, scoring, Passes(backward=dtype))
+            ours = TrunkHead(head_of(*above), N_POSITIONS, EXTENT, scoring, Passes(backward=dtype), CPU)
             assert ours.gradient(torch.randn(4, N_CHANNELS, N_POSITIONS), range(3)).dtype == dtype
 
 

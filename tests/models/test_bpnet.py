@@ -87,7 +87,7 @@ def test_lengths_are_those_that_the_file_says(tmp_path):
     assert (model.input_bp, model.shape.output_bp) == (400, 200)
     X = windows(n_bp=400)
     profile, _ = padded_forward(state, X, trimming=100)
-    logits = model.head.logits(model.trunk(X))
+    logits = model.profile_logits(X)
     torch.testing.assert_close(logits, profile)
     assert model(X).shape == (2, 2)
 
@@ -112,7 +112,7 @@ def test_bpnet_of_basepairmodels_has_its_control_at_zero(tmp_path, n_strands):
     profile, counts = padded_forward(state, X, is_activated_first=True)
     profile = torch.einsum("os,nsl->nol", mix, profile) + layers["profile.bias"][:, None]
     counts = counts * scale[0] + layers["counts.bias"]
-    torch.testing.assert_close(model.head.logits(model.trunk(X)), profile, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.profile_logits(X), profile, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model(X)[:, :1], counts, rtol=1e-5, atol=1e-5)
 
 

@@ -28,7 +28,7 @@ def assert_alike(ours, theirs):
     """Hold a network of ours to one of bpnet-lite's: outputs, and gradients of both."""
     X = windows().requires_grad_()
     profile, counts = theirs(X)
-    torch.testing.assert_close(ours.head.logits(ours.trunk(X)), profile, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.profile_logits(X), profile, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours(X)[:, :1], counts, rtol=1e-5, atol=1e-5)
     logits = profile.flatten(1)
     shares = logits.detach().softmax(1)
@@ -86,5 +86,5 @@ def test_bpnet_lite_reads_our_test_files_as_we_do(lite, tmp_path):
     ours, X = load_bpnet(path), windows()
     profile, counts = lite.ControlWrapper(theirs)(X)
     # up to constants: bpnet-lite takes another logarithm of no control, and adds a head's two biases unmixed
-    for here, there in ((ours(X)[:, :1], counts), (ours.head.logits(ours.trunk(X)), profile)):
+    for here, there in ((ours(X)[:, :1], counts), (ours.profile_logits(X), profile)):
         torch.testing.assert_close(here[1] - here[0], there[1] - there[0], rtol=1e-4, atol=1e-4)

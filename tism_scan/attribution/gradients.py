@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 import torch
 from torch import Tensor, nn
 
-from tism_scan.models.channels_last import channels_last
 from tism_scan.attribution.transforms import Array, check_input, check_one_hot, like
 from tism_scan.engine.readout import Tracks, track_outputs
 from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
+from tism_scan.models.channels_last import channels_last
 from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, dtype_of, frozen
 
 

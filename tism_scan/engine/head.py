@@ -32,15 +32,22 @@ class TrunkHead:
         Those that feed the reach.
     scoring : Scoring
     passes : Passes
+    device : torch.device
+        Where the head is.
     """
 
     def __init__(
-        self, head: nn.Module, n_positions: int, extent: Extent, scoring: Scoring, passes: Passes
+        self,
+        head: nn.Module,
+        n_positions: int,
+        extent: Extent,
+        scoring: Scoring,
+        passes: Passes,
+        device: torch.device,
     ) -> None:
         self.extent, self.scoring, self.passes = extent, scoring, passes
         linear, self.rest = first_linear(head)
-        home = next((parameter.device for parameter in head.parameters()), torch.device("cpu"))
-        self._reader = TrackReader(scoring.tracks, home)
+        self._reader = TrackReader(scoring.tracks, device)
         self.first: Product | HalfWeights | None = None
         self.readout: GatedReadout | None = None
         if linear is not None:

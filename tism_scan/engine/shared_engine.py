@@ -6,6 +6,8 @@ gradients added up at their places; so ``stitch="mean"`` costs one pass for each
 trunk is made of. The trunk goes through autograd; `tism_scan.engine.sharing` says what it has to fulfil.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from tism_scan.engine.sharing import NotSharedError, shared_step
 from tism_scan.engine.slabs import SlabEngine, index_of, memory_of, summed_over_windows
 from tism_scan.engine.trunk import declared_parts
 from tism_scan.errors import ModelError
+from tism_scan.models.channels_last import channels_last
 from tism_scan.models.contract import Model
 from tism_scan.models.frozen import frozen
 from tism_scan.plan.scoring import Scoring
@@ -71,7 +74,7 @@ class SharedEngine(SlabEngine):
         with torch.no_grad():
             features = self._trunk(window)
         self._n_places = features.shape[2]
-        self._head = TrunkHead(head, self._n_places, (0, self._n_places), scoring, Passes())
+        self._head = TrunkHead(head, self._n_places, (0, self._n_places), scoring, Passes(), self.device)
         budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
         self._n_heads = self._heads_within(budget / 4, head, features)
         if windows_per_slab is None:
@@ -118,7 +121,9 @@ class SharedEngine(SlabEngine):
     def _one_strand(self, X: Tensor, windows: NDArray[np.int64]) -> Tensor:
         X = X.detach().requires_grad_()
         is_rounded = self.scoring.precision == "bf16"
-        with torch.enable_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=is_rounded):
+        rounded = torch.autocast(self.device.type, torch.bfloat16, enabled=is_rounded)
+        quickest = channels_last(n_least=1) if self.device.type == "cpu" else nullcontext()
+        with torch.enable_grad(), rounded, quickest:
             features = self._trunk(X)
         n_places = int(windows[-1]) * self._step + self._n_places
         if features.shape[2] != n_places:

@@ -110,7 +110,7 @@ class TrunkEngine(SlabEngine):
         self._step = scoring.stride // total_stride(self.layers)
         reach = scoring.reach
         self._extents = cone(self.layers, scoring.input_bp, reach.start, reach.stop)
-        self._head = TrunkHead(head, self._n_positions, self._extents[-1], scoring, self.passes)
+        self._head = TrunkHead(head, self._n_positions, self._extents[-1], scoring, self.passes, self.device)
         budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
         self._n_pairs = self._pairs_within(budget / 2)
         if windows_per_slab is None:

@@ -12,6 +12,7 @@ base-resolution deep learning models of chromatin accessibility", doi 10.1101/20
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -55,9 +56,20 @@ class BPNetShape:
         return self.input_bp - (self.first_bp - 1) - 2 * ((2 << self.n_layers) - 2)
 
     @property
+    def places_bp(self) -> int:
+        """Places of the profile in a window, before it is cropped."""
+        return self.tower_bp - (self.profile_bp - 1)
+
+    @property
     def crop_bp(self) -> int:
         """Places of the profile that are dropped on either side; negative if the window is too short."""
-        return (self.tower_bp - (self.profile_bp - 1) - self.output_bp) // 2
+        return (self.places_bp - self.output_bp) // 2
+
+    @property
+    def shifts(self) -> tuple[int, ...]:
+        """Where parts of the tower's output begin that are as long as the profile and cover it all."""
+        starts = range(0, self.tower_bp, self.places_bp)
+        return tuple(min(start, self.tower_bp - self.places_bp) for start in starts)
 
 
 class BPNet(Model):
@@ -79,53 +91,74 @@ class BPNet(Model):
     def __init__(self, shape: BPNetShape) -> None:
         super().__init__()
         self.shape, self.input_bp = shape, shape.input_bp
-        self.trunk = Tower(shape)
-        self.head = Heads(shape)
+        self.trunk, self.head = Trunk(shape), Head(shape)
 
     def forward(self, X: Tensor) -> Tensor:
         """Return counts and profile, float (N, 2), of one-hot windows, float (N, 4, input_bp)."""
         outputs: Tensor = self.head(self.trunk(X))
         return outputs
 
+    def profile_logits(self, X: Tensor) -> Tensor:
+        """Return the profile's logits, float (N, n_strands, output_bp), of one-hot windows."""
+        return self.head.logits(self.trunk(X))
 
-class Tower(nn.Module):
-    """The convolutions, unpadded: (N, 4, L) to (N, n_filters, places)."""
+
+class Trunk(nn.Module):
+    """All that is computed of each place by itself: (N, 4, L) to (N, shifts + strands, places).
+
+    The last channels are the profile's logits. The first are the terms of the counts, whose mean is over more
+    places than there are logits: the same terms several times, each beginning at another of the shifts.
+    """
 
     def __init__(self, shape: BPNetShape) -> None:
         super().__init__()
-        n, self.dilations = shape.n_filters, [2**i for i in range(1, shape.n_layers + 1)]
-        self.is_activated_first = shape.is_activated_first
+        n = shape.n_filters
+        self.shifts, self.is_activated_first = shape.shifts, shape.is_activated_first
+        self.dilations = [2**i for i in range(1, shape.n_layers + 1)]
         self.first = nn.Conv1d(4, n, shape.first_bp)
         self.dilated = nn.ModuleList([nn.Conv1d(n, n, 3, dilation=dilation) for dilation in self.dilations])
+        self.counts = nn.Conv1d(n, 1, 1)
+        self.profile = nn.Conv1d(n, shape.n_strands, shape.profile_bp)
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return the features."""
-        h: Tensor = self.first(X)
+        """Return the terms of the counts, and the logits."""
+        # As images of height 1, whose gradients keep the memory format that convolutions are quickest in.
+        h = _convolved(X.unsqueeze(2).contiguous(memory_format=torch.channels_last), self.first)
         h = h if self.is_activated_first else h.relu()
-        for dilation, convolution in zip(self.dilations, self.dilated, strict=True):
-            seen = convolution(h.relu()) if self.is_activated_first else convolution(h).relu()
-            h = h[:, :, dilation:-dilation] + seen
-        return h.relu() if self.is_activated_first else h
+        layers = cast("list[nn.Conv1d]", list(self.dilated))
+        for dilation, layer in zip(self.dilations, layers, strict=True):
+            seen = _convolved(h.relu(), layer) if self.is_activated_first else _convolved(h, layer).relu()
+            h = functional.pad(h, (-dilation, -dilation)) + seen
+        h = h.relu() if self.is_activated_first else h
+        terms, logits = (_convolved(h, layer).squeeze(2) for layer in (self.counts, self.profile))
+        n_places = logits.shape[2]
+        return torch.cat([*(terms[:, :, shift : shift + n_places] for shift in self.shifts), logits], dim=1)
 
 
-class Heads(nn.Module):
-    """Counts and profile, (N, 2), of a window's features, (N, n_filters, places)."""
+class Head(nn.Module):
+    """Counts and profile, (N, 2), of what the trunk has of a window, (N, shifts + strands, places)."""
 
     def __init__(self, shape: BPNetShape) -> None:
         super().__init__()
-        self.crop_bp = shape.crop_bp
-        self.counts = nn.Linear(shape.n_filters, 1)
-        self.profile = nn.Conv1d(shape.n_filters, shape.n_strands, shape.profile_bp)
+        self.shifts, self.crop_bp, self.tower_bp = shape.shifts, shape.crop_bp, shape.tower_bp
 
-    def logits(self, features: Tensor) -> Tensor:
+    def logits(self, places: Tensor) -> Tensor:
         """Return the profile's logits, (N, n_strands, output_bp)."""
-        places: Tensor = self.profile(features)
-        return places[:, :, self.crop_bp : places.shape[2] - self.crop_bp]
+        return places[:, len(self.shifts) :, self.crop_bp : places.shape[2] - self.crop_bp]
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, places: Tensor) -> Tensor:
         """Return both outputs, (N, 2)."""
-        logits = self.logits(features).flatten(1)
-        return torch.cat([self.counts(features.mean(2)), weighted_logit(logits)[:, None]], dim=1)
+        n_places = places.shape[2]
+        # of each part, what the parts before it do not hold
+        new = [places[:, i, i * n_places - shift :].sum(1) for i, shift in enumerate(self.shifts)]
+        counts = torch.stack(new).sum(0) / self.tower_bp
+        return torch.stack([counts, weighted_logit(self.logits(places).flatten(1))], dim=1)
+
+
+def _convolved(image: Tensor, layer: nn.Conv1d) -> Tensor:
+    """Return a one-dimensional convolution of an image, (N, C, 1, P)."""
+    weight = layer.weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+    return functional.conv2d(image, weight, layer.bias, dilation=(1, layer.dilation[0]))
 
 
 def weighted_logit(logits: Tensor) -> Tensor:

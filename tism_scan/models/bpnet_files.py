@@ -93,6 +93,7 @@ def _made(path: Path, shape: BPNetShape, tensors: Tensors) -> BPNet:
         )
     with torch.device("meta"):
         model = BPNet(shape)
+    tensors["trunk.counts.weight"] = tensors["trunk.counts.weight"].unsqueeze(2)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     faults = [
         f"{name} has shape {tuple(tensors[name].shape)}, expected {wanted}"
@@ -117,8 +118,8 @@ def _chrombpnet_of_keras(path: Path, keras: KerasModel) -> tuple[BPNetShape, Ten
     names = {
         "trunk.first": f"{prefix}1st_conv",
         **{f"trunk.dilated.{i}": f"{prefix}{i + 1}conv" for i in range(max(1, n_layers))},
-        "head.profile": f"{of_heads}prof_out_precrop",
-        "head.counts": f"{of_heads}logcount_predictions",
+        "trunk.profile": f"{of_heads}prof_out_precrop",
+        "trunk.counts": f"{of_heads}logcount_predictions",
     }
     tensors = _tensors_of(path, keras, names, "ChromBPNet", "main_conv_0", "bpnet")
     shape = _shape_of(tensors, n_layers)
@@ -136,21 +137,21 @@ def _bpnet_of_keras(path: Path, keras: KerasModel) -> tuple[BPNetShape, Tensors]
     names = {
         "trunk.first": "main_conv_0",
         **{f"trunk.dilated.{i}": f"main_dil_conv_{i + 1}" for i in range(max(1, n_layers))},
-        "head.profile": "main_profile_head",
-        "head.counts": "main_counts_head",
+        "trunk.profile": "main_profile_head",
+        "trunk.counts": "main_counts_head",
         "profile": "profile_predictions",
         "counts": "logcounts_predictions",
     }
     found = _tensors_of(path, keras, names, "BPNet", "bpnet_1st_conv", "chrombpnet")
     profile, counts = (found.pop(f"{name}.weight") for name in ("profile", "counts"))
     profile_bias, counts_bias = (found.pop(f"{name}.bias") for name in ("profile", "counts"))
-    n_strands = len(found["head.profile.weight"])
+    n_strands = len(found["trunk.profile.weight"])
     mix = profile[:, :n_strands, 0]  # (strands, strands of the first layer)
-    found["head.profile.weight"] = torch.einsum("os,sck->ock", mix, found["head.profile.weight"])
-    found["head.profile.bias"] = mix @ found["head.profile.bias"] + profile_bias
+    found["trunk.profile.weight"] = torch.einsum("os,sck->ock", mix, found["trunk.profile.weight"])
+    found["trunk.profile.bias"] = mix @ found["trunk.profile.bias"] + profile_bias
     scale = counts[:, :1]  # the other column is the control's, whose logarithm of 0 + 1 reads is 0
-    found["head.counts.weight"] = scale * found["head.counts.weight"]
-    found["head.counts.bias"] = scale[:, 0] * found["head.counts.bias"] + counts_bias
+    found["trunk.counts.weight"] = scale * found["trunk.counts.weight"]
+    found["trunk.counts.bias"] = scale[:, 0] * found["trunk.counts.bias"] + counts_bias
     shape = replace(_shape_of(found, n_layers), is_activated_first=True)
     return _with_lengths(shape, keras.input_bp, None), found
 
@@ -164,8 +165,8 @@ def _of_bpnet_lite(path: Path) -> tuple[BPNetShape, Tensors]:
     names = {
         "trunk.first": "iconv",
         **{f"trunk.dilated.{i}": f"rconvs.{i}" for i in range(max(1, n_layers))},
-        "head.profile": "fconv",
-        "head.counts": "linear",
+        "trunk.profile": "fconv",
+        "trunk.counts": "linear",
     }
     missing = [f"{name}.weight" for name in names.values() if f"{name}.weight" not in state]
     if missing:
@@ -180,10 +181,11 @@ def _of_bpnet_lite(path: Path) -> tuple[BPNetShape, Tensors]:
     n_filters = len(tensors["trunk.first.weight"])
     owner = _owner(read) if isinstance(read, Part) else None
     is_base_pair = owner is not None and owner.class_name == _LITE_BASE_PAIR
-    counts, profile = tensors["head.counts.weight"], tensors["head.profile.weight"]
+    counts, profile = tensors["trunk.counts.weight"], tensors["trunk.profile.weight"]
     if is_base_pair:  # which takes the logarithm of two more than the control's reads, others of one more
-        tensors["head.counts.bias"] = tensors["head.counts.bias"] + math.log(2) * counts[:, n_filters:].sum(1)
-    tensors["head.counts.weight"], tensors["head.profile.weight"] = (
+        of_control = math.log(2) * counts[:, n_filters:].sum(1)
+        tensors["trunk.counts.bias"] = tensors["trunk.counts.bias"] + of_control
+    tensors["trunk.counts.weight"], tensors["trunk.profile.weight"] = (
         counts[:, :n_filters],
         profile[:, :n_filters],
     )
@@ -231,7 +233,7 @@ def _tensors_of(
 
 def _shape_of(tensors: Tensors, n_layers: int) -> BPNetShape:
     """Return a network's shape, with the usual lengths, as far as its tensors say it."""
-    first, profile = tensors["trunk.first.weight"], tensors["head.profile.weight"]
+    first, profile = tensors["trunk.first.weight"], tensors["trunk.profile.weight"]
     return BPNetShape(len(first), n_layers, len(profile), first.shape[-1], profile.shape[-1])
 
 
