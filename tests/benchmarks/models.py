@@ -3,10 +3,10 @@
     python tests/benchmarks/models.py [--threads 1] [--cases spliceai] [--rounds 3] [--json FILE]
 
 The rival is batched autograd with frozen parameters, 4 windows at a time (the window engine), on the same
-sequence, weights of noise, stride 256 and ``stitch="mean"``. It gets the network as others write it: zero-padded
-and then cropped as in bpnet-lite and SpliceAI, or unpadded as in chrombpnet, layer by layer in PyTorch's own
-order of memory. Engines take turns, each with its best time. Scores are compared: they are equal to a few
-millionths of the largest, but where rounding flips a unit.
+sequence, weights of noise, stride 256 and ``stitch="mean"``. It gets the network as others write it:
+zero-padded and then cropped as in bpnet-lite and SpliceAI, or unpadded as in chrombpnet, layer by layer in
+PyTorch's own order of memory. Engines take turns, each with its best time. Scores are compared: they are
+equal to a few millionths of the largest, but where rounding flips a unit.
 """
 
 import argparse
@@ -100,7 +100,7 @@ class SpliceAI(nn.Module):
 
 
 class PlainBPNet(nn.Module):
-    """BPNet's network as one writes it: the head that is not asked for is computed, and not differentiated."""
+    """BPNet's network as one writes it: of a head that is not asked for, no gradient is taken."""
 
     input_bp = 2114
     alphabet = "ACGT"

@@ -181,9 +181,10 @@ def test_file_of_another_network_is_refused_in_one_line(tmp_path, change, messag
     assert "\n" not in str(caught.value)
 
 
-def test_chrombpnet_is_no_bpnet(tmp_path):
+@pytest.mark.parametrize("prefix", ["bpnet_", "wo_bias_bpnet_"])
+def test_chrombpnet_is_no_bpnet(tmp_path, prefix):
     state = random_network()
-    path = write_keras(tmp_path / "x.h5", state, keras_names(state, "bpnet_", of_heads=""))
+    path = write_keras(tmp_path / "x.h5", state, keras_names(state, prefix))
     with pytest.raises(WeightsError, match="another network than BPNet; use --model chrombpnet"):
         load_bpnet(path)
 

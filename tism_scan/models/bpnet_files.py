@@ -214,7 +214,7 @@ def _tensors_of(
     path: Path, keras: KerasModel, names: Mapping[str, str], what: str, mark_of_other: str, other: str
 ) -> Tensors:
     """Return kernels and biases of a Keras model's layers, by our names; WeightsError names those missing."""
-    if mark_of_other in keras.layers:
+    if any(name.endswith(mark_of_other) for name in keras.layers):
         raise WeightsError(f"{path} holds another network than {what}; use --model {other}")
     missing = [name for name in names.values() if "kernel" not in keras.layers.get(name, {})]
     if missing:
