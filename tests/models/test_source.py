@@ -1,5 +1,6 @@
 """Models from anywhere: what is accepted, and what is said when it is not."""
 
+import logging
 import sys
 import textwrap
 from importlib.resources import files
@@ -130,6 +131,81 @@ def test_double_precision_becomes_float32(module, tmp_path):
     assert _load(name, tmp_path, "f")(torch.zeros(1, 4, 24)).dtype == torch.float32
 
 
+def test_number_of_outputs_that_means_something_else_does_not_count(module, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("tism_scan"), "propagate", True)
+    model = _load(module(MODEL, "class f(Model): n_outputs = 7"), tmp_path, "f")
+    assert model.n_outputs == 3
+    assert "has the attribute n_outputs 7, and returns 3 outputs for a window; these count" in caplog.text
+
+
+def test_outputs_by_name_are_put_side_by_side_and_named_by_their_keys(module, tmp_path):
+    name = module(
+        MODEL,
+        """
+        class f(Model):
+            def forward(self, X):
+                y = super().forward(X)
+                return {"human": y, "mouse": {"count": (y[:, :1], None), "profile": [y, y[:, 1:]]}}, None
+        """,
+    )
+    model = _load(name, tmp_path, "f")
+    assert model.output_names == (
+        *(f"human_{i}" for i in range(3)),
+        "mouse_count",
+        *(f"mouse_profile_{i}" for i in range(5)),
+    )
+    X = torch.rand(2, 4, 24)
+    y = model.body.layer(X.flatten(1))
+    torch.testing.assert_close(model(X), torch.cat([y, y[:, :1], y, y[:, 1:]], 1))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("{'logits': y, 'note': 'fine'}", "its output 'note' is of type str; expected a tensor"),
+        ("{'logits': y, 'loss': y.sum()}", r"its output 'loss' is float32 \(\); expected floating"),
+        (
+            "{'logits': y, 'index': y.argmax(1)}",
+            r"its output 'index' is int64 \(1,\); expected floating-point",
+        ),
+        ("(y, object())", "its output is of type object; expected a tensor"),
+        ("(None, [])", "it returns nothing; expected a tensor"),
+    ],
+)
+def test_part_of_the_output_that_cannot_be_used_is_named(module, tmp_path, returned, message):
+    name = module(
+        MODEL,
+        f"""
+        class f(Model):
+            def forward(self, X):
+                y = super().forward(X)
+                return {returned}
+        """,
+    )
+    with pytest.raises(ModelError, match=message):
+        _load(name, tmp_path, "f")
+
+
+def test_body_in_half_precision_with_casts_of_its_own_is_taken_as_it_is(module, tmp_path):
+    name = module(
+        MODEL,
+        """
+        class f(Model):
+            def __init__(self):
+                super().__init__()
+                self.bfloat16()
+
+            def forward(self, X):
+                assert self.layer.weight.dtype == torch.bfloat16
+                return super().forward(X.bfloat16())
+        """,
+    )
+    model = _load(name, tmp_path, "f")
+    outputs = model(torch.rand(2, 4, 24))
+    assert outputs.dtype == torch.float32
+    assert model.body.layer.weight.dtype == torch.bfloat16
+
+
 def test_output_names_are_kept(module, tmp_path):
     name = module(MODEL, "class Named(Model): output_names = ['x', 'y', 'z']")
     assert _load(name, tmp_path, "Named").output_names == ("x", "y", "z")
@@ -165,8 +241,7 @@ def test_a_model_that_declares_its_trunk_keeps_it(module, tmp_path):
         ("class f(Model): input_bp = 0", "{}:f", "has input_bp 0; expected a length of 1 or more"),
         ("class f(Model): input_bp = 25", "{}:f", r"fails on one window, float32 \(1, 4, 25\).*--input-bp"),
         ("class f(Model):\n  def forward(self, X): return {}", "{}:f", "fails on one window"),
-        ("class f(Model):\n  def forward(self, X): return X.argmax(2)", "{}:f", "returns int64"),
-        ("class f(Model): n_outputs = 7", "{}:f", "n_outputs 7, but returns 3 outputs"),
+        ("class f(Model):\n  def forward(self, X): return X.argmax(2)", "{}:f", "its output is int64 "),
         ("class f(Model): output_names = ['x']", "{}:f", "has 1 names in output_names for 3 outputs"),
         ("class f(Model): output_names = 'xyz'", "{}:f", "has a str in output_names"),
     ],

@@ -9,7 +9,7 @@ from tism_scan.engine.half import HalfWeights
 from tism_scan.engine.layers import Extent, Passes
 from tism_scan.engine.readout import TrackReader
 from tism_scan.engine.trunk import first_linear, linear_on_relu
-from tism_scan.models.frozen import flat_outputs
+from tism_scan.models.outputs import flat_outputs
 from tism_scan.plan.scoring import Scoring
 
 # Tensor cores take rows that begin at multiples of 16 bytes; those of Beluga's 2,003 hidden units do not.

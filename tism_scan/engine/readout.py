@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tism_scan.errors import TrackError
 from tism_scan.models.contract import Model
-from tism_scan.models.frozen import flat_outputs
+from tism_scan.models.outputs import flat_outputs
 from tism_scan.plan.tracks import Track, read_track_names, select_tracks
 from tism_scan.storage.copies import local_copy
 from tism_scan.storage.places import Url, file_place

@@ -1,5 +1,6 @@
 """What an engine asks of a model, and whether a user's own model gives it."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,10 @@ from torch import Tensor, nn
 
 from tism_scan.errors import ModelError
 from tism_scan.genome.alphabet import BASES
-from tism_scan.models.frozen import flat_outputs
+from tism_scan.models.outputs import flat_outputs, names_of_keys
+
+log = logging.getLogger(__name__)
+_HALVES = (torch.bfloat16, torch.float16)
 
 
 class Model(nn.Module):
@@ -37,11 +41,11 @@ class Model(nn.Module):
 
 
 class LoadedModel(Model):
-    """A user's model in evaluation mode, in float32 and frozen, with what an engine asks of it."""
+    """A user's model in evaluation mode and frozen, with what an engine asks of it."""
 
     def __init__(self, body: nn.Module, input_bp: int, alphabet: str) -> None:
         super().__init__()
-        self.body = body.float().requires_grad_(False)
+        self.body = body.requires_grad_(False)
         self.input_bp = input_bp
         self.alphabet = alphabet
         self.n_outputs = 0
@@ -58,8 +62,9 @@ class LoadedModel(Model):
         return getattr(self.body, "head", None)
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return the logits, float (N, n_outputs), of one-hot windows, float (N, 4, input_bp)."""
-        return flat_outputs(self.body(X))
+        """Return the logits, float32 (N, n_outputs), of one-hot windows, float32 (N, 4, input_bp)."""
+        outputs = flat_outputs(self.body(X))
+        return outputs.float() if outputs.dtype in _HALVES else outputs
 
 
 def loaded_model(
@@ -70,7 +75,7 @@ def loaded_model(
     Parameters
     ----------
     body : torch.nn.Module
-        It is converted to float32, frozen, and put in evaluation mode.
+        It is frozen and put in evaluation mode, and converted to float32 if it cannot read that as it is.
     name : str
         What messages call it.
     input_bp, alphabet : int, str, optional
@@ -79,18 +84,27 @@ def loaded_model(
     Raises
     ------
     ModelError
-        If it does not say its `input_bp` or `alphabet`, cannot read a window of that length, or says another
-        number of outputs, or of their names, than it returns.
+        If it does not say its `input_bp` or `alphabet`, cannot read a window of that length, or has another
+        number of names than of outputs.
     """
     model = LoadedModel(body, *check_description(body, name, input_bp, alphabet))
-    model.n_outputs = _outputs_of_a_window(model, name).shape[1]
+    try:
+        outputs = _outputs_of_a_window(model, name)
+    except ModelError:
+        if not _has_other_precision(body):
+            raise
+        body.float()  # which has no casts of its own
+        outputs = _outputs_of_a_window(model, name)
+    model.n_outputs = outputs.shape[1]
     claimed = getattr(body, "n_outputs", None)
-    if claimed is not None and claimed != model.n_outputs:
-        raise ModelError(
-            f"model {name!r} has the attribute n_outputs {claimed}, but returns {model.n_outputs:,} "
-            "outputs for one window; expected equal numbers; correct the attribute, or remove it"
+    if isinstance(claimed, int) and claimed != model.n_outputs:
+        log.warning(
+            "model %r has the attribute n_outputs %d, and returns %s outputs for a window; these count",
+            name,
+            claimed,
+            f"{model.n_outputs:,}",
         )
-    model.output_names = _names_of(body, name, model.n_outputs)
+    model.output_names = _names_of(model, name)
     return model
 
 
@@ -158,11 +172,18 @@ def _outputs_of_a_window(model: LoadedModel, spec: str) -> Tensor:
     return outputs  # type: ignore[no-any-return]
 
 
-def _names_of(body: nn.Module, spec: str, n_outputs: int) -> tuple[str, ...] | None:
-    """Return a model's own names of its outputs, or None."""
-    names = getattr(body, "output_names", None)
+def _has_other_precision(body: nn.Module) -> bool:
+    """Return whether a module has floating-point parameters or buffers that are not float32."""
+    tensors = (*body.parameters(), *body.buffers())
+    return any(tensor.is_floating_point() and tensor.dtype != torch.float32 for tensor in tensors)
+
+
+def _names_of(model: LoadedModel, spec: str) -> tuple[str, ...] | None:
+    """Return a model's own names of its outputs, by an attribute or by the keys it returns, or None."""
+    names, n_outputs = getattr(model.body, "output_names", None), model.n_outputs
     if names is None:
-        return None
+        with torch.no_grad():
+            return names_of_keys(model.body(_zero_window(model)))
     if isinstance(names, str) or not isinstance(names, Sequence) or len(names) != n_outputs:
         count = f"{len(names):,} names" if isinstance(names, list | tuple) else f"a {type(names).__name__}"
         raise ModelError(

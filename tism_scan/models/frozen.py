@@ -1,11 +1,10 @@
 """A model held still while it is read: in evaluation mode, its parameters frozen, on one device."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tism_scan.errors import InputError
 from tism_scan.models.rounding import rounding
@@ -60,13 +59,6 @@ def frozen(model: nn.Module, device: str | torch.device | None = None) -> Iterat
             parameter.requires_grad_(requires_grad)
         if target != home:
             model.to(home)
-
-
-def flat_outputs(heads: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return what a model returned as (N, n_outputs): heads side by side, further axes flattened."""
-    each = [heads] if isinstance(heads, Tensor) else heads
-    # spelled out, since PyTorch does not infer -1 for a batch of none
-    return torch.cat([head.reshape(len(head), math.prod(head.shape[1:])) for head in each], dim=1)
 
 
 def check_batch_size(batch_size: int) -> None:
