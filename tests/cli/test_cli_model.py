@@ -33,3 +33,40 @@ def test_run_scans_with_a_model_of_ones_own(tmp_path):
     assert store.plan.scoring.tracks == (Track("two", (1,), (1.0,)),)
     assert store.plan.model == "my_model:Tiny"
     assert np.isfinite(store.read_track("chr1", 0, 1_000, 0)).all()
+
+
+PROFILE = """
+import torch
+
+
+class Profile(torch.nn.Module):
+    input_bp, alphabet, output_names = 60, "ACGT", ("donor", "acceptor")
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.layer = torch.nn.Conv1d(4, 2, 7)
+
+    def forward(self, X):
+        return {"logits": self.layer(X)}
+"""
+
+
+def test_positions_are_reduced_as_the_plan_says_and_a_resume_keeps_to_it(tmp_path):
+    (tmp_path / "my_model.py").write_text(PROFILE)
+    sequence = "".join(np.random.default_rng(2).choice(list("ACGT"), 400))
+    (tmp_path / "genome.fa").write_text(f">chr1\n{sequence}\n")
+    model = ["--genome", "genome.fa", "--model", "my_model:Profile", "--tracks", "acceptor"]
+    scan = ["run", *model, "--stride", "20", "--actors", "1", "--out", "s.zarr"]
+    result = tism_scan(*scan, "--reduce", "center:1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    store = ts.ScoreStore.open(tmp_path / "s.zarr")
+    assert store.plan.model == "my_model:Profile (center:1)"
+    assert store.plan.scoring.tracks == (Track("acceptor", (1,), (1.0,)),)
+    scores = store.read_track("chr1", 0, 400, 0)
+    # the window's middle sees seven bases: half of each core's are beside them
+    assert 0 < np.count_nonzero(scores) <= 7 * 20
+    other = tism_scan(*scan, "--reduce", "sum", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "my_model:Profile (center:1)" in other.stderr
+    assert "my_model:Profile (sum)" in other.stderr

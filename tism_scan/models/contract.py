@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tism_scan.errors import ModelError
 from tism_scan.genome.alphabet import BASES
-from tism_scan.models.outputs import flat_outputs, names_of_keys
+from tism_scan.models.outputs import Reduced, flat_outputs, names_of
 
 log = logging.getLogger(__name__)
 _HALVES = (torch.bfloat16, torch.float16)
@@ -43,8 +43,9 @@ class Model(nn.Module):
 class LoadedModel(Model):
     """A user's model in evaluation mode and frozen, with what an engine asks of it."""
 
-    def __init__(self, body: nn.Module, input_bp: int, alphabet: str) -> None:
+    def __init__(self, body: nn.Module, input_bp: int, alphabet: str, reduction: str | None = None) -> None:
         super().__init__()
+        self.reduction = reduction
         self.body = body.requires_grad_(False)
         self.input_bp = input_bp
         self.alphabet = alphabet
@@ -58,17 +59,24 @@ class LoadedModel(Model):
 
     @property
     def head(self) -> Any:
-        """The body's `head`, if it declares one."""
-        return getattr(self.body, "head", None)
+        """The body's `head`, if it declares one, with the reduction of its outputs."""
+        head = getattr(self.body, "head", None)
+        if self.reduction is None or not isinstance(head, nn.Module):
+            return head
+        return Reduced(head, self.reduction)
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the logits, float32 (N, n_outputs), of one-hot windows, float32 (N, 4, input_bp)."""
-        outputs = flat_outputs(self.body(X))
+        outputs = flat_outputs(self.body(X), self.reduction)
         return outputs.float() if outputs.dtype in _HALVES else outputs
 
 
 def loaded_model(
-    body: nn.Module, name: str, input_bp: int | None = None, alphabet: str | None = None
+    body: nn.Module,
+    name: str,
+    input_bp: int | None = None,
+    alphabet: str | None = None,
+    reduction: str | None = None,
 ) -> LoadedModel:
     """Return a user's module as a model that every engine can use.
 
@@ -80,6 +88,8 @@ def loaded_model(
         What messages call it.
     input_bp, alphabet : int, str, optional
         For a module without attributes of these names.
+    reduction : str, optional
+        What makes one output of all positions of a channel; see `tism_scan.models.outputs.reduced`.
 
     Raises
     ------
@@ -87,7 +97,7 @@ def loaded_model(
         If it does not say its `input_bp` or `alphabet`, cannot read a window of that length, or has another
         number of names than of outputs.
     """
-    model = LoadedModel(body, *check_description(body, name, input_bp, alphabet))
+    model = LoadedModel(body, *check_description(body, name, input_bp, alphabet), reduction)
     try:
         outputs = _outputs_of_a_window(model, name)
     except ModelError:
@@ -179,18 +189,25 @@ def _has_other_precision(body: nn.Module) -> bool:
 
 
 def _names_of(model: LoadedModel, spec: str) -> tuple[str, ...] | None:
-    """Return a model's own names of its outputs, by an attribute or by the keys it returns, or None."""
-    names, n_outputs = getattr(model.body, "output_names", None), model.n_outputs
-    if names is None:
-        with torch.no_grad():
-            return names_of_keys(model.body(_zero_window(model)))
-    if isinstance(names, str) or not isinstance(names, Sequence) or len(names) != n_outputs:
-        count = f"{len(names):,} names" if isinstance(names, list | tuple) else f"a {type(names).__name__}"
-        raise ModelError(
-            f"model {spec!r} has {count} in output_names for {n_outputs:,} outputs; expected a list with a "
-            "name for each; correct the attribute, or remove it"
-        )
-    return tuple(map(str, names))
+    """Return names of a model's outputs, by its attribute or by the keys that it returns, or None."""
+    own, n_outputs = getattr(model.body, "output_names", None), model.n_outputs
+    if own is not None and (isinstance(own, str) or not isinstance(own, Sequence)):
+        raise ModelError(_misnamed(spec, f"a {type(own).__name__}", n_outputs))
+    own = None if own is None else tuple(map(str, own))
+    if own is not None and len(own) == n_outputs:
+        return own
+    with torch.no_grad():
+        names = names_of(model.body(_zero_window(model)), own, model.reduction)
+    if names is not None and len(names) != n_outputs:
+        raise ModelError(_misnamed(spec, f"{len(own or ()):,} names", n_outputs))
+    return names
+
+
+def _misnamed(spec: str, found: str, n_outputs: int) -> str:
+    return (
+        f"model {spec!r} has {found} in output_names for {n_outputs:,} outputs; expected a list with a name "
+        "for each; correct the attribute, or remove it"
+    )
 
 
 def one_line(error: Exception) -> str:

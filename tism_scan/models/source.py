@@ -24,6 +24,7 @@ from tism_scan.errors import ModelError, TismScanError, WeightsError
 from tism_scan.models.beluga import load_beluga, weights_digest
 from tism_scan.models.bpnet_files import load_bpnet, load_chrombpnet
 from tism_scan.models.contract import Model, check_description, loaded_model, one_line
+from tism_scan.models.outputs import check_reduction
 from tism_scan.storage.copies import local_copy
 from tism_scan.storage.places import Place, Url, file_place
 
@@ -56,6 +57,14 @@ class ModelSource:
         Order of the input channels, such as ``"ACGT"``, for a model without an attribute of that name.
     folder : Path or None
         Where modules are found beside those installed; the current directory if None.
+    reduction : str or None
+        What makes one output of all positions of a channel, for a model with outputs for each position; see
+        `tism_scan.models.outputs.reduced`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such reduction.
     """
 
     spec: str = BELUGA
@@ -63,6 +72,11 @@ class ModelSource:
     input_bp: int | None = None
     alphabet: str | None = None
     folder: Path | None = None
+    reduction: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.reduction is not None:
+            check_reduction(self.reduction)
 
     def __str__(self) -> str:
         return str(self.weights or self.spec)
@@ -99,11 +113,16 @@ class ModelSource:
         """
         weights, spec = self._weights_file(), self.spec
         if spec in _LOADERS:
+            if self.reduction is not None:
+                raise ModelError(
+                    f"model {spec!r} has no outputs for each position that --reduce {self.reduction} could "
+                    "make one of; leave --reduce out"
+                )
             return _load_by_name(spec, weights, self.input_bp, self.alphabet)
         if weights is not None and not weights.is_file():
             raise WeightsError(f"there are no weights {str(weights)!r}; expected a file; check --weights")
         body = _made_by(_factory(spec, self.folder or Path.cwd()), spec, weights)
-        return loaded_model(body, spec, self.input_bp, self.alphabet)
+        return loaded_model(body, spec, self.input_bp, self.alphabet, self.reduction)
 
     def identity(self, loaded: Model | None = None) -> tuple[str, str]:
         """Return the model's name and the digest of its weights, for the plan of a scan.
@@ -116,7 +135,7 @@ class ModelSource:
         Returns
         -------
         name : str
-            The spec, and the alphabet if a flag gave it, since it changes the scores.
+            The spec, with the alphabet and the reduction if flags gave them, since they change the scores.
         digest : str
             SHA-256 of the weights file; without one, of the model's parameters and buffers.
 
@@ -125,8 +144,8 @@ class ModelSource:
         ModelError, WeightsError
             As `load`.
         """
-        with_alphabet = self.alphabet is not None and self.spec not in _LOADERS
-        name = f"{self.spec} ({self.alphabet})" if with_alphabet else self.spec
+        given = [] if self.spec in _LOADERS else [each for each in (self.alphabet, self.reduction) if each]
+        name = f"{self.spec} ({', '.join(given)})" if given else self.spec
         weights = self._weights_file()
         return name, parameters_digest(loaded or self.load()) if weights is None else weights_digest(weights)
 

@@ -34,6 +34,12 @@ _SOURCE_OPTIONS = (
     click.option(
         "--alphabet", metavar="ACGT", help="Order of the input channels, if the model has no such attribute."
     ),
+    click.option(
+        "--reduce",
+        "reduction",
+        metavar="HOW",
+        help="Make one output of all positions of a channel: sum, mean, max, center:N or wlogit.",
+    ),
 )
 _TRACK_OPTIONS = (
     click.option(
@@ -71,7 +77,8 @@ def model_source(options: Mapping[str, Any]) -> "ModelSource":
     """Return where the model of a command's options comes from."""
     from tism_scan.models.source import ModelSource
 
-    return ModelSource(options["spec"], options["weights"], options["input_bp"], options["alphabet"])
+    own = {name: options[name] for name in ("spec", "weights", "input_bp", "alphabet", "reduction")}
+    return ModelSource(**own)
 
 
 def check_tracks_chosen(options: Mapping[str, Any]) -> None:
