@@ -237,21 +237,22 @@ def test_mean_tism_of_a_linear_model_is_exact_ism(linear_model):
 def test_windows_without_a_wanted_base_are_not_computed(tiny_model, stitch, wanted, n_windows):
     codes, is_wanted = np.zeros(600, np.uint8), np.zeros(600, bool)
     is_wanted[wanted] = True
-    scores_of(tiny_model, scoring_of(stitch=stitch), codes, wanted=is_wanted)
+    scores_of(tiny_model, scoring_of(stitch=stitch), codes, wanted=is_wanted, batch_size=16)
     assert tiny_model.n_windows_seen == n_windows
 
 
 def test_long_runs_of_n_are_not_computed(tiny_model):
     codes = np.full(6000, N_CODE, np.uint8)
     codes[:6], codes[-6:] = 1, 2
-    scores = scores_of(tiny_model, scoring_of(), codes)
+    scores = scores_of(tiny_model, scoring_of(), codes, batch_size=16)
     assert tiny_model.n_windows_seen == 2
     assert np.isfinite(scores[:, [0, 5, -6, -1]]).all()
     assert np.isnan(scores[:, 6:-6]).all()
 
 
 def test_block_of_n_alone_is_nan_without_a_forward_pass(tiny_model):
-    scores = scores_of(tiny_model, scoring_of(values="tism"), np.full(60, N_CODE, np.uint8))
+    codes = np.full(60, N_CODE, np.uint8)
+    scores = scores_of(tiny_model, scoring_of(values="tism"), codes, batch_size=16)
     assert tiny_model.n_windows_seen == 0
     assert scores.shape == (2, 4, 60)
     assert np.isnan(scores).all()

@@ -303,3 +303,22 @@ def test_what_a_module_keeps_is_counted_once_and_without_its_parameters():
 def test_crop_drops_a_number_of_places(places):
     with pytest.raises(ValueError, match="expected 0 or more of each"):
         Cropped(nn.Identity(), *places)
+
+
+@pytest.mark.parametrize(("memory_gb", "n_windows"), [(1e-9, 1), (1000, 16)])
+def test_memory_budget_reaches_the_window_engine_too(memory_gb, n_windows):
+    model, scoring = Deep(), Scoring(TRACKS, INPUT_BP, 20)
+    engine = make_engine(model, scoring, memory_gb=memory_gb, device="cpu")
+    assert isinstance(engine, WindowEngine)
+    assert engine.batch_size == n_windows
+    assert_same(blocks_scored_by(engine, CODES), blocks_scored_by(WindowEngine(model, scoring), CODES))
+
+
+def test_window_engine_takes_more_windows_of_a_smaller_model():
+    def n_windows(width):
+        torch.manual_seed(0)
+        model = Deep()
+        model.trunk = nn.Sequential(nn.Conv1d(4, width, 3), nn.Tanh(), nn.Conv1d(width, 6, 29))
+        return WindowEngine(model, Scoring(TRACKS, INPUT_BP, 20), memory_gb=1e-3, device="cpu").batch_size
+
+    assert 16 == n_windows(8) > n_windows(256) > n_windows(2048) >= 1

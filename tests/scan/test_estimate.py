@@ -41,7 +41,7 @@ def test_windows_and_bases_are_counted_as_a_scan_computes_them(genome, tiny_mode
     plan = plan_for(genome, stitch=stitch, wanted=wanted)
     work = count_work(genome, plan)
     store = ScoreStore.create(tmp_path / "scores.zarr", plan)
-    n_scored = scan_with(genome, WindowEngine(tiny_model, plan.scoring), store).n_scored
+    n_scored = scan_with(genome, WindowEngine(tiny_model, plan.scoring, batch_size=16), store).n_scored
     assert work.n_windows == tiny_model.n_windows_seen
     assert work.n_bases == n_scored
     assert work.n_blocks == len(store.done_blocks())

@@ -50,7 +50,9 @@ def make_engine(
         except NotSharedError as refusal:
             reason = str(refusal)
     _warn_once(reason)
-    return WindowEngine(model, scoring, batch_size=batch_size, device=device)
+    return WindowEngine(
+        model, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share
+    )
 
 
 def warn_if_not_shared(model: Model, scoring: Scoring) -> None:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tism_scan.engine.block_engine import BlockEngine
-from tism_scan.engine.cost import module_flop
-from tism_scan.engine.devices import default_device
+from tism_scan.engine.cost import module_flop, saved_bytes
 from tism_scan.engine.readout import TrackReader
+from tism_scan.engine.slabs import memory_of
 from tism_scan.models.contract import Model
+from tism_scan.models.frozen import frozen
 from tism_scan.plan.scoring import Scoring
 
 BATCH_ON_CPU = 16
@@ -28,7 +29,10 @@ class WindowEngine(BlockEngine):
     model, scoring, device
         As for `BlockEngine`.
     batch_size : int, optional
-        Windows that go through the model together. It changes the time, not the scores.
+        Windows that go through the model together. It changes the time, not the scores. By default as many as
+        are quick on the device, and fit the memory.
+    memory_gb, share : float, optional
+        As for `TrunkEngine`, for what the windows of a batch take.
     """
 
     def __init__(
@@ -38,13 +42,23 @@ class WindowEngine(BlockEngine):
         *,
         batch_size: int | None = None,
         device: str | None = None,
+        memory_gb: float | None = None,
+        share: float = 1.0,
     ) -> None:
-        device = device or default_device()
-        default = BATCH_ON_GPU if device.startswith("cuda") else BATCH_ON_CPU
-        super().__init__(
-            model, scoring, batch_size=default if batch_size is None else batch_size, device=device
-        )
+        super().__init__(model, scoring, batch_size=1 if batch_size is None else batch_size, device=device)
         self._reader = TrackReader(scoring.tracks, self.device)
+        if batch_size is None:
+            budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
+            self.batch_size = self._windows_within(budget)
+
+    def _windows_within(self, budget: float) -> int:
+        """Return how many windows a batch has."""
+        most = BATCH_ON_GPU if self.device.type == "cuda" else BATCH_ON_CPU
+        X = self._encode(torch.zeros((1, self.lattice.input_bp), dtype=torch.uint8, device=self.device))
+        with frozen(self.model):
+            # what the backward pass makes on its way takes as much again, at most, as the forward pass left
+            per_window = 2 * saved_bytes(self.model, X) + (1 + 2 * len(self.scoring.tracks)) * X.nbytes
+        return max(1, min(most, int(budget / per_window)))
 
     def flop_per_window(self) -> float:
         """Return the arithmetic, FLOP, of one window's forward pass and a backward pass for each track."""
