@@ -156,7 +156,11 @@ def test_shared_engine_is_chosen_where_the_trunk_is_no_stack_and_stitch_is_mean(
 @pytest.mark.parametrize(
     ("model", "choices", "reason"),
     [
-        (Deep, {"stitch": "center"}, "stitch 'center' shares only .*; --stitch mean shares this one, too"),
+        (
+            Deep,
+            {"stitch": "center"},
+            "stitch 'center' shares only .*; try --stitch mean, which shares",
+        ),
         (lambda: Deep(pool=2), {"stride": 18, "input_bp": 120}, None),
         (lambda: Deep(pool=3), {"stride": 20}, "stride 20 does not move the trunk's output by a whole"),
         (
@@ -322,3 +326,17 @@ def test_window_engine_takes_more_windows_of_a_smaller_model():
         return WindowEngine(model, Scoring(TRACKS, INPUT_BP, 20), memory_gb=1e-3, device="cpu").batch_size
 
     assert 16 == n_windows(8) > n_windows(256) > n_windows(2048) >= 1
+
+
+def test_memory_that_does_not_hold_one_window_is_said_when_it_is_scored():
+    model, scoring = Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean")
+
+    def fail_with_a_graph(module, inputs):
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("no memory")
+
+    model.trunk.register_forward_pre_hook(fail_with_a_graph)
+    engine = SharedEngine(model, scoring)
+    assert engine.batch_size == 1
+    with pytest.raises(ScanError, match="one window of 3 tracks does not fit the memory"):
+        blocks_scored_by(engine, CODES)

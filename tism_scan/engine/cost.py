@@ -4,12 +4,14 @@ A multiply-add is two floating-point operations (FLOP). Only products are counte
 operations for each value.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tism_scan.engine.block_engine import is_out_of_memory
 from tism_scan.engine.layers import Convolution, Extent, Layer, Passes
 
 _MOST_ELEMENTS = 2**31 - 1
@@ -96,8 +98,11 @@ def module_flop(module: nn.Module, inputs: Tensor) -> tuple[float, float]:
     return float(forward.get_total_flops()), float(backward.get_total_flops())
 
 
-def saved_bytes(module: nn.Module, inputs: Tensor) -> int:
-    """Return how much memory a module keeps for its backward pass, its parameters not counted."""
+def saved_bytes(module: nn.Module, inputs: Tensor) -> float:
+    """Return how much memory a module keeps for its backward pass, its parameters not counted.
+
+    It is infinite where the device does not hold that much; scoring then says so.
+    """
     own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, int] = {}
 
@@ -109,6 +114,11 @@ def saved_bytes(module: nn.Module, inputs: Tensor) -> int:
 
     inputs = inputs.detach().requires_grad_()
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with torch.enable_grad(), hooks:
-        _outputs = module(inputs)  # held, and with it all that is kept, so that no memory is counted twice
+    try:
+        with torch.enable_grad(), hooks:
+            _outputs = module(inputs)  # held, and with it all that is kept, so that no memory counts twice
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return math.inf
     return sum(kept.values())

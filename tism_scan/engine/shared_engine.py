@@ -6,6 +6,7 @@ gradients added up at their places; so ``stitch="mean"`` costs one pass for each
 trunk is made of. The trunk goes through autograd; `tism_scan.engine.sharing` says what it has to fulfil.
 """
 
+import math
 from contextlib import nullcontext
 
 import numpy as np
@@ -106,6 +107,8 @@ class SharedEngine(SlabEngine):
         per_window = per_bp * stride + (n_tracks + 1) * self._step * features[:, :, 0].nbytes
         preferred = SLAB_BP_ON_GPU if self.device.type == "cuda" else SLAB_BP_ON_CPU
         preferred = max(preferred, WINDOW_LENGTHS_PER_SLAB * input_bp) // stride
+        if math.isinf(per_bp):
+            return 1
         return max(1, min(preferred, int((budget - per_bp * (input_bp - stride)) / per_window)))
 
     def _heads_within(self, budget: float, head: nn.Module, features: Tensor) -> int:

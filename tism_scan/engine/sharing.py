@@ -63,8 +63,14 @@ def shared_step(model: Model, scoring: Scoring) -> int:
     if parts is None:
         raise NotSharedError(NO_PARTS)
     layers = trunk_layers(parts[0])
-    if layers and scoring.stride % total_stride(layers):
-        raise NotSharedError(why_no_stack(model, scoring))
+    reason = why_no_stack(model, scoring) if layers else None
+    if reason is not None:
+        raise NotSharedError(reason)
+    if scoring.stitch == "center":  # known before the trial, which is costly for a large model
+        raise NotSharedError(
+            "stitch 'center' shares only a trunk that is a stack of unpadded layers; try --stitch mean, "
+            "which shares others, too"
+        )
     try:
         exact = copy.deepcopy(model).double()
         with frozen(exact), torch.no_grad():
@@ -106,11 +112,6 @@ def _tried_step(model: Model, scoring: Scoring) -> int:
             )
     if not are_alike(model(window), flat_outputs(head(features))):
         raise NotSharedError(NOT_ITS_HEAD)
-    if scoring.stitch == "center":
-        raise NotSharedError(
-            "stitch 'center' shares only a trunk that is a stack of unpadded layers; --stitch mean shares "
-            "this one, too"
-        )
     return int(step)
 
 
