@@ -1,6 +1,8 @@
 """BPNet and ChromBPNet: the published files, and the outputs of the networks that wrote them."""
 
 import re
+import sys
+import types
 
 import h5py
 import numpy as np
@@ -15,6 +17,7 @@ from bpnet_files import (
     write_keras,
 )
 from scan_models import blocks_scored_by
+from torch import nn
 
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.shared_engine import SharedEngine
@@ -224,10 +227,58 @@ def test_file_without_h5py_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_state_dict_of_another_network_is_refused(tmp_path):
-    torch.save({"layer.weight": torch.zeros(3, 3)}, tmp_path / "x.torch")
+    torch.save({"layer.weight": torch.zeros(3, 3), 7: torch.zeros(1)}, tmp_path / "x.torch")
     with pytest.raises(
         WeightsError, match=r"not hold a network of bpnet-lite: missing key iconv\.weight, rconvs.0"
     ):
+        load_bpnet(tmp_path / "x.torch")
+
+
+def test_tensor_that_repeats_what_the_file_holds_is_refused(tmp_path):
+    state = random_network()
+    state["iconv.weight"] = torch.zeros(1, 1, 1).expand(10**9, 4, 21)
+    torch.save(state, tmp_path / "x.torch")
+    with pytest.raises(
+        WeightsError, match=r"was refused: iconv\.weight is longer than what the file holds of it"
+    ):
+        load_bpnet(tmp_path / "x.torch")
+
+
+def whole_network(monkeypatch, said):
+    """Return a network as bpnet-lite saves it, of classes that whoever reads it need not have."""
+    name = "bpnetlite.bpnet"
+    module = types.ModuleType(name)
+    module.BPNet = type("BPNet", (nn.Module,), {"__module__": name})
+    monkeypatch.setitem(sys.modules, "bpnetlite", types.ModuleType("bpnetlite"))
+    monkeypatch.setitem(sys.modules, name, module)
+    network = module.BPNet()
+    vars(network).update(said)
+    return network
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"_modules": 3},
+        {"_parameters": [1, 2]},
+        {"tensors": 3, "class_name": "os.system", "_modules": {}},
+        {"__class__": 3},
+    ],
+    ids=lambda said: next(iter(said)),
+)
+def test_whole_network_that_says_something_odd_is_refused_in_one_line(tmp_path, monkeypatch, said):
+    torch.save(whole_network(monkeypatch, said), tmp_path / "x.torch")
+    monkeypatch.delitem(sys.modules, "bpnetlite.bpnet")
+    with pytest.raises(WeightsError, match="does not hold a network of bpnet-lite") as caught:
+        load_bpnet(tmp_path / "x.torch")
+    assert "\n" not in str(caught.value)
+
+
+def test_network_that_holds_itself_is_refused(tmp_path, monkeypatch):
+    network = whole_network(monkeypatch, {})
+    vars(network)["_modules"] = {"inner": network}
+    torch.save(network, tmp_path / "x.torch")
+    with pytest.raises(WeightsError, match="does not hold a network of bpnet-lite, or is damaged"):
         load_bpnet(tmp_path / "x.torch")
 
 

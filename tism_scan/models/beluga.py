@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tism_scan.errors import WeightsError
 from tism_scan.models.contract import Model
-from tism_scan.models.state_dicts import read_state_dict, unreadable
+from tism_scan.models.state_dicts import is_longer_than_file, read_state_dict, unreadable
 from tism_scan.storage.atomic import file_digest
 
 INPUT_BP = 2000
@@ -169,7 +169,7 @@ def _problems_of(state: Mapping[str, Tensor]) -> list[str]:
     problems += [
         f"{key} is longer than what the file holds of it"
         for key in sorted(expected & state.keys())
-        if state[key].numel() * state[key].itemsize > state[key].untyped_storage().nbytes()
+        if is_longer_than_file(state[key])
     ]
     n_in: int | None = 4
     for key in CONV_KEYS + LINEAR_KEYS:

@@ -16,7 +16,13 @@ from torch import Tensor
 from tism_scan.errors import WeightsError
 from tism_scan.models.bpnet import INPUT_BP, OUTPUT_BP, BPNet, BPNetShape
 from tism_scan.models.keras_h5 import SIGNATURE, KerasModel, read_keras_h5
-from tism_scan.models.state_dicts import Part, read_parts, unreadable
+from tism_scan.models.state_dicts import (
+    Part,
+    is_longer_than_file,
+    read_parts,
+    tensors_of,
+    unreadable,
+)
 
 _LITE_BPNET, _LITE_BASE_PAIR = "bpnetlite.bpnet.BPNet", "bpnetlite.bpnet.BasePairNet"
 _LITE_CHROMBPNET = "bpnetlite.chrombpnet.ChromBPNet"
@@ -30,7 +36,6 @@ _LITE_CLASSES = (
     "bpnetlite.chrombpnet._Log",
     "bpnetlite.chrombpnet._Exp",
     "bpnetlite.logging.Logger",
-    "builtins.set",
     "torch.nn.modules.activation.ReLU",
     "torch.nn.modules.container.ModuleList",
     "torch.nn.modules.conv.Conv1d",
@@ -159,8 +164,18 @@ def _bpnet_of_keras(path: Path, keras: KerasModel) -> tuple[BPNetShape, Tensors]
 def _of_bpnet_lite(path: Path) -> tuple[BPNetShape, Tensors]:
     """Return the shape and tensors of what bpnet-lite saved: a network, or its state dict."""
     read = read_parts(path, _LITE_CLASSES)
-    state = dict(read.tensors()) if isinstance(read, Part) else read
-    state = {name.removeprefix("accessibility."): tensor for name, tensor in state.items()}
+    try:
+        state = dict(tensors_of(read)) if isinstance(read, Part) else read
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        raise WeightsError(
+            f"{path} does not hold a network of bpnet-lite, or is damaged; check --weights"
+        ) from None
+    longer = [str(name) for name, tensor in state.items() if is_longer_than_file(tensor)]
+    if longer:
+        raise WeightsError(
+            f"{path} was refused: {', '.join(longer)} is longer than what the file holds of it"
+        )
+    state = {str(name).removeprefix("accessibility."): tensor for name, tensor in state.items()}
     n_layers = sum(bool(re.fullmatch(r"rconvs\.\d+\.weight", name)) for name in state)
     names = {
         "trunk.first": "iconv",
@@ -180,7 +195,7 @@ def _of_bpnet_lite(path: Path) -> tuple[BPNetShape, Tensors]:
         tensors[f"{ours}.bias"] = state.get(f"{name}.bias", torch.zeros(n_outputs))
     n_filters = len(tensors["trunk.first.weight"])
     owner = _owner(read) if isinstance(read, Part) else None
-    is_base_pair = owner is not None and owner.class_name == _LITE_BASE_PAIR
+    is_base_pair = owner is not None and type(owner).class_name == _LITE_BASE_PAIR
     counts, profile = tensors["trunk.counts.weight"], tensors["trunk.profile.weight"]
     if is_base_pair:  # which takes the logarithm of two more than the control's reads, others of one more
         of_control = math.log(2) * counts[:, n_filters:].sum(1)
@@ -191,7 +206,7 @@ def _of_bpnet_lite(path: Path) -> tuple[BPNetShape, Tensors]:
     )
     shape = replace(_shape_of(tensors, n_layers), is_activated_first=is_base_pair)
     trimming = None if owner is None else vars(owner).get("trimming")
-    if trimming is not None and shape.input_bp - 2 * trimming != shape.output_bp:
+    if isinstance(trimming, int) and shape.input_bp - 2 * trimming != shape.output_bp:
         raise WeightsError(
             f"{path} has trimming {trimming}; expected {(shape.input_bp - shape.output_bp) // 2}, with which "
             "the network reads no place that its zero padding reaches; scan it with a function of your own "

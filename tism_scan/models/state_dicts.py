@@ -26,16 +26,25 @@ class Part:
 
     class_name = ""
 
-    def tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-        """Yield its parameters and buffers, and those of its parts, by the names of a state dict."""
-        own = vars(self)
-        for kind in ("_parameters", "_buffers"):
-            for name, tensor in own.get(kind, {}).items():
-                if isinstance(tensor, Tensor):
-                    yield f"{prefix}{name}", tensor.detach()
-        for name, part in own.get("_modules", {}).items():
-            if isinstance(part, Part):
-                yield from part.tensors(f"{prefix}{name}.")
+
+def tensors_of(part: Part, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the parameters and buffers of a part, and those of its parts, by the names of a state dict.
+
+    Nothing that the file says of a part is called.
+    """
+    said = vars(part)
+    for kind in ("_parameters", "_buffers"):
+        for name, tensor in said.get(kind, {}).items():
+            if isinstance(tensor, Tensor):
+                yield f"{prefix}{name}", tensor.detach()
+    for name, inner in said.get("_modules", {}).items():
+        if isinstance(inner, Part):
+            yield from tensors_of(inner, f"{prefix}{name}.")
+
+
+def is_longer_than_file(tensor: Tensor) -> bool:
+    """Return whether a tensor repeats what its file holds of it: written out, it may fill any memory."""
+    return tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes()
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
