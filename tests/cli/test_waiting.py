@@ -146,7 +146,7 @@ def test_first_words_wait_for_no_large_library():
         (["attribute", "--sequence", "ACGT", "--out", "a.tsv"], ["loading PyTorch and the model"]),
         (["audit", "--n", "1", "--core-bp", "2"], ["loading PyTorch and the model"]),
         (["bench", "--seconds", "0.01"], ["loading PyTorch and the model", "scoring random sequence"]),
-        (["plan", "--seconds", "0.01"], ["loading PyTorch", "loading the model", "scoring a sample of the"]),
+        (["plan", "--seconds", "0.01"], ["loading PyTorch", "scoring a sample of the genome"]),
     ],
     ids=lambda value: value[0],
 )
