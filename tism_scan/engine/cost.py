@@ -92,7 +92,7 @@ def module_flop(module: nn.Module, inputs: Tensor) -> tuple[float, float]:
         module(inputs)
     inputs = inputs.detach().requires_grad_()
     with torch.enable_grad():
-        outputs = module(inputs)
+        outputs = module(inputs.clone())
         with FlopCounterMode(display=False) as backward:
             torch.autograd.grad(outputs[0].flatten()[0], inputs)
     return float(forward.get_total_flops()), float(backward.get_total_flops())
@@ -116,7 +116,10 @@ def saved_bytes(module: nn.Module, inputs: Tensor) -> float:
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     try:
         with torch.enable_grad(), hooks:
-            _outputs = module(inputs)  # held, and with it all that is kept, so that no memory counts twice
+            # the input's copy, since a module may work in place
+            _outputs = module(
+                inputs.clone()
+            )  # held, and with it all that is kept, so that no memory counts twice
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

@@ -132,7 +132,7 @@ class TrunkHead:
         """Return the gradient of each track at the inputs of the head, or of the rest of it: (N, T, ...)."""
         inputs = inputs.detach().requires_grad_()
         with torch.enable_grad():
-            outputs = flat_outputs(module(inputs))
+            outputs = flat_outputs(module(inputs.clone()))  # which may work in place
             if self.scoring.output_space == "probability":
                 outputs = outputs.sigmoid()
             gradients = [

@@ -163,7 +163,7 @@ class Pointwise:
             return output, output[0].sign()
         with torch.enable_grad():
             h = h.detach().requires_grad_()
-            output = self.function(h)
+            output = self.function(h.clone())  # which may work in place
             (derivative,) = torch.autograd.grad(output.sum(), h)
         return output.detach(), derivative[0]
 
@@ -209,8 +209,18 @@ class Pooling:
         return above[0] * self.kernel, above[1] * self.kernel
 
 
+def does_only_its_own(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether a module computes what PyTorch's own of its kind does: no subclass's, and no hook's."""
+    has_hooks = bool(module._forward_hooks or module._forward_pre_hooks)
+    return type(module).forward is kind.forward and not has_hooks
+
+
 def layer_of(module: nn.Module, passes: Passes) -> Layer | None:
     """Return a module as a layer, or None if windows cannot share it."""
+    kinds = (nn.Conv1d, *_POINTWISE, nn.MaxPool1d, nn.AvgPool1d)
+    kind = next((each for each in kinds if isinstance(module, each)), None)
+    if kind is None or not does_only_its_own(module, kind):
+        return None
     if isinstance(module, nn.Conv1d):
         is_plain = module.padding in (0, (0,), "valid") and module.dilation == (1,) and module.groups == 1
         return Convolution.of(module, passes) if is_plain else None

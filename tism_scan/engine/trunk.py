@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tism_scan.engine.layers import Extent, Layer, Passes, Pointwise, Pooling, layer_of
+from tism_scan.engine.layers import Extent, Layer, Passes, Pointwise, Pooling, does_only_its_own, layer_of
 
 _IDLE = (nn.Dropout, nn.Identity)
 
@@ -33,10 +33,11 @@ def are_alike(outputs: Tensor, others: Tensor) -> bool:
 def trunk_layers(trunk: nn.Module, passes: Passes | None = None) -> list[Layer] | None:
     """Return the layers of a trunk, or None if it has one that cannot be shared between windows."""
     passes = passes or Passes()
-    if not isinstance(trunk, nn.Sequential):
+    modules = _flat(trunk)
+    if modules is None:
         return None
     layers: list[Layer] = []
-    for module in _flat(trunk):
+    for module in modules:
         # the first layer has little to multiply, and its rounding reaches all others
         layer = layer_of(module, passes if layers else replace(passes, products=None))
         if layer is None:
@@ -45,14 +46,16 @@ def trunk_layers(trunk: nn.Module, passes: Passes | None = None) -> list[Layer] 
     return _pooled_first(layers)
 
 
-def _flat(trunk: nn.Sequential) -> list[nn.Module]:
-    """Return the modules of a trunk that do something, those of inner stacks among them."""
+def _flat(stack: nn.Module) -> list[nn.Module] | None:
+    """Return the modules of a stack that do something, in order, or None if it is more than they are."""
+    if not isinstance(stack, nn.Sequential) or not does_only_its_own(stack, nn.Sequential):
+        return None
     modules: list[nn.Module] = []
-    for module in trunk:
-        if isinstance(module, nn.Sequential):
-            modules += _flat(module)
-        elif not isinstance(module, _IDLE):
-            modules.append(module)
+    for module in stack:
+        inner = _flat(module) if isinstance(module, nn.Sequential) else [module]
+        if inner is None:
+            return None
+        modules += [each for each in inner if not isinstance(each, _IDLE)]
     return modules
 
 
@@ -73,17 +76,17 @@ def _pooled_first(layers: list[Layer]) -> list[Layer]:
 
 def first_linear(head: nn.Module) -> tuple[nn.Linear | None, nn.Module]:
     """Return the linear layer on all positions that a head begins with, or None, and the rest of it."""
-    modules = (
-        [each for each in head if not isinstance(each, nn.Dropout)] if isinstance(head, nn.Sequential) else []
-    )
+    modules = _flat(head) or []
     if len(modules) > 1 and isinstance(modules[0], nn.Flatten) and isinstance(modules[1], nn.Linear):
-        return modules[1], nn.Sequential(*modules[2:])
+        is_whole = modules[0].start_dim == 1 and modules[0].end_dim in (-1, 2)
+        if is_whole and does_only_its_own(modules[1], nn.Linear):
+            return modules[1], nn.Sequential(*modules[2:])
     return None, head
 
 
 def linear_on_relu(rest: nn.Module) -> nn.Linear | None:
     """Return the linear layer of what is ReLU and a linear layer alone, or None for anything else."""
-    modules = [each for each in rest.modules() if not isinstance(each, (*_IDLE, nn.Sequential))]
+    modules = _flat(rest) or []
     if [type(each) for each in modules] == [nn.ReLU, nn.Linear] and isinstance(modules[1], nn.Linear):
         return modules[1]
     return None
