@@ -238,9 +238,7 @@ def test_tensor_that_repeats_what_the_file_holds_is_refused(tmp_path):
     state = random_network()
     state["iconv.weight"] = torch.zeros(1, 1, 1).expand(10**9, 4, 21)
     torch.save(state, tmp_path / "x.torch")
-    with pytest.raises(
-        WeightsError, match=r"was refused: iconv\.weight is longer than what the file holds of it"
-    ):
+    with pytest.raises(WeightsError, match=r"iconv\.weight is longer than what the file holds of it"):
         load_bpnet(tmp_path / "x.torch")
 
 
@@ -278,8 +276,65 @@ def test_network_that_holds_itself_is_refused(tmp_path, monkeypatch):
     network = whole_network(monkeypatch, {})
     vars(network)["_modules"] = {"inner": network}
     torch.save(network, tmp_path / "x.torch")
-    with pytest.raises(WeightsError, match="does not hold a network of bpnet-lite, or is damaged"):
+    with pytest.raises(WeightsError, match="does not hold a network of bpnet-lite: missing key"):
         load_bpnet(tmp_path / "x.torch")
+
+
+def test_network_whose_parts_stand_in_many_places_is_walked_once(tmp_path, monkeypatch):
+    network = whole_network(monkeypatch, {})
+    inner = network
+    for _ in range(40):  # a walk along every path would take a trillion steps
+        outer = type(network)()
+        vars(outer)["_modules"] = {"a": inner, "b": inner}
+        inner = outer
+    torch.save(inner, tmp_path / "x.torch")
+    with pytest.raises(WeightsError, match="does not hold a network of bpnet-lite: missing key"):
+        load_bpnet(tmp_path / "x.torch")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        (
+            "linear.weight",
+            torch.zeros(6),
+            r"trunk\.counts\.weight has shape \(6,\), expected 2 axes, none",
+        ),
+        ("fconv.weight", torch.zeros(6), r"trunk\.profile\.weight has shape \(6,\), expected 3 axes"),
+        ("iconv.weight", torch.tensor(1.0), r"trunk\.first\.weight has shape \(\), expected 3 axes"),
+        ("iconv.weight", torch.zeros(0, 4, 21), r"trunk\.first\.weight has shape \(0, 4, 21\)"),
+        ("iconv.weight", torch.zeros(6, 4, 21, device="meta"), r"iconv\.weight holds no plain numbers"),
+        ("iconv.weight", torch.zeros(6, 4, 21).to_sparse(), r"iconv\.weight holds no plain numbers"),
+        (
+            "iconv.bias",
+            torch.zeros(6, dtype=torch.complex64),
+            r"iconv\.bias holds complex64, expected",
+        ),
+    ],
+)
+def test_tensor_that_is_no_weight_is_named(tmp_path, name, tensor, message):
+    torch.save(random_network() | {name: tensor}, tmp_path / "x.torch")
+    with pytest.raises(WeightsError, match=message):
+        load_bpnet(tmp_path / "x.torch")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_input_shape": [None, 10**14, 4]}, "do not fit its window of 100,000,000,000,000 bp"),
+        ({"batch_input_shape": [None, float("inf"), 4]}, None),
+        ({"batch_input_shape": 7}, None),
+    ],
+)
+def test_description_that_cannot_be_is_refused_or_left_out(tmp_path, settings, message):
+    state = random_network()
+    config = {"config": {"layers": [{"class_name": "InputLayer", "config": settings}]}}
+    path = write_keras(tmp_path / "x.h5", state, keras_names(state, "wo_bias_bpnet_"), config=config)
+    if message is None:
+        assert load_chrombpnet(path).input_bp == 2114
+        return
+    with pytest.raises(WeightsError, match=message):
+        load_chrombpnet(path)
 
 
 @pytest.mark.parametrize("name", ["chrombpnet", "bpnet"])

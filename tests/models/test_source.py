@@ -206,6 +206,24 @@ def test_body_in_half_precision_with_casts_of_its_own_is_taken_as_it_is(module, 
     assert model.body.layer.weight.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_body_that_casts_to_its_own_precision_is_computed_in_float32(module, tmp_path, dtype):
+    name = module(
+        MODEL,
+        f"""
+        class f(Model):
+            def __init__(self):
+                super().__init__()
+                self.to(torch.{dtype})
+
+            def forward(self, X):
+                return super().forward(X.to(self.layer.weight.dtype))
+        """,
+    )
+    model = _load(name, tmp_path, "f")  # stores that were made so go on
+    assert {tensor.dtype for tensor in (*model.parameters(), *model.buffers())} == {torch.float32}
+
+
 def test_output_names_are_kept(module, tmp_path):
     name = module(MODEL, "class Named(Model): output_names = ['x', 'y', 'z']")
     assert _load(name, tmp_path, "Named").output_names == ("x", "y", "z")

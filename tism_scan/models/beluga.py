@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tism_scan.errors import WeightsError
 from tism_scan.models.contract import Model
-from tism_scan.models.state_dicts import is_longer_than_file, read_state_dict, unreadable
+from tism_scan.models.state_dicts import fault_of, read_state_dict, unreadable
 from tism_scan.storage.atomic import file_digest
 
 INPUT_BP = 2000
@@ -161,16 +161,8 @@ def _problems_of(state: Mapping[str, Tensor]) -> list[str]:
     expected = {f"{key}.{part}" for key in CONV_KEYS + LINEAR_KEYS for part in ("weight", "bias")}
     problems = [f"missing key {key}" for key in sorted(expected - state.keys())]
     problems += [f"extra key {key}" for key in sorted(map(str, state.keys() - expected))]
-    problems += [
-        f"{key} holds {str(state[key].dtype).removeprefix('torch.')}, expected floating-point numbers"
-        for key in sorted(expected & state.keys())
-        if not state[key].is_floating_point()
-    ]
-    problems += [
-        f"{key} is longer than what the file holds of it"
-        for key in sorted(expected & state.keys())
-        if is_longer_than_file(state[key])
-    ]
+    faults = {key: fault_of(state[key]) for key in sorted(expected & state.keys())}
+    problems += [f"{key} {fault}" for key, fault in faults.items() if fault is not None]
     n_in: int | None = 4
     for key in CONV_KEYS + LINEAR_KEYS:
         n_out = _width(state.get(f"{key}.weight"))

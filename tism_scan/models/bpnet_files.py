@@ -18,7 +18,7 @@ from tism_scan.models.bpnet import INPUT_BP, OUTPUT_BP, BPNet, BPNetShape
 from tism_scan.models.keras_h5 import SIGNATURE, KerasModel, read_keras_h5
 from tism_scan.models.state_dicts import (
     Part,
-    is_longer_than_file,
+    fault_of,
     read_parts,
     tensors_of,
     unreadable,
@@ -41,6 +41,10 @@ _LITE_CLASSES = (
     "torch.nn.modules.conv.Conv1d",
     "torch.nn.modules.linear.Linear",
 )
+
+_IN_LITE = re.compile(r"(iconv|rconvs\.\d+|fconv|linear)\.(weight|bias)")
+_MATRICES = ("trunk.counts.weight", "counts.weight")
+_MOST_BP = 1_000_000
 
 # A network's tensors by the names of `BPNet`, kernels in PyTorch's order of axes.
 Tensors = dict[str, Tensor]
@@ -91,7 +95,8 @@ def _loaded(path: Path, kind: str) -> BPNet:
 
 def _made(path: Path, shape: BPNetShape, tensors: Tensors) -> BPNet:
     """Return a network with these tensors; WeightsError names each that does not fit."""
-    if shape.tower_bp < shape.profile_bp or shape.crop_bp < 0:
+    is_long = shape.input_bp > _MOST_BP or shape.output_bp < 1
+    if is_long or shape.tower_bp < shape.profile_bp or shape.crop_bp < 0:
         raise WeightsError(
             f"{path} has {shape.n_layers} dilated convolutions and a profile of {shape.output_bp:,} bp; "
             f"they do not fit its window of {shape.input_bp:,} bp; expected a network of BPNet's kind"
@@ -105,8 +110,7 @@ def _made(path: Path, shape: BPNetShape, tensors: Tensors) -> BPNet:
         for name, wanted in expected.items()
         if tuple(tensors[name].shape) != wanted
     ]
-    if faults:
-        raise WeightsError(f"{path} holds no network of BPNet's kind: {'; '.join(faults)}")
+    _refuse(path, faults)
     model.load_state_dict(
         {name: tensor.float().contiguous() for name, tensor in tensors.items()}, assign=True
     )
@@ -166,16 +170,13 @@ def _of_bpnet_lite(path: Path) -> tuple[BPNetShape, Tensors]:
     read = read_parts(path, _LITE_CLASSES)
     try:
         state = dict(tensors_of(read)) if isinstance(read, Part) else read
-    except (AttributeError, TypeError, ValueError, RecursionError):
+    except (AttributeError, TypeError, ValueError):
         raise WeightsError(
             f"{path} does not hold a network of bpnet-lite, or is damaged; check --weights"
         ) from None
-    longer = [str(name) for name, tensor in state.items() if is_longer_than_file(tensor)]
-    if longer:
-        raise WeightsError(
-            f"{path} was refused: {', '.join(longer)} is longer than what the file holds of it"
-        )
     state = {str(name).removeprefix("accessibility."): tensor for name, tensor in state.items()}
+    faults = {name: fault_of(tensor) for name, tensor in state.items() if _IN_LITE.fullmatch(name)}
+    _refuse(path, [f"{name} {fault}" for name, fault in faults.items() if fault is not None])
     n_layers = sum(bool(re.fullmatch(r"rconvs\.\d+\.weight", name)) for name in state)
     names = {
         "trunk.first": "iconv",
@@ -190,6 +191,7 @@ def _of_bpnet_lite(path: Path) -> tuple[BPNetShape, Tensors]:
             "Keras's .h5, or what bpnet-lite saves"
         )
     tensors = {f"{ours}.weight": state[f"{name}.weight"] for ours, name in names.items()}
+    _check_dimensions(path, tensors)
     for ours, name in names.items():
         n_outputs = len(tensors[f"{ours}.weight"])
         tensors[f"{ours}.bias"] = state.get(f"{name}.bias", torch.zeros(n_outputs))
@@ -242,8 +244,24 @@ def _tensors_of(
         layer = keras.layers[name]
         kernel = layer["kernel"]
         tensors[f"{ours}.weight"] = kernel.permute(*reversed(range(kernel.dim())))
-        tensors[f"{ours}.bias"] = layer.get("bias", torch.zeros(kernel.shape[-1]))
+        tensors[f"{ours}.bias"] = layer.get("bias", torch.zeros(kernel.shape[-1:]))
+    _check_dimensions(path, tensors)
     return tensors
+
+
+def _check_dimensions(path: Path, tensors: Tensors) -> None:
+    """Raise WeightsError unless tensors have as many axes as their layers have, and none is empty."""
+    faults = []
+    for name, tensor in tensors.items():
+        n_axes = 1 if name.endswith(".bias") else 2 if name in _MATRICES else 3
+        if tensor.dim() != n_axes or not tensor.numel():
+            faults.append(f"{name} has shape {tuple(tensor.shape)}, expected {n_axes} axes, none of 0")
+    _refuse(path, faults)
+
+
+def _refuse(path: Path, faults: list[str]) -> None:
+    if faults:
+        raise WeightsError(f"{path} holds no network of BPNet's kind: {'; '.join(faults)}")
 
 
 def _shape_of(tensors: Tensors, n_layers: int) -> BPNetShape:

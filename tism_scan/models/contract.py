@@ -1,5 +1,6 @@
 """What an engine asks of a model, and whether a user's own model gives it."""
 
+import copy
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -83,7 +84,7 @@ def loaded_model(
     Parameters
     ----------
     body : torch.nn.Module
-        It is frozen and put in evaluation mode, and converted to float32 if it cannot read that as it is.
+        It is frozen and put in evaluation mode, and converted to float32, unless it fails there only.
     name : str
         What messages call it.
     input_bp, alphabet : int, str, optional
@@ -97,13 +98,16 @@ def loaded_model(
         If it does not say its `input_bp` or `alphabet`, cannot read a window of that length, or has another
         number of names than of outputs.
     """
-    model = LoadedModel(body, *check_description(body, name, input_bp, alphabet), reduction)
+    description = check_description(body, name, input_bp, alphabet)
+    # In float32 first, since stores were made so; what casts to half precision by itself may not know it.
+    as_it_is = copy.deepcopy(body) if _has_other_precision(body) else None
+    model = LoadedModel(body.float(), *description, reduction)
     try:
         outputs = _outputs_of_a_window(model, name)
     except ModelError:
-        if not _has_other_precision(body):
+        if as_it_is is None:
             raise
-        body.float()  # which has no casts of its own
+        model = LoadedModel(as_it_is, *description, reduction)
         outputs = _outputs_of_a_window(model, name)
     model.n_outputs = outputs.shape[1]
     claimed = getattr(body, "n_outputs", None)
@@ -165,10 +169,12 @@ def _zero_window(model: Model) -> Tensor:
 
 def _outputs_of_a_window(model: LoadedModel, spec: str) -> Tensor:
     """Return the outputs (1, n) of a window of N, or raise ModelError if the model cannot read one."""
-    remedy = "expected logits (N, n_outputs), or a list of them; look at its forward, or at --input-bp"
+    remedy = "expected logits (N, n_outputs), or a list or dict of them; look at its forward, or --input-bp"
     try:
         with torch.no_grad():
             outputs = model(_zero_window(model))
+    except ModelError:
+        raise
     except Exception as error:  # a user's forward may fail in any way
         raise ModelError(
             f"model {spec!r} fails on one window, float32 (1, 4, {model.input_bp}): {one_line(error)}; "

@@ -14,6 +14,9 @@ from torch import Tensor
 from tism_scan.errors import WeightsError
 from tism_scan.optional import required
 
+# What comes of reading a description that is another than Keras writes.
+_MISDESCRIBED = (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError)
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -99,7 +102,14 @@ def _shape_of(config: Any) -> tuple[int | None, tuple[tuple[str, int], ...]]:
         crops = tuple(
             (str(each["name"]), int(each["cropping"][0])) for kind, each in settings if kind == "Cropping1D"
         )
-    except (TypeError, ValueError, LookupError, AttributeError):  # weights alone, or described otherwise
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):  # weights alone, or described otherwise
         return None, ()
     return (lengths[0] if lengths else None), crops
 

@@ -44,7 +44,7 @@ def reduced(head: Tensor, how: str) -> Tensor:
 
     Raises
     ------
-    ValueError
+    ModelError
         If there are fewer positions than are to be averaged.
     """
     positions = head.flatten(2)
@@ -59,7 +59,9 @@ def reduced(head: Tensor, how: str) -> Tensor:
         return positions.sum(2)
     n, length = int(center[1]), positions.shape[2]
     if n > length:
-        raise ValueError(f"the reduction is center:{n}, and there are {length} positions")
+        raise ModelError(
+            f"--reduce center:{n} was asked for, and there are {length} positions; expected {length} or fewer"
+        )
     start = (length - n) // 2
     return positions[:, :, start : start + n].mean(2)
 
@@ -78,7 +80,7 @@ def flat_outputs(returned: Any, reduction: str | None = None) -> Tensor:
     ------
     TypeError
         If a part is something else, or holds no floating-point numbers for each window; it is named.
-    ValueError
+    ModelError
         As `reduced`, or if there is nothing to reduce.
     """
     heads = [head for _, head in _heads(returned)]
@@ -86,7 +88,9 @@ def flat_outputs(returned: Any, reduction: str | None = None) -> Tensor:
         raise TypeError("it returns nothing; expected a tensor")
     if reduction is not None:
         if all(head.dim() < 3 for head in heads):
-            raise ValueError(f"its outputs have no positions for --reduce {reduction}; leave --reduce out")
+            raise ModelError(
+                f"the model's outputs have no positions for --reduce {reduction}; leave --reduce out"
+            )
         heads = [reduced(head, reduction) if head.dim() > 2 else head for head in heads]
     # spelled out, since PyTorch does not infer -1 for a batch of none
     return torch.cat([head.reshape(len(head), math.prod(head.shape[1:])) for head in heads], dim=1)
@@ -118,26 +122,46 @@ def names_of(
         the only one of a key its name, the i-th of several ``key_i``.
     reduction : str, optional
         As for `flat_outputs`. Without, outputs for each position are called ``channel@position``, 0-based.
+
+    Returns
+    -------
+    tuple of str or None
+        None, too, where there are more than a million. As many as `own` has, if those are not the channels'.
     """
-    shapes = [
-        (name, head.shape[1] if head.dim() > 1 else 1, head.shape[2:]) for name, head in _heads(returned)
+    heads = [
+        (name, head.shape[1] if head.dim() > 1 else 1, tuple(head.shape[2:]))
+        for name, head in _heads(returned)
     ]
+    if own is None and not any(name for name, _, _ in heads):
+        return None
     n_of_key: Counter[str] = Counter()
-    for name, n_channels, _ in shapes:
+    for name, n_channels, _ in heads:
         n_of_key[name] += n_channels
-    keys = [
-        name if n == 1 and name else f"{name}_{i}" if name else str(i)
-        for name, n in n_of_key.items()
-        for i in range(n)
-    ]
-    channels = list(keys) if own is None else list(own)
-    has_positions = reduction is None and any(positions for _, _, positions in shapes)
-    if not has_positions:
-        return tuple(channels) if own is not None or any(n_of_key) else None
-    lengths = [math.prod(positions) for _, n, positions in shapes for _ in range(n)]
-    if sum(lengths) > _MOST_NAMES or len(channels) != len(lengths):
-        return None if own is None else tuple(own)
-    return tuple(f"{channel}@{i}" for channel, n in zip(channels, lengths, strict=True) for i in range(n))
+    if own is not None and len(own) != n_of_key.total():
+        return tuple(own)
+    # In the order of the outputs: a key may come again, as those of several tasks do.
+    n_named: Counter[str] = Counter()
+    names: list[str] = []
+    n_outputs = 0
+    for name, n_channels, positions in heads:
+        is_flat = reduction is not None or not positions
+        n_outputs += n_channels * (1 if is_flat else math.prod(positions))
+        if n_outputs > _MOST_NAMES:
+            return None
+        for _ in range(n_channels):
+            channel = (
+                own[n_named.total()] if own is not None else _channel(name, n_named[name], n_of_key[name])
+            )
+            n_named[name] += 1
+            names += [channel] if is_flat else [f"{channel}@{i}" for i in range(math.prod(positions))]
+    if own is None and len(set(names)) < len(names):  # as of keys "a", with two channels, and "a_0"
+        names = [f"{name} ({i})" for i, name in enumerate(names)]
+    return tuple(names)
+
+
+def _channel(key: str, i: int, n: int) -> str:
+    """Return what a channel is called that is one of n of a key."""
+    return key if n == 1 and key else f"{key or 'output'}_{i}"
 
 
 def _heads(returned: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -149,7 +173,8 @@ def _heads(returned: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         yield name, returned
     elif isinstance(returned, Mapping):
         for key, part in returned.items():
-            yield from _heads(part, f"{name}_{key}" if name else str(key))
+            word = " ".join(str(key).split())
+            yield from _heads(part, f"{name}_{word}" if name else word)
     elif isinstance(returned, list | tuple):
         for part in returned:
             yield from _heads(part, name)

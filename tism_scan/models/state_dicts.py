@@ -27,24 +27,37 @@ class Part:
     class_name = ""
 
 
-def tensors_of(part: Part, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def tensors_of(part: Part) -> Iterator[tuple[str, Tensor]]:
     """Yield the parameters and buffers of a part, and those of its parts, by the names of a state dict.
 
-    Nothing that the file says of a part is called.
+    Nothing that the file says of a part is called, and a part that stands in several places is taken once.
     """
-    said = vars(part)
-    for kind in ("_parameters", "_buffers"):
-        for name, tensor in said.get(kind, {}).items():
-            if isinstance(tensor, Tensor):
-                yield f"{prefix}{name}", tensor.detach()
-    for name, inner in said.get("_modules", {}).items():
-        if isinstance(inner, Part):
-            yield from tensors_of(inner, f"{prefix}{name}.")
+    seen = {id(part)}
+    pending = [("", part)]
+    while pending:
+        prefix, here = pending.pop()
+        said = vars(here)
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in said.get(kind, {}).items():
+                if isinstance(tensor, Tensor):
+                    yield f"{prefix}{name}", tensor.detach()
+        for name, inner in said.get("_modules", {}).items():
+            if isinstance(inner, Part) and id(inner) not in seen:
+                seen.add(id(inner))
+                pending.append((f"{prefix}{name}.", inner))
 
 
-def is_longer_than_file(tensor: Tensor) -> bool:
-    """Return whether a tensor repeats what its file holds of it: written out, it may fill any memory."""
-    return tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes()
+def fault_of(tensor: Tensor) -> str | None:
+    """Return why a tensor of a file cannot be a weight, or None if it can."""
+    is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not is_plain or tensor.is_nested:
+        return "holds no plain numbers"
+    if not tensor.is_floating_point():
+        return f"holds {str(tensor.dtype).removeprefix('torch.')}, expected floating-point numbers"
+    # Written out, what repeats a few bytes may fill any memory.
+    if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+        return "is longer than what the file holds of it"
+    return None
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -85,9 +98,7 @@ def read_parts(path: Path, class_names: Sequence[str]) -> Part | dict[str, Tenso
 
 def unreadable(path: Path, error: OSError) -> WeightsError:
     """Return the error for a file that cannot be read."""
-    return WeightsError(
-        f"cannot read the weights {path}: {error.strerror}; expected a file such as deepsea.beluga.pth"
-    )
+    return WeightsError(f"cannot read the weights {path}: {error.strerror}; expected a file; check --weights")
 
 
 def _loaded(path: Path, stubs: Sequence[tuple[type, str]] = ()) -> Any:
