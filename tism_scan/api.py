@@ -18,7 +18,7 @@ from tism_scan.locus.output import locus_figure
 from tism_scan.locus.scores import LocusScores, score_region, score_sequence
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.plan.methods import Method, MethodSettings
-from tism_scan.plan.scoring import OutputSpace, Strands
+from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Strands
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
 from tism_scan.progress import OnProgress
 from tism_scan.scan.execution import Execution
@@ -132,6 +132,7 @@ def attribute(
     stitch: Stitch = "center",
     strands: Strands = "forward",
     output_space: OutputSpace = "logit",
+    path: Sequence[float] = ONE_GRADIENT,
     background: tuple[float, float, float, float] = (0.25, 0.25, 0.25, 0.25),
     seed: int = 0,
     center: bool = False,
@@ -158,8 +159,8 @@ def attribute(
     method : str
         One of ``mean-tism``, ``tism``, ``mean-ism``, ``ism``, ``gradient``, ``gradxinput``, ``corrected``,
         ``hypothetical``, ``deepliftshap``; see `tism_scan.plan.methods`.
-    stride, stitch, strands, output_space
-        See `tism_scan.Scoring`.
+    stride, stitch, strands, output_space, path
+        See `tism_scan.Scoring`; a path is for the methods that are made of gradients.
     background : tuple of four float
         Probabilities of A, C, G, T, the baseline of ``hypothetical``.
     seed : int
@@ -192,6 +193,7 @@ def attribute(
         stitch=stitch,
         strands=strands,
         output_space=output_space,
+        path=tuple(path),
         background=background,
         seed=seed,
         precision=default_precision(device),

@@ -6,7 +6,7 @@ from scipy import stats
 from toy_models import inputs, linear_model, smooth_model
 
 from tism_scan.attribution import concordance, ism, mean_tism, tism
-from tism_scan.attribution.agreement import pearson, spearman
+from tism_scan.attribution.agreement import pearson, slope_of, spearman
 from tism_scan.plan.tracks import Track
 
 X = inputs(4, has_n=True)
@@ -39,6 +39,7 @@ def test_correlations_are_those_over_substitutions_without_reference_bases_and_n
     assert first.tism_pearson == pytest.approx(stats.pearsonr(approximate[mask], exact[mask])[0], abs=1e-5)
     assert first.tism_spearman == pytest.approx(stats.spearmanr(approximate[mask], exact[mask])[0], abs=1e-3)
     assert first.mean_tism_pearson == pytest.approx(stats.pearsonr(*(m[known] for m in means))[0], abs=1e-5)
+    assert first.slope == pytest.approx(np.polyfit(approximate[mask], exact[mask], 1)[0], abs=1e-4)
     assert report.overall.n_substitutions == 2 * first.n_substitutions
 
 
@@ -61,8 +62,9 @@ def test_correlations_are_scipys_with_ties():
 
 
 @pytest.mark.parametrize(("a", "b"), [([1.0], [2.0]), ([1.0, 1.0], [1.0, 2.0])])
-def test_values_without_spread_have_no_correlation(a, b):
+def test_values_without_spread_have_no_correlation_and_no_slope(a, b):
     assert np.isnan(pearson(np.array(a), np.array(b)))
+    assert np.isnan(slope_of(np.array(a), np.array(b)))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from toy_models import LENGTH_BP, N_OUTPUTS, TwoHeads, inputs, linear_model, smo
 
 from tism_scan import attribution
 from tism_scan.attribution import frozen, gradient, ism, mean_tism, tism, transform
-from tism_scan.errors import InputError, TrackError
+from tism_scan.errors import InputError, PlanError, TrackError
 from tism_scan.genome.alphabet import channel_of_base, decode, encode, one_hot
 from tism_scan.plan.tracks import Track
 
@@ -230,6 +230,26 @@ def test_tracks_that_the_model_lacks_are_named(tracks, message):
 def test_inputs_of_another_shape_are_refused(function, X, message):
     with pytest.raises(ValueError, match=message):
         function(linear_model(), X)
+
+
+@pytest.mark.parametrize("method", [gradient, tism, mean_tism])
+def test_mean_along_a_path_is_made_of_the_gradients_at_its_points(method):
+    model, X, path = smooth_model(), inputs(3, has_n=True), (1, 0.75, 0.5)
+    softened = [s * X + (1 - s) / 4 * X.sum(1, keepdims=True) for s in path]
+    expected = np.mean([gradient(model, each) for each in softened], axis=0)
+    if method is not gradient:
+        at_reference = (expected * X[:, None]).sum(2, keepdims=True)
+        expected = expected - at_reference
+        expected[np.broadcast_to((X.sum(1) == 0)[:, None, None], expected.shape)] = np.nan
+    if method is mean_tism:
+        expected = -expected.sum(2) / 3
+    np.testing.assert_allclose(method(model, X, path=path), expected, atol=1e-5)
+    np.testing.assert_array_equal(method(model, X, path=(1,)), method(model, X))
+
+
+def test_path_that_is_none_is_refused():
+    with pytest.raises(PlanError, match="path 2 is none; expected different numbers above 0 and up to 1"):
+        gradient(smooth_model(), inputs(1), path=(2,))
 
 
 @pytest.mark.parametrize("function", [tism, mean_tism, ism])

@@ -154,9 +154,10 @@ def test_export_of_an_unfinished_store_is_refused(scanned, tmp_path):
 
 
 def test_other_settings_are_refused_with_both_values(scanned, scan_arguments):
-    result = tism_scan(*scan_arguments, "--out", scanned[0], "--stride", "512")
+    result = tism_scan(*scan_arguments, "--out", scanned[0], "--stride", "512", "--path", "0.5,1")
     assert result.returncode == 2
     assert "stride 256, not 512" in result.stderr
+    assert "path 1, not 1,0.5" in result.stderr
 
 
 def test_overwrite_without_a_terminal_wants_yes(scanned, scan_arguments):
@@ -194,6 +195,7 @@ def test_overwrite_starts_anew_on_a_region_only(scan_arguments, inputs, tmp_path
         (["--memory-gb", "0.001"], r"0.001 is not in the range x>=0.1"),
         (["--out", __file__], "is a file; expected a folder"),
         (["--out", "/proc/scores"], "cannot write to /proc/scores"),
+        (["--path", "1,0"], "path 1,0 is none; expected different numbers above 0 and up to 1"),
         (["--keep-bits", "30"], "keep_bits 30 is outside 1 to 23"),
         (["--address", "nowhere"], "cannot reach a Ray cluster at 'nowhere'"),
         (["--address", "127.0.0.1:1"], r"cannot reach a Ray cluster at '127.0.0.1:1' \(Connection refused\)"),

@@ -20,7 +20,7 @@ from tism_scan.genome.alphabet import decode
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import load_beluga
 from tism_scan.plan.scan_plan import ScanPlan
-from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.scoring import Scoring, path_text
 from tism_scan.plan.tracks import select_tracks
 from tism_scan.store.score_store import ScoreStore
 
@@ -79,10 +79,11 @@ def _read_tsv(path):
 def test_a_region_equals_the_store_of_a_scan(folder, beluga, tmp_path):
     _done(
         *("attribute", "--genome", folder / "genome.fa", *beluga, "--tracks", "CTCF,6"),
-        *("--region", "chr1:18,001-23,000", "--out", tmp_path / "s.npz"),
+        *("--region", "chr1:18,001-23,000", "--path", "1,0.75", "--out", tmp_path / "s.npz"),
     )
-    scoring = Scoring(select_tracks("0,6", 7), 2000)
+    scoring = Scoring(select_tracks("0,6", 7), 2000, path=(1, 0.75))
     with Genome(folder / "genome.fa") as genome, np.load(tmp_path / "s.npz") as file:
+        assert file["path"].tolist() == [1, 0.75]
         wanted = {"chr1": ((18_000, 23_000),)}
         plan = ScanPlan(scoring, "g", "w", dict(genome.chroms), wanted, block_bp=4096)
         store = ScoreStore.create(tmp_path / "s.zarr", plan)
@@ -208,6 +209,8 @@ def test_contributions_that_do_not_add_up_are_told_once_each_on_a_line(folder, t
         ("--sequence AXQ --model my_model:load --tracks 0 --out s.npz", "sequence 'AXQ' holds 'Q', 'X'"),
         ("--sequence A --model my_model:load --tracks 9 --out s.npz", "'9' is out of range; expected an"),
         ("--sequence A --model my_model:load --tracks 0 --background 1,2 --out s.npz", "four numbers"),
+        ("--sequence A --model my_model:load --tracks 0 --path 1,x --out s.npz", "'1,x' is no list of num"),
+        ("--sequence A --model my_model:load --tracks 0 --method ism --path 0.5 --out s.npz", "not made of"),
         ("--sequence A --model my_model:load --tracks 0 --device tpu --out s.npz", "device 'tpu' cannot be"),
     ],
 )
@@ -249,8 +252,14 @@ def test_audit_reports_and_saves_what_it_found(folder, beluga, tmp_path):
             "1",
         ),
         *("--core-bp", "32", "--out", tmp_path / "a.json", "--plot", tmp_path / "a.png"),
+        *("--path", "1", "--path", "1,0.75,0.5"),
     )
-    found = json.loads((tmp_path / "a.json").read_text())
+    whole = json.loads((tmp_path / "a.json").read_text())
+    found, along = whole["paths"]
+    assert along["path"] == [1, 0.75, 0.5]
+    assert whole["best_path"] in (found["path"], along["path"])
+    assert f"best for this model: --path {path_text(whole['best_path'])}, with" in result.stdout
+    assert along["agreements"][0]["tism_pearson"] != found["agreements"][0]["tism_pearson"]
     assert [each["track"] for each in found["agreements"]] == ["CTCF", "ETS"]
     assert all(-1 <= each["tism_pearson"] <= 1 for each in found["agreements"])
     assert found["theoretical_speed_up"] == 6000

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,31 @@ def test_scores_are_those_of_a_loop_over_all_windows(
     expected = naive_scores(tiny_model, scoring, SEQUENCE)
     scores = scores_of(tiny_model, scoring, SEQUENCE, device=device)
     assert_close(scores, expected if values == "tism" else mean_of(expected))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"stitch": "mean", "values": "tism"},
+        {"strands": "both", "output_space": "probability"},
+        {"stitch": "mean", "strands": "both", "values": "tism", "output_space": "probability"},
+    ],
+)
+@pytest.mark.parametrize("path", [(1, 0.75, 0.5), (0.6,)])
+def test_gradients_along_a_path_are_those_of_a_loop_over_its_points(tiny_model, device, path, choices):
+    scoring = scoring_of(stride=10, path=path, **choices)
+    expected = naive_scores(tiny_model, scoring, SEQUENCE)
+    scores = scores_of(tiny_model, scoring, SEQUENCE, device=device)
+    assert_close(scores, expected if scoring.values == "tism" else mean_of(expected))
+    original = scores_of(tiny_model, replace(scoring, path=(1,)), SEQUENCE, device=device)
+    assert np.nanmax(np.abs(scores - original)) > 1e-3 * np.nanmax(np.abs(original))
+
+
+def test_linear_model_is_the_same_along_every_path(linear_model):
+    original = scores_of(linear_model, scoring_of(), SEQUENCE)
+    for path in ((1, 0.75, 0.5), (0.1,)):
+        assert_close(scores_of(linear_model, scoring_of(path=path), SEQUENCE), original)
 
 
 @settings(max_examples=40, deadline=None)

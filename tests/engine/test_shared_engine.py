@@ -118,6 +118,8 @@ def test_shared_engine_equals_window_engine_at_every_base(deep, device, stride):
         {"values": "tism"},
         {"output_space": "probability"},
         {"strands": "both", "values": "tism", "output_space": "probability"},
+        {"path": (1, 0.75, 0.5)},
+        {"strands": "both", "values": "tism", "path": (0.9, 0.6)},
     ],
 )
 def test_shared_engine_equals_window_engine_for_every_kind_of_score(deep, choices):
@@ -296,6 +298,8 @@ def test_arithmetic_is_of_the_stride_in_the_trunk_and_of_every_window_in_the_hea
     window = WindowEngine(model, Scoring(TRACKS, INPUT_BP, 20, "mean")).flop_per_window()
     assert few < more < window
     assert both == 2 * few
+    along = SharedEngine(model, Scoring(TRACKS, INPUT_BP, 20, "mean", path=(1, 0.75, 0.5)))
+    assert along.flop_per_window() == 3 * few
 
 
 def test_what_a_module_keeps_is_counted_once_and_without_its_parameters():

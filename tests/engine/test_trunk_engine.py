@@ -76,6 +76,8 @@ def test_trunk_engine_equals_window_engine_at_every_base(narrow_beluga, device, 
         {"values": "tism"},
         {"output_space": "probability"},
         {"strands": "both", "values": "tism", "output_space": "probability"},
+        {"path": (1, 0.75, 0.5)},
+        {"strands": "both", "values": "tism", "path": (0.9, 0.6)},
     ],
 )
 def test_trunk_engine_equals_window_engine_for_every_kind_of_score(narrow_beluga, stitch, choices):

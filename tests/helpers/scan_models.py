@@ -72,10 +72,18 @@ def naive_scores(model, scoring, codes):
 
 
 def naive_gradient(model, scoring, window):
-    """Return the gradient at one window, float64 (T, 4, input_bp), channels in A, C, G, T order."""
+    """Return the gradient of one window, float64 (T, 4, input_bp), channels in A, C, G, T order."""
+    sequence = one_hot(window, model.alphabet)
+    uniform = np.where(is_acgt(window), 0.25, 0).astype(np.float32)
+    points = [s * sequence + (1 - s) * uniform for s in scoring.path]
+    return np.mean([_gradient_at(model, scoring, point.astype(np.float32)) for point in points], axis=0)
+
+
+def _gradient_at(model, scoring, sequence):
+    """Return the gradient at an input, float32 (4, input_bp), one-hot or not."""
     rows = []
     for track in scoring.tracks:
-        X = torch.tensor(one_hot(window, model.alphabet)[None], requires_grad=True)
+        X = torch.tensor(sequence[None], requires_grad=True)
         outputs = model(X)[0]
         values = outputs[list(track.outputs)]
         (slopes,) = torch.autograd.grad(values @ torch.tensor(track.weights), X)

@@ -13,7 +13,7 @@ from tism_scan.cli import audit as audit_command
 from tism_scan.errors import PlanError
 from tism_scan.genome.alphabet import one_hot
 from tism_scan.genome.fasta import Genome
-from tism_scan.locus.auditing import audit
+from tism_scan.locus.auditing import audit, best_of
 from tism_scan.plan.tiling import Lattice
 
 LATTICE = Lattice(INPUT_BP, 8)
@@ -26,7 +26,7 @@ def genome(tiny_genome):
 
 
 def test_a_linear_model_agrees_perfectly(genome, linear_model):
-    result = audit(linear_model, genome, TRACKS, n_windows=6, core_bp=8)
+    (result,) = audit(linear_model, genome, TRACKS, n_windows=6, core_bp=8)
     for each, within in zip(result.agreements, result.window_pearson, strict=True):
         assert each.tism_pearson == pytest.approx(1, abs=1e-5)
         assert within == pytest.approx(1, abs=1e-5)
@@ -35,7 +35,7 @@ def test_a_linear_model_agrees_perfectly(genome, linear_model):
 
 
 def test_correlations_are_those_of_tism_and_ism_on_the_cores(genome, tiny_model):
-    result = audit(tiny_model, genome, TRACKS, n_windows=7, core_bp=8, seed=3, batch_size=5)
+    (result,) = audit(tiny_model, genome, TRACKS, n_windows=7, core_bp=8, seed=3, batch_size=5)
     codes = np.stack([genome.fetch(chrom, start, start + INPUT_BP) for chrom, start in result.windows])
     X = one_hot(codes, tiny_model.alphabet)
     core = slice(LATTICE.flank, LATTICE.flank + 8)
@@ -50,20 +50,40 @@ def test_correlations_are_those_of_tism_and_ism_on_the_cores(genome, tiny_model)
         assert result.window_pearson[i] == pytest.approx(np.median(within), abs=1e-5)
 
 
+def test_each_path_is_compared_with_the_same_exact_ism(genome, tiny_model):
+    paths = [(1,), (1, 0.75, 0.5), (0.8,)]
+    audits = audit(tiny_model, genome, TRACKS, paths=paths, n_windows=5, core_bp=8)
+    (alone,) = audit(tiny_model, genome, TRACKS, paths=[(1, 0.75, 0.5)], n_windows=5, core_bp=8)
+    assert [each.path for each in audits] == [(1.0,), (1.0, 0.75, 0.5), (0.8,)]
+    assert all(np.array_equal(each.exact, alone.exact) for each in audits)
+    np.testing.assert_array_equal(audits[1].approximate, alone.approximate)
+    assert not np.allclose(audits[0].approximate, audits[2].approximate)
+    for each in audits:
+        for agreement, a, b in zip(each.agreements, each.approximate, each.exact, strict=True):
+            assert agreement.slope == pytest.approx(np.polyfit(a, b, 1)[0], abs=1e-4)
+        assert each.pearson == pytest.approx(np.median([one.tism_pearson for one in each.agreements]))
+    assert best_of(audits).pearson == pytest.approx(max(each.pearson for each in audits), abs=1e-3)
+
+
+def test_cheapest_of_paths_that_agree_alike_is_the_best(genome, linear_model):
+    audits = audit(linear_model, genome, TRACKS, paths=[(1, 0.5), (0.5,)], n_windows=2, core_bp=8)
+    assert best_of(audits).path == (0.5,)
+
+
 def test_track_whose_correlation_is_negative_gets_a_word(genome, linear_model, capsys):
-    result = audit(linear_model, genome, TRACKS, n_windows=2, core_bp=8)
-    audit_command._report(result)
+    (result,) = audit(linear_model, genome, TRACKS, n_windows=2, core_bp=8)
+    audit_command._report([result])
     assert capsys.readouterr().err == ""
     first, *others = result.agreements
     turned = replace(first, tism_pearson=-0.31)
-    audit_command._report(replace(result, agreements=[turned, *others]))
+    audit_command._report([replace(result, agreements=[turned, *others])])
     told = capsys.readouterr().err
     assert told.startswith(f"Warning: TISM of {first.track} is the opposite of exact ISM (r = -0.31)")
     assert told.count("\n") == 1
 
 
 def test_times_are_those_of_a_whole_window(genome, tiny_model):
-    result = audit(tiny_model, genome, TRACKS, n_windows=2, core_bp=8)
+    (result,) = audit(tiny_model, genome, TRACKS, n_windows=2, core_bp=8)
     assert result.theoretical_speed_up == 3 * INPUT_BP
     assert result.speed_up == result.ism_seconds / result.tism_seconds > 0
     assert result.speed_up_all_tracks == result.ism_seconds / result.all_tracks_seconds
@@ -71,7 +91,8 @@ def test_times_are_those_of_a_whole_window(genome, tiny_model):
 
 def test_what_was_found_is_plain_json_and_nan_is_null(genome, linear_model):
     linear_model.body[1].weight.data.zero_()
-    described = json.loads(json.dumps(audit(linear_model, genome, TRACKS, n_windows=2, core_bp=8).to_json()))
+    (result,) = audit(linear_model, genome, TRACKS, n_windows=2, core_bp=8)
+    described = json.loads(json.dumps(result.to_json()))
     assert described["agreements"][0]["tism_pearson"] is None
     assert described["window_pearson"] == [None, None]
     assert described["agreements"][1]["track"] == "c"

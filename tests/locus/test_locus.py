@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from scan_models import INPUT_BP, TRACKS, ScanModel
+from scan_models import INPUT_BP, TRACKS, ScanModel, naive_scores
 from sequences import random_sequence
 from serial_scans import scan_with
 from torch import nn
@@ -78,6 +78,29 @@ def test_a_region_has_the_numbers_of_a_scan(
         assert scores.interval == region
         stored = zarr.open_group(store.path, mode="r")[region.chrom][..., region.start : region.end]
         np.testing.assert_allclose(scores.values, stored, atol=1e-6)
+
+
+@pytest.mark.parametrize("stitch", ["center", "mean"])
+def test_gradients_along_a_path_have_the_numbers_of_the_engine(genome, tiny_model, stitch):
+    region, path = Interval("chr1", 20, 45), (1, 0.75, 0.5)
+    settings = _settings("tism", stitch=stitch, path=path)
+    codes, chrom_bp = genome.fetch("chr1", 0, 379), genome.chroms["chr1"]
+    assert len(codes) == chrom_bp
+    scoring = Scoring(TRACKS, INPUT_BP, STRIDE, stitch, values="tism", path=path)
+    expected = naive_scores(tiny_model, scoring, codes)[..., 20:45]
+    scores = score_region(tiny_model, genome, region, settings)
+    np.testing.assert_allclose(scores.values, expected, atol=1e-5)
+    if stitch == "center":  # the identities of TISM hold for the mean gradient
+        corrected = score_region(tiny_model, genome, region, _settings("corrected", path=path)).values
+        bases = one_hot(codes[20:45])
+        at_reference = (corrected * bases).sum(1, keepdims=True)
+        np.testing.assert_allclose(corrected - at_reference, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["ism", "mean-ism", "deepliftshap"])
+def test_methods_without_a_gradient_have_no_path(method):
+    with pytest.raises(PlanError, match=f"with method '{method}', which is not made of gradients"):
+        _settings(method, path=(1, 0.5))
 
 
 @pytest.mark.parametrize("method", METHODS)

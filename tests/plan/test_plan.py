@@ -22,6 +22,7 @@ CHANGES = {
     "track weight": {"tracks": (Track("track 0", (0,), (0.5,)), tracks_of(2)[1])},
     "input_bp": {"input_bp": 300},
     "stride": {"stride": 128},
+    "path": {"path": (1.0, 0.5)},
     "stitch": {"stitch": "mean"},
     "strands": {"strands": "both"},
     "output_space": {"output_space": "probability"},
@@ -58,7 +59,8 @@ def test_every_field_has_a_change_to_be_tried():
     tried = {field for change in CHANGES.values() for field in change}
     described = PLAN.to_json()
     # There is only one precision, and the format is not a choice.
-    assert tried == (described.keys() | described["scoring"].keys()) - {"scoring", "precision", "format"}
+    named = described.keys() | described["scoring"].keys() | {"path"}  # which is named where it is another
+    assert tried == named - {"scoring", "precision", "format"}
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -150,6 +152,14 @@ def test_chroms_without_a_wanted_base_are_left_out():
 def test_setting_that_cannot_be_used_says_why(change, message):
     with pytest.raises(PlanError, match=message):
         changed(PLAN, change)
+
+
+def test_plan_of_one_gradient_is_described_as_earlier_releases_read_it():
+    assert "path" not in PLAN.to_json()["scoring"]
+    assert PLAN.to_json()["format"] == 3
+    along = changed(PLAN, CHANGES["path"])
+    assert along.to_json()["format"] == 4  # which they refuse, rather than resume with other numbers
+    assert PLAN.differences(along) == ["path 1, not 1,0.5"]
 
 
 def test_plan_of_another_format_is_refused():

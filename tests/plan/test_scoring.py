@@ -1,9 +1,29 @@
 """What is made of substitutions' effects, in NumPy and in torch."""
 
 import numpy as np
+import pytest
 import torch
 
-from tism_scan.plan.scoring import minus_mean_effect
+from tism_scan.errors import PlanError
+from tism_scan.plan.scoring import Scoring, minus_mean_effect
+from tism_scan.plan.tracks import Track
+
+TRACKS = (Track("0", (0,), (1.0,)),)
+
+
+def test_order_of_a_path_does_not_matter():
+    assert Scoring(TRACKS, 24, 6, path=(0.5, 1, 0.75)) == Scoring(TRACKS, 24, 6, path=(1, 0.75, 0.5))
+    assert Scoring(TRACKS, 24, 6, path=[1]) == Scoring(TRACKS, 24, 6)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [((), "(nothing)"), ((1, 0), "1,0"), ((1.5,), "1.5"), ((0.5, 0.5), "0.5,0.5"), ((float("nan"),), "nan")],
+)
+def test_path_that_is_none_is_refused(path, shown):
+    with pytest.raises(PlanError) as caught:
+        Scoring(TRACKS, 24, 6, path=path)
+    assert str(caught.value).startswith(f"path {shown} is none; expected different numbers above 0")
 
 
 def test_the_mean_over_three_substitutions_is_positive_where_they_lower_the_output():

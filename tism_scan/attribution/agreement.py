@@ -15,7 +15,7 @@ from tism_scan.attribution.transforms import ArrayLike, check_input, check_one_h
 from tism_scan.engine.devices import now
 from tism_scan.engine.readout import Tracks, track_list
 from tism_scan.models.frozen import BATCH_SIZE
-from tism_scan.plan.scoring import minus_mean_effect
+from tism_scan.plan.scoring import ONE_GRADIENT, minus_mean_effect
 from tism_scan.plan.tracks import Track
 
 Floats = NDArray[np.floating[Any]]
@@ -35,6 +35,9 @@ class Agreement:
         Over single substitutions. NaN where fewer than two values, or values that are all alike, are left.
     mean_tism_pearson, mean_tism_spearman : float
         Over positions, of mean TISM with the mean effect of ISM.
+    slope : float
+        Of the line of least squares that gives ISM's effect of a substitution by its TISM; above 1 where TISM
+        understates it. NaN as for the correlations.
     """
 
     track: str
@@ -44,6 +47,7 @@ class Agreement:
     tism_spearman: float
     mean_tism_pearson: float
     mean_tism_spearman: float
+    slope: float
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,13 @@ def concordance(
     *,
     batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
+    path: Sequence[float] = ONE_GRADIENT,
 ) -> Concordance:
     """Return how well TISM and mean TISM agree with exact ISM at some positions, and the times of both.
 
     Parameters
     ----------
-    model, X, tracks, batch_size, device
+    model, X, tracks, batch_size, device, path
         As for `tism_scan.attribution.gradient`; X must be one-hot. One pass is run before the clocks start.
     positions : sequence of int, or slice
         Positions of X to mutate, 0-based, in bp; a range or an array will do. The cost of exact ISM is
@@ -132,7 +137,7 @@ def concordance(
     check_one_hot(x)
     chosen = _indices(positions, x.shape[2]).to(x.device)
     mean_tism(model, x[:1], tracks, batch_size=batch_size, device=device)  # warms up, and checks the tracks
-    found = compare(model, x, tracks, chosen, batch_size=batch_size, device=device)
+    (found,) = compare(model, x, tracks, chosen, [path], batch_size=batch_size, device=device)
     return Concordance(
         found.per_track(_track_names(tracks, found.exact.shape[1])),
         found.overall(),
@@ -146,12 +151,13 @@ def compare(
     X: Tensor,
     tracks: Tracks,
     positions: Tensor,
+    paths: Sequence[Sequence[float]],
     *,
     batch_size: int,
     device: str | torch.device | None = None,
     progress: bool | None = None,
-) -> Comparison:
-    """Return TISM and exact ISM of all substitutions at some positions, and the times of both.
+) -> list[Comparison]:
+    """Return TISM along each of some paths, and exact ISM, of all substitutions at some positions.
 
     Parameters
     ----------
@@ -162,17 +168,38 @@ def compare(
         One-hot, all zeros at N.
     positions : int64 (P,)
         On X's device.
+    paths : sequence of sequences of float
+        As for `tism_scan.attribution.gradient`.
+
+    Returns
+    -------
+    list of Comparison
+        One for each path; all share what exact ISM found, and its time.
     """
+    timed = [_timed_tism(model, X, tracks, positions, path, batch_size, device) for path in paths]
     began = now(X.device)
-    approximate = tism(model, X, tracks, batch_size=batch_size, device=device)[..., positions]
-    between = now(X.device)
     predictions, at_reference = predict_substitutions(
         model, X, tracks, positions, batch_size=batch_size, device=device, progress=progress
     )
     exact = predictions - at_reference[:, :, None, None]
     ended = now(X.device)
     is_substitution = ((X == 0) & X.any(1, keepdim=True))[..., positions]
-    return Comparison(approximate, exact, is_substitution, between - began, ended - between)
+    return [Comparison(found, exact, is_substitution, seconds, ended - began) for found, seconds in timed]
+
+
+def _timed_tism(
+    model: nn.Module,
+    X: Tensor,
+    tracks: Tracks,
+    positions: Tensor,
+    path: Sequence[float],
+    batch_size: int,
+    device: str | torch.device | None,
+) -> tuple[Tensor, float]:
+    """Return TISM, (N, T, 4, P), along a path, and the time that it takes."""
+    began = now(X.device)
+    found = tism(model, X, tracks, batch_size=batch_size, device=device, path=path)[..., positions]
+    return found, now(X.device) - began
 
 
 def agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: Tensor) -> Agreement:
@@ -199,6 +226,7 @@ def agreement(track: str, approximate: Tensor, exact: Tensor, is_substitution: T
         spearman(*singles),
         pearson(*means),
         spearman(*means),
+        slope_of(*singles),
     )
 
 
@@ -209,6 +237,15 @@ def pearson(a: Floats, b: Floats) -> float:
     da, db = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (a, b))
     scale = float(np.sqrt((da @ da) * (db @ db)))
     return float(da @ db) / scale if scale > 0 else float("nan")
+
+
+def slope_of(a: Floats, b: Floats) -> float:
+    """Return the slope of the line of least squares that gives b by a, (n,); NaN as `pearson`."""
+    if len(a) < 2:
+        return float("nan")
+    da, db = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (a, b))
+    square = float(da @ da)
+    return float(da @ db) / square if square > 0 else float("nan")
 
 
 def spearman(a: Floats, b: Floats) -> float:

@@ -1,16 +1,18 @@
 """Gradients of a model's outputs with respect to its input, and what is read off them at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from tism_scan.attribution.transforms import Array, check_input, check_one_hot, like
 from tism_scan.engine.readout import Tracks, track_outputs
-from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
+from tism_scan.engine.tism import mean_over_path, mean_tism_from_gradient, tism_from_gradient
 from tism_scan.models.channels_last import channels_last
 from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, dtype_of, frozen
+from tism_scan.plan.scoring import ONE_GRADIENT, checked_path
 
 
 def gradient(
@@ -20,6 +22,7 @@ def gradient(
     *,
     batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
+    path: Sequence[float] = ONE_GRADIENT,
 ) -> Array:
     """Return the gradient of each track with respect to the input: the local attribution.
 
@@ -37,6 +40,9 @@ def gradient(
     device : str or torch.device, optional
         Where to compute; by default where the model is. On CUDA, convolutions run in full float32, not in
         PyTorch's default of TF32.
+    path : sequence of float
+        Points s above 0 and up to 1: the gradient is the mean of those at ``s * X + (1 - s) / 4``, where N
+        stays zero. (1,) is the gradient at X.
 
     Returns
     -------
@@ -45,6 +51,8 @@ def gradient(
 
     Raises
     ------
+    PlanError
+        If the path is none.
     ValueError
         If X has another shape or no sequence, the batch size is below 1, or the output does not depend on X
         in a way that PyTorch can differentiate.
@@ -53,7 +61,7 @@ def gradient(
     InputError
         If the device is not there.
     """
-    return _in_batches(model, X, tracks, batch_size, device, lambda gradient, _: gradient)
+    return _in_batches(model, X, tracks, batch_size, device, path, lambda gradient, _: gradient)
 
 
 def tism(
@@ -63,6 +71,7 @@ def tism(
     *,
     batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
+    path: Sequence[float] = ONE_GRADIENT,
 ) -> Array:
     """Return TISM: the approximate change of each track if a base replaced the reference base.
 
@@ -84,7 +93,7 @@ def tism(
     """
     check_one_hot(check_input(X))
     return _in_batches(
-        model, X, tracks, batch_size, device, lambda gradient, x: tism_from_gradient(gradient, x)
+        model, X, tracks, batch_size, device, path, lambda gradient, x: tism_from_gradient(gradient, x)
     )
 
 
@@ -95,6 +104,7 @@ def mean_tism(
     *,
     batch_size: int = BATCH_SIZE,
     device: str | torch.device | None = None,
+    path: Sequence[float] = ONE_GRADIENT,
 ) -> Array:
     """Return mean TISM: minus the mean of the three substitutions' TISM, one value a base.
 
@@ -116,7 +126,7 @@ def mean_tism(
     """
     check_one_hot(check_input(X))
     return _in_batches(
-        model, X, tracks, batch_size, device, lambda gradient, x: mean_tism_from_gradient(gradient, x)
+        model, X, tracks, batch_size, device, path, lambda gradient, x: mean_tism_from_gradient(gradient, x)
     )
 
 
@@ -126,18 +136,21 @@ def _in_batches(
     tracks: Tracks,
     batch_size: int,
     device: str | torch.device | None,
+    path: Sequence[float],
     finish: Callable[[Tensor, Tensor], Tensor],
 ) -> Array:
     """Return ``finish(gradient, x)`` of every batch, where x is (N, 1, 4, L), put together."""
     x = check_input(X)
     check_batch_size(batch_size)
+    points = checked_path(path)
     parts = []
     # inference_mode(False): the caller may be in inference mode, where nothing can be differentiated
     with frozen(model, device) as place, _quickest_on(place), torch.inference_mode(False):
         for chunk in torch.split(x, batch_size):
             batch = chunk.to(place, dtype_of(model), copy=True)
-            gradients = _gradient_of(model, batch, tracks, max(1, batch_size // len(batch)))
-            parts.append(finish(gradients, batch.detach().unsqueeze(1)).to(x.device, torch.float32))
+            compute = partial(_gradient_of, model, tracks, max(1, batch_size // len(batch)))
+            gradients = mean_over_path(points, batch, compute)
+            parts.append(finish(gradients, batch.unsqueeze(1)).to(x.device, torch.float32))
     return like(torch.cat(parts), X)
 
 
@@ -146,10 +159,11 @@ def _quickest_on(device: torch.device) -> AbstractContextManager[object]:
     return channels_last() if device.type == "cpu" else nullcontext()
 
 
-def _gradient_of(model: nn.Module, X: Tensor, tracks: Tracks, n_at_once: int) -> Tensor:
+def _gradient_of(model: nn.Module, tracks: Tracks, n_at_once: int, X: Tensor) -> Tensor:
     """Return (N, T, 4, L): one forward pass, and a backward pass for every `n_at_once` tracks."""
     with torch.enable_grad():
-        outputs = track_outputs(model, X.requires_grad_(True), tracks)
+        X = X.detach().requires_grad_(True)
+        outputs = track_outputs(model, X, tracks)
         if not outputs.requires_grad:
             raise ValueError(
                 f"the output of {type(model).__name__} cannot be differentiated; expected one that depends "

@@ -1,6 +1,7 @@
 """What the numbers are, for people (``README.txt``) and for programs (``tracks.tsv``, ``chrom.sizes``)."""
 
 from tism_scan.browser.shown import Shown, one_line
+from tism_scan.plan.scoring import ONE_GRADIENT, path_text
 from tism_scan.version import __version__
 
 _FORMULA_SIGNS = ("=", "+", "-", "@")
@@ -34,12 +35,13 @@ WHERE THEY COME FROM
   model           {model}, weights of SHA-256 {weights}
   genome          SHA-256 {genome}
   windows         {input_bp:,} bp every {stride:,} bp, stitch {stitch}, strands {strands}
+  path            {path}
   precision       {precision}, {keep_bits}
 """
 
 _MEANING = {
     "mean": """\
-Mean TISM, one number a base, in each bigWig (*.bw): an approximation, from one gradient, of what
+Mean TISM, one number a base, in each bigWig (*.bw): an approximation, from gradients, of what
 in-silico mutagenesis would find. It is minus the mean change of the model's output when the
 reference base is replaced by each of the three others.
 
@@ -47,7 +49,7 @@ reference base is replaced by each of the three others.
          Negative (vermilion): the reference base lowers the prediction.""",
     "tism": """\
 TISM of one alternative base in each bigWig (*.A.bw to *.T.bw), one number a base: an approximation,
-from one gradient, of how the model's output changes when that base replaces the reference base. It
+from gradients, of how the model's output changes when that base replaces the reference base. It
 is 0 where both are the same.
 
   sign   Positive (blue): the other base raises the output.
@@ -83,6 +85,9 @@ def readme_text(shown: Shown) -> str:
         stride=scoring.stride,
         stitch=scoring.stitch,
         strands=scoring.strands,
+        path="one gradient, at the sequence"
+        if scoring.path == ONE_GRADIENT
+        else f"{path_text(scoring.path)}: gradients averaged between uniform (0) and the sequence (1)",
         precision=scoring.precision,
         keep_bits="lossless" if plan.keep_bits is None else f"{plan.keep_bits} bits of mantissa kept",
     )

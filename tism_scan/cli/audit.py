@@ -1,6 +1,7 @@
 """``tism-scan audit``: how well TISM agrees with exact ISM, for your own model and genome."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import click
 from tism_scan.cli.console import count_of, duration, err, say, say_table, say_warning
 from tism_scan.cli.options.common import PATH
 from tism_scan.cli.options.model import model_and_tracks, model_options
+from tism_scan.cli.options.scoring import path_option
+from tism_scan.plan.scoring import ONE_GRADIENT, path_text
 
 if TYPE_CHECKING:
     from tism_scan.locus.auditing import Audit
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
 @click.command(name="audit")
 @click.option("--genome", required=True, type=PATH, help="FASTA, plain or bgzip.")
 @model_options
+@path_option(
+    multiple=True,
+    default=(ONE_GRADIENT,),
+    help="Take TISM's gradients at these points, as `run` does; repeat it to compare. [default: 1]",
+)
 @click.option(
     "--n", "n_windows", type=click.IntRange(1), default=50, show_default=True, help="Number of windows."
 )
@@ -42,6 +50,7 @@ if TYPE_CHECKING:
 )
 def command(
     genome: Path,
+    path: tuple[tuple[float, ...], ...],
     n_windows: int,
     seed: int,
     core_bp: int,
@@ -54,7 +63,8 @@ def command(
     """Compare TISM with exact ISM on windows drawn at random, and time both.
 
     Exact ISM takes three model calls for each base of each core: the default is 38,400 calls. Most windows of
-    a genome contain no site that the model knows; --bed compares the two where there are some.
+    a genome contain no site that the model knows; --bed compares the two where there are some. With more than
+    one --path, the last line says which is best for this model.
     """
     from tism_scan.genome.fasta import Genome
     from tism_scan.genome.wanted import wanted_spans
@@ -71,10 +81,11 @@ def command(
         model, tracks = model_and_tracks(options)
         if plot is not None:
             check_panels(len(tracks))
-        result = audit(
+        results = audit(
             model,
             opened,
             tracks,
+            paths=tuple(dict.fromkeys(path)),
             n_windows=n_windows,
             core_bp=core_bp,
             seed=seed,
@@ -83,35 +94,55 @@ def command(
             device=options["device"],
             progress=None if err.is_terminal else False,
         )
-    _report(result)
-    _write(result, out, plot)
+    _report(results)
+    _write(results, out, plot)
     return 0
 
 
-def _report(result: "Audit") -> None:
-    from tism_scan.locus.auditing import PAPER_CORRELATION
+def _report(results: Sequence["Audit"]) -> None:
+    from tism_scan.locus.auditing import PAPER_CORRELATION, best_of
 
+    result, has_paths = results[0], len(results) > 1
     rows = [
         [
+            *([path_text(result.path)] if has_paths else []),
             each.track,
             f"{each.n_substitutions:,}",
             f"{each.tism_pearson:.3f}",
             f"{each.tism_spearman:.3f}",
             f"{each.mean_tism_pearson:.3f}",
             f"{within:.3f}",
+            f"{each.slope:.2f}",
         ]
+        for result in results
         for each, within in zip(result.agreements, result.window_pearson, strict=True)
     ]
     say_table(
         f"TISM against exact ISM, {count_of(result.n_windows, 'window')}, {result.core_bp:,} bp of each",
-        ["track", "n", "Pearson", "Spearman", "mean TISM", "in a window"],
+        [
+            *(["path"] if has_paths else []),
+            *("track", "n", "Pearson", "Spearman", "mean TISM", "in a window", "slope"),
+        ],
         rows,
     )
     say(
         "n: substitutions; Pearson and Spearman over all of them; mean TISM: Pearson of the means over "
-        "positions; in a window: median Pearson"
+        "positions; in a window: median Pearson; slope: of ISM by TISM, above 1 where TISM understates it"
     )
     say(f"the paper found correlations of about {PAPER_CORRELATION}")
+    for result in results:
+        _warn_of_opposites(result)
+    for result in results:
+        _say_cost(result, has_paths=has_paths)
+    if has_paths:
+        best = best_of(results)
+        say(
+            f"best for this model: --path {path_text(best.path)}, with a Pearson of {best.pearson:.3f} in "
+            "the median track"
+        )
+
+
+def _warn_of_opposites(result: "Audit") -> None:
     for each in result.agreements:
         if each.tism_pearson < 0:
             say_warning(
@@ -119,9 +150,13 @@ def _report(result: "Audit") -> None:
                 "read its scores as effects; check --weights and --alphabet, draw windows where the track "
                 "responds (--bed), or score single loci with `tism-scan attribute --method ism`"
             )
+
+
+def _say_cost(result: "Audit", *, has_paths: bool) -> None:
     n_tracks = len(result.agreements)
     say(
-        f"one window on {result.device}: TISM {_short(result.tism_seconds)}, exact ISM of its "
+        (f"path {path_text(result.path)}: " if has_paths else "")
+        + f"one window on {result.device}: TISM {_short(result.tism_seconds)}, exact ISM of its "
         f"{result.input_bp:,} bases {_short(result.ism_seconds)} by whole passes, "
         f"{_short(result.ism_here_seconds)} as computed here"
     )
@@ -136,17 +171,28 @@ def _short(seconds: float) -> str:
     return duration(seconds) if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
-def _write(result: "Audit", out: Path | None, plot: Path | None) -> None:
+def _write(results: Sequence["Audit"], out: Path | None, plot: Path | None) -> None:
+    from tism_scan.locus.auditing import best_of
     from tism_scan.locus.output import write_picture
     from tism_scan.plot import plot_concordance
     from tism_scan.storage.atomic import replaced_file
 
     if out is not None:
         with replaced_file(out) as file:
-            file.write(json.dumps(result.to_json(), indent=2).encode() + b"\n")
+            file.write(json.dumps(_plain(results), indent=2).encode() + b"\n")
         say(f"figures  {out}")
     if plot is not None:
+        result = best_of(results)
         titles = [f"{each.track}, r = {each.tism_pearson:.2f}" for each in result.agreements]
         figure = plot_concordance(result.approximate, result.exact, titles=titles)
         write_picture(plot, figure, dpi=150)
         say(f"picture  {plot}")
+
+
+def _plain(results: Sequence["Audit"]) -> dict[str, Any]:
+    """Return one audit as a dict; of several, all of them and the best path."""
+    from tism_scan.locus.auditing import best_of
+
+    if len(results) == 1:
+        return results[0].to_json()
+    return {"best_path": list(best_of(results).path), "paths": [each.to_json() for each in results]}

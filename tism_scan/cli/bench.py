@@ -10,6 +10,7 @@ from tism_scan.cli.options.model import memory_option, model_source, timed_model
 from tism_scan.cli.options.scoring import scoring_options, scoring_settings
 from tism_scan.cli.waiting import waiting
 from tism_scan.errors import TrackError
+from tism_scan.plan.scoring import path_text
 
 if TYPE_CHECKING:
     from tism_scan.engine.bench import Bench
@@ -77,8 +78,9 @@ def _report(result: "Bench") -> None:
     threads = f", {result.n_threads} threads" if result.device == "cpu" else ""
     say(f"{result.engine} on {result.device}{threads}, {result.precision}")
     strands = ", both strands" if result.strands == "both" else ""
+    path = f", path {path_text(result.path)}" if len(result.path) > 1 else ""
     say(
-        f"{count_of(result.n_tracks, 'track')}, stride {result.stride}, {result.stitch}{strands}: "
+        f"{count_of(result.n_tracks, 'track')}, stride {result.stride}, {result.stitch}{strands}{path}: "
         f"{base_count(result.bases_per_s)}/s "
         f"({count_of(result.n_windows, 'window')} in {result.seconds:.2f} s, of which the host's own work "
         f"{1e3 * (result.seconds - result.device_seconds):.0f} ms)"

@@ -104,7 +104,7 @@ def _report(
     say(
         f"{count_of(result.n_windows, 'window')} at stride {scoring.stride} in "
         f"{count_of(result.n_blocks, 'block')} of up to "
-        f"{plan.block_bp:,} bp, {scoring.stitch}, {scoring.strands}, {scoring.precision}"
+        f"{plan.block_bp:,} bp, {scoring.stitch}, {scoring.strands}, {scoring.precision}{scoring.path_note}"
     )
     where = f"measured on {device_name(str(engine.device))}" if is_measured else "given"
     say(

@@ -9,6 +9,7 @@ import click
 
 from tism_scan.cli.console import base_count, count_of, duration, say, say_table
 from tism_scan.cli.options.common import STORE
+from tism_scan.plan.scoring import path_text
 from tism_scan.storage.places import Place
 
 _MOST_ROWS = 30
@@ -51,6 +52,7 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     say(
         f"scores      {kind} of the {scoring['output_space']}, stride {scoring['stride']}, "
         f"stitch {scoring['stitch']}, strands {scoring['strands']}, {scoring['precision']}"
+        + (f", path {path_text(scoring['path'])}" if "path" in scoring else "")
     )
     say(f"genome      sha256 {plan['genome_digest'][:12]}   weights sha256 {plan['weights_digest'][:12]}")
     say(f"blocks      of {plan['block_bp']:,} bp")

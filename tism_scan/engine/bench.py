@@ -58,6 +58,7 @@ class Bench:
         CPU threads.
     n_tracks, stride : int
     stitch, strands : str
+    path : tuple of float
     n_windows : int
         Windows that were timed, after a warm-up.
     seconds : float
@@ -80,6 +81,7 @@ class Bench:
     stride: int
     stitch: str
     strands: str
+    path: tuple[float, ...]
     n_windows: int
     seconds: float
     device_seconds: float
@@ -160,6 +162,7 @@ def bench(
         stride=scoring.stride,
         stitch=scoring.stitch,
         strands=scoring.strands,
+        path=scoring.path,
         n_windows=timed.n_windows,
         seconds=timed.seconds,
         device_seconds=timed.device_seconds,

@@ -95,8 +95,7 @@ class SharedEngine(SlabEngine):
         forward, backward = (
             more - less + head for more, less, head in zip(of_longer, of_window, of_head, strict=True)
         )
-        n_strands = 2 if self.scoring.strands == "both" else 1
-        return n_strands * (forward + len(self.scoring.tracks) * backward)
+        return self.scoring.n_gradients * (forward + len(self.scoring.tracks) * backward)
 
     def _windows_within(self, budget: float, window: Tensor, features: Tensor) -> int:
         """Return how many windows a slab has."""
@@ -121,7 +120,7 @@ class SharedEngine(SlabEngine):
         self._n_heads = max(1, self._n_heads // 2)
         super()._halve_batches(reason)
 
-    def _one_strand(self, X: Tensor, windows: NDArray[np.int64]) -> Tensor:
+    def _one_strand(self, X: Tensor, reference: Tensor, windows: NDArray[np.int64]) -> Tensor:
         X = X.detach().requires_grad_()
         is_rounded = self.scoring.precision == "bf16"
         rounded = torch.autocast(self.device.type, torch.bfloat16, enabled=is_rounded)
@@ -141,7 +140,7 @@ class SharedEngine(SlabEngine):
                 (gradient,) = torch.autograd.grad(
                     features, X, summed.t()[None].to(features.dtype), retain_graph=i_track + 1 < n_tracks
                 )
-                scores.append(self._to_scores(gradient[:, None], X)[0])
+                scores.append(self._to_scores(gradient[:, None], reference)[0])
         return torch.cat(scores).detach()
 
     def _summed_heads(self, features: Tensor, windows: NDArray[np.int64], tracks: range) -> Tensor:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.tism import mean_over_path
 
 SHARE_OF_MEMORY = 0.5
 
@@ -30,16 +31,28 @@ class SlabEngine(BlockEngine):
         `windows`, int64 (N,), are positions in the slab, in order, of its first, its last and others.
         """
         X = self._encode(codes[None])
-        scores = self._one_strand(X, windows)
+        scores = self._along_path(X, windows)
         if self.scoring.strands == "both":
-            other = self._one_strand(X.flip(2)[:, self._complement], (windows[-1] - windows)[::-1].copy())
+            other = self._along_path(X.flip(2)[:, self._complement], (windows[-1] - windows)[::-1].copy())
             # Read backwards, A, C, G, T is T, G, C, A: the channels of the other strand.
             scores = (scores + other.flip(1, 2)) / 2
         return scores
 
-    @abstractmethod
-    def _one_strand(self, X: Tensor, windows: NDArray[np.int64]) -> Tensor:
+    def _along_path(self, X: Tensor, windows: NDArray[np.int64]) -> Tensor:
         """Return the sum of scores, (T, channels, L), of a slab, (1, 4, L), read in one direction."""
+        return mean_over_path(self.scoring.path, X, lambda point: self._one_strand(point, X, windows))
+
+    @abstractmethod
+    def _one_strand(self, X: Tensor, reference: Tensor, windows: NDArray[np.int64]) -> Tensor:
+        """Return the sum of scores, (T, channels, L), of gradients at one point of the path.
+
+        Parameters
+        ----------
+        X, reference : float32 (1, 4, L)
+            The slab as it is at that point, and one-hot.
+        windows : int64 (N,)
+            As in `_sum_of_scores`.
+        """
 
 
 def first_slab(where: NDArray[np.int64], n_most: int, stride: int, input_bp: int) -> NDArray[np.int64]:

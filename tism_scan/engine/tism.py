@@ -1,5 +1,7 @@
 """TISM and mean TISM from a gradient: the number that everything else in this package is about."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,34 @@ def mean_tism_from_gradient(gradient: Tensor, X: Tensor) -> Tensor:
     """
     at_reference = (gradient * X).sum(-2)
     return ((4 * at_reference - gradient.sum(-2)) / 3).masked_fill_(_is_n(X), torch.nan)
+
+
+def softened(X: Tensor, s: float) -> Tensor:
+    """Return the sequence s of the way from the uniform one, 1/4 in each channel, to a one-hot X.
+
+    Parameters
+    ----------
+    X : float (..., 4, L)
+        One-hot; an all-zero column is N, and stays zero.
+    s : float
+        Above 0 and up to 1, which is X itself.
+
+    Returns
+    -------
+    float (..., 4, L)
+    """
+    return X if s == 1 else s * X + (1 - s) / 4 * X.sum(-2, keepdim=True)
+
+
+def mean_over_path(path: Sequence[float], X: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the mean of what is computed of X softened by each point of a path.
+
+    TISM is linear in the gradient, so that the mean of TISM is TISM of the mean gradient.
+    """
+    total = compute(softened(X, path[0]))
+    for s in path[1:]:
+        total = total + compute(softened(X, s))
+    return total / len(path)
 
 
 def _is_n(X: Tensor) -> Tensor:

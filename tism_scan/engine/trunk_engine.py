@@ -135,8 +135,7 @@ class TrunkEngine(SlabEngine):
             per_track = forward_flop_per_bp(self.layers) * stride  # as many products, the other way
         else:
             per_track = backward_flop(self.layers, self._extents)
-        n_strands = 2 if self.scoring.strands == "both" else 1
-        return n_strands * (shared + n_tracks * (per_track + head_backward))
+        return self.scoring.n_gradients * (shared + n_tracks * (per_track + head_backward))
 
     def _pairs_within(self, budget: float) -> int:
         """Return how many pairs of window and track go down the trunk at once."""
@@ -156,7 +155,7 @@ class TrunkEngine(SlabEngine):
         self._n_pairs = max(1, self._n_pairs // 2)
         super()._halve_batches(reason)
 
-    def _one_strand(self, X: Tensor, windows: NDArray[np.int64]) -> Tensor:
+    def _one_strand(self, X: Tensor, reference: Tensor, windows: NDArray[np.int64]) -> Tensor:
         features, factors = forward(self.layers, X, self.passes)
         features = self._head.prepared(features)
         inputs = features[0].unfold(0, self._n_positions, self._step)  # (N, C, positions)
@@ -165,7 +164,7 @@ class TrunkEngine(SlabEngine):
         score = self._score_slab if self.scoring.stitch == "mean" else self._score_cores
         tracks = range(len(self.scoring.tracks))
         scores = [
-            score(X, factors, self._head.gradient(inputs, tracks[i : i + TRACKS_AT_ONCE]), windows)
+            score(reference, factors, self._head.gradient(inputs, tracks[i : i + TRACKS_AT_ONCE]), windows)
             for i in tracks[::TRACKS_AT_ONCE]
         ]
         return torch.cat(scores)

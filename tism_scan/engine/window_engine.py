@@ -13,6 +13,7 @@ from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.cost import module_flop, saved_bytes
 from tism_scan.engine.readout import TrackReader
 from tism_scan.engine.slabs import memory_of
+from tism_scan.engine.tism import mean_over_path
 from tism_scan.models.contract import Model
 from tism_scan.models.frozen import frozen
 from tism_scan.plan.scoring import Scoring
@@ -61,11 +62,10 @@ class WindowEngine(BlockEngine):
         return max(1, min(most, int(budget / per_window)))
 
     def flop_per_window(self) -> float:
-        """Return the arithmetic, FLOP, of one window's forward pass and a backward pass for each track."""
+        """Return the arithmetic, FLOP, of one window's forward passes, and of the tracks' backward ones."""
         X = self._encode(torch.zeros((1, self.lattice.input_bp), dtype=torch.uint8, device=self.device))
         forward, backward = module_flop(self.model, X)
-        n_strands = 2 if self.scoring.strands == "both" else 1
-        return n_strands * (forward + len(self.scoring.tracks) * backward)
+        return self.scoring.n_gradients * (forward + len(self.scoring.tracks) * backward)
 
     def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
         batch = where[: self.batch_size]
@@ -80,9 +80,10 @@ class WindowEngine(BlockEngine):
     def _score_windows(self, codes: Tensor) -> Tensor:
         """Return the scores, float32 (N, T, channels, reach), of windows' codes, uint8 (N, input_bp)."""
         X = self._encode(codes)
-        gradient = self._gradient(X)
+        path = self.scoring.path
+        gradient = mean_over_path(path, X, self._gradient)
         if self.scoring.strands == "both":
-            other = self._gradient(X.flip(2)[:, self._complement])
+            other = mean_over_path(path, X.flip(2)[:, self._complement], self._gradient)
             gradient = (gradient + other.flip(3)[:, :, self._complement]) / 2
         reach = self.scoring.reach
         return self._to_scores(gradient[..., reach], X[..., reach])

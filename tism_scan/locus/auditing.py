@@ -7,7 +7,7 @@ with first-order Taylor expansion", iScience 2024, doi 10.1016/j.isci.2024.11080
 and a speed-up of about three times the window's length, since exact ISM takes three forward passes a base.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from tism_scan.genome.spans import Spans
 from tism_scan.locus.sampling import sample_windows
 from tism_scan.models.contract import Model, check_differentiable
 from tism_scan.models.frozen import BATCH_SIZE
+from tism_scan.plan.scoring import ONE_GRADIENT, checked_path
 from tism_scan.plan.tiling import Lattice
 from tism_scan.plan.tracks import Track
 
@@ -60,6 +61,8 @@ class Audit:
         The same as computed here, where models with a trunk take less: what the cores took, times `input_bp`
         over `core_bp`.
     device : str
+    path : tuple of float
+        Points where TISM's gradients were taken; see `tism_scan.Scoring`.
     approximate, exact : float32 (T, n)
         TISM and the effect of exact ISM, of each substitution in the cores.
     """
@@ -76,8 +79,14 @@ class Audit:
     ism_seconds: float
     ism_here_seconds: float
     device: str
+    path: tuple[float, ...]
     approximate: NDArray[np.float32] = field(repr=False, compare=False)
     exact: NDArray[np.float32] = field(repr=False, compare=False)
+
+    @property
+    def pearson(self) -> float:
+        """The median over tracks of the correlation over single substitutions; NaN if no track has one."""
+        return _median(each.tism_pearson for each in self.agreements)
 
     @property
     def speed_up(self) -> float:
@@ -116,6 +125,7 @@ def audit(
     genome: Genome,
     tracks: Sequence[Track],
     *,
+    paths: Sequence[Sequence[float]] = (ONE_GRADIENT,),
     n_windows: int = 50,
     core_bp: int = 256,
     seed: int = 0,
@@ -123,7 +133,7 @@ def audit(
     batch_size: int | None = None,
     device: str | None = None,
     progress: bool | None = None,
-) -> Audit:
+) -> tuple[Audit, ...]:
     """Return how well TISM agrees with exact ISM on windows of a genome, and how much faster it is.
 
     Parameters
@@ -132,6 +142,8 @@ def audit(
         As `tism_scan.models.source.ModelSource.load` returns it. It is moved to the device and frozen.
     genome : Genome
     tracks : sequence of Track
+    paths : sequence of sequences of float
+        As for `tism_scan.Scoring`; each is compared with the same exact ISM.
     n_windows, core_bp, seed, spans
         As for `tism_scan.locus.sampling.sample_windows`. Exact ISM takes three forward passes for each base
         of each core.
@@ -141,6 +153,11 @@ def audit(
         A GPU if there is one.
     progress : bool, optional
         As for `tism_scan.attribution.ism`.
+
+    Returns
+    -------
+    tuple of Audit
+        One for each path, in their order.
 
     Raises
     ------
@@ -160,31 +177,45 @@ def audit(
     X = torch.from_numpy(one_hot(codes, model.alphabet)).to(device)
     model = model.to(torch.device(device)).requires_grad_(False).eval()
     positions = torch.arange(lattice.flank, lattice.flank + core_bp, device=X.device)
-    found = compare(model, X, chosen, positions, batch_size=batch_size, progress=progress)
-    one_track = _tism_seconds(model, X, chosen[:1], batch_size)
-    all_tracks = _tism_seconds(model, X, chosen, batch_size) if len(chosen) > 1 else one_track
+    checked = [checked_path(path) for path in paths]
+    compared = compare(model, X, chosen, positions, checked, batch_size=batch_size, progress=progress)
     whole_pass_s = _seconds_per_whole_pass(model, X, chosen, positions, batch_size)
-    return Audit(
-        agreements=found.per_track([track.name for track in chosen]),
-        window_pearson=_window_pearson(found),
-        n_windows=n_windows,
-        core_bp=core_bp,
-        input_bp=input_bp,
-        seed=seed,
-        windows=tuple(windows),
-        tism_seconds=one_track / n_windows,
-        all_tracks_seconds=all_tracks / n_windows,
-        ism_seconds=whole_pass_s * 3 * input_bp,
-        ism_here_seconds=found.ism_seconds * input_bp / core_bp / n_windows,
-        device=device,
-        approximate=_by_track(found.approximate, found.is_substitution),
-        exact=_by_track(found.exact, found.is_substitution),
-    )
+    audits = []
+    for path, found in zip(checked, compared, strict=True):
+        one_track = _tism_seconds(model, X, chosen[:1], batch_size, path)
+        all_tracks = _tism_seconds(model, X, chosen, batch_size, path) if len(chosen) > 1 else one_track
+        each = Audit(
+            agreements=found.per_track([track.name for track in chosen]),
+            window_pearson=_window_pearson(found),
+            n_windows=n_windows,
+            core_bp=core_bp,
+            input_bp=input_bp,
+            seed=seed,
+            windows=tuple(windows),
+            tism_seconds=one_track / n_windows,
+            all_tracks_seconds=all_tracks / n_windows,
+            ism_seconds=whole_pass_s * 3 * input_bp,
+            ism_here_seconds=found.ism_seconds * input_bp / core_bp / n_windows,
+            device=device,
+            path=path,
+            approximate=_by_track(found.approximate, found.is_substitution),
+            exact=_by_track(found.exact, found.is_substitution),
+        )
+        audits.append(each)
+    return tuple(audits)
 
 
-def _tism_seconds(model: Model, X: Tensor, tracks: list[Track], batch_size: int) -> float:
+def best_of(audits: Sequence[Audit]) -> Audit:
+    """Return the audit whose TISM agrees best with exact ISM; the cheapest of those that agree alike."""
+    cheapest_first = sorted(audits, key=lambda each: len(each.path))
+    return max(cheapest_first, key=lambda each: np.nan_to_num(round(each.pearson, 3), nan=-2.0))
+
+
+def _tism_seconds(
+    model: Model, X: Tensor, tracks: list[Track], batch_size: int, path: Sequence[float]
+) -> float:
     """Return the time that mean TISM of all windows takes."""
-    return _best_seconds(lambda: mean_tism(model, X, tracks, batch_size=batch_size), X.device)
+    return _best_seconds(lambda: mean_tism(model, X, tracks, batch_size=batch_size, path=path), X.device)
 
 
 def _seconds_per_whole_pass(
@@ -213,7 +244,12 @@ def _median_pearson(approximate: Tensor, exact: Tensor, is_substitution: Tensor)
         pearson(a[mask].cpu().numpy(), b[mask].cpu().numpy())
         for a, b, mask in zip(approximate, exact, is_substitution, strict=True)
     ]
-    known = [value for value in each if not np.isnan(value)]
+    return _median(each)
+
+
+def _median(values: Iterable[float]) -> float:
+    """Return the median of those that are no NaN; NaN if all are."""
+    known = [value for value in values if not np.isnan(value)]
     return float(np.median(known)) if known else float("nan")
 
 

@@ -16,6 +16,7 @@ method          str: such as ``mean-tism``
 stride          int: distance between windows; window_start tells where they stood
 window_start    int64 (W,): starts of all windows, locus by locus
 stitch, strands, output_space    str
+path            float64 (n,): points between the uniform sequence and the window; 1 is the window
 =============== ================================================================================
 
 A TSV file has one line a base: chrom, pos (1-based), ref, then a column for each track, or four of them named
@@ -196,6 +197,7 @@ def _write_npz(file: IO[bytes], loci: Sequence[LocusScores]) -> None:
         stitch=np.array(settings.stitch),
         strands=np.array(settings.strands),
         output_space=np.array(settings.output_space),
+        path=np.array(settings.path),
     )
 
 

@@ -80,15 +80,15 @@ def _attribute(
                 progress=False,
             )
         case "tism":
-            return tism(model, X, tracks, batch_size=batch_size)[..., within]
+            return tism(model, X, tracks, batch_size=batch_size, path=settings.path)[..., within]
         case "mean-tism":
-            return mean_tism(model, X, tracks, batch_size=batch_size)[..., within]
+            return mean_tism(model, X, tracks, batch_size=batch_size, path=settings.path)[..., within]
         case "deepliftshap":
             multipliers = deep_lift_shap(model, X, tracks, random_state=settings.seed, batch_size=batch_size)
             return multipliers[..., within]
     background = np.array([settings.background[BASES.index(base)] for base in alphabet], dtype=np.float32)
     values = transform(
-        gradient(model, X, tracks, batch_size=batch_size)[..., within],
+        gradient(model, X, tracks, batch_size=batch_size, path=settings.path)[..., within],
         X[..., within],
         _KINDS[method],
         baseline=background if method == "hypothetical" else None,

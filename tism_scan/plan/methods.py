@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tism_scan.errors import PlanError
-from tism_scan.plan.scoring import OutputSpace, Precision, Scoring, Strands
+from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Precision, Scoring, Strands, checked_path
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
 from tism_scan.plan.tracks import Track
 
@@ -30,6 +30,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 ONE_VALUE_METHODS = frozenset({"mean-tism", "mean-ism", "gradxinput"})
 TISM_METHODS = frozenset({"tism", "mean-tism"})
 ISM_METHODS = frozenset({"ism", "mean-ism"})
+PATHLESS_METHODS = ISM_METHODS | {"deepliftshap"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class MethodSettings:
         Of the shuffles that ``deepliftshap`` compares with.
     precision : {"fp32", "tf32", "mixed", "bf16", "split", "fp16"}
         As in a scan; for ``tism`` and ``mean-tism`` on the scan's windows.
+    path : tuple of float
+        As in a scan; for the methods that are made of gradients.
 
     Raises
     ------
@@ -69,8 +72,10 @@ class MethodSettings:
     background: tuple[float, float, float, float] = (0.25, 0.25, 0.25, 0.25)
     seed: int = 0
     precision: Precision = "fp32"
+    path: tuple[float, ...] = ONE_GRADIENT
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "path", checked_path(self.path))
         faults = []
         if self.method not in METHODS:
             faults.append(f"method {self.method!r} is not known; expected one of {', '.join(METHODS)}")
@@ -78,6 +83,11 @@ class MethodSettings:
             faults.append(
                 f"stitch 'mean' was asked for with method {self.method!r}; expected tism or mean-tism; use "
                 "stitch 'center'"
+            )
+        if self.path != ONE_GRADIENT and self.method in PATHLESS_METHODS:
+            faults.append(
+                f"a path was asked for with method {self.method!r}, which is not made of gradients; expected "
+                "tism, mean-tism or another gradient; leave the path out"
             )
         if len(self.background) != 4 or min(self.background) < 0 or abs(sum(self.background) - 1) > 1e-3:
             faults.append(
@@ -104,4 +114,5 @@ class MethodSettings:
             output_space=self.output_space,
             values=values,
             precision=self.precision,
+            path=self.path,
         )

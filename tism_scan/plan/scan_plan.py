@@ -12,12 +12,13 @@ import numpy as np
 from tism_scan.errors import PlanError
 from tism_scan.genome.spans import Spans, overlaps
 from tism_scan.plan.packing import PACK, Pack, Part, short_chroms
-from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.scoring import ONE_GRADIENT, Scoring, path_text
 from tism_scan.plan.tiling import Block, Stretch
 from tism_scan.plan.tracks import Track
 
 # Of a store's record. 1 named shards' CRC32C in its markers, which does not depend on what is in them; the
-# markers of 2 bear no plan; 4 has short chroms in one array, or very many spans in a file of their own.
+# markers of 2 bear no plan; 4 has short chroms in one array, very many spans in a file of their own, or
+# gradients along a path.
 FORMAT = 3
 NEWER_FORMAT = 4
 _READABLE = (2, 3, 4)
@@ -230,10 +231,13 @@ class ScanPlan:
         """Return the plan as plain lists, dicts, strings and numbers."""
         scoring = {f.name: getattr(self.scoring, f.name) for f in fields(Scoring)}
         described = {f.name: getattr(self, f.name) for f in fields(ScanPlan)}
+        has_path = self.scoring.path != ONE_GRADIENT
         if not self.is_packed:
             del described["is_packed"]  # as format 3 knows it
+        if not has_path:
+            del scoring["path"]
         return described | {
-            "format": NEWER_FORMAT if self.is_packed else FORMAT,
+            "format": NEWER_FORMAT if self.is_packed or has_path else FORMAT,
             "scoring": scoring | {"tracks": _plain(self.scoring.tracks)},
             "chroms": [[name, length] for name, length in self.chroms.items()],
             "wanted": [[name, spans.pairs().tolist()] for name, spans in self.wanted.items()],
@@ -291,7 +295,9 @@ def _plain(tracks: tuple[Track, ...]) -> list[dict[str, Any]]:
 def _summary(plan: ScanPlan) -> dict[str, str]:
     """Return each field of a plan in a few characters."""
     described = plan.to_json()
+    del described["format"]  # which follows from what is described
     summary = described.pop("scoring") | described
+    summary["path"] = path_text(plan.scoring.path)
     keys = [track.key for track in plan.scoring.tracks]
     more = f",... {len(keys):,} in all" if len(keys) > _KEYS_SHOWN else ""
     summary["tracks"] = ",".join(keys[:_KEYS_SHOWN]) + more + _short_hash(summary["tracks"])

@@ -1,5 +1,6 @@
 """Which number is computed for each base."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -18,6 +19,7 @@ Strands = Literal["forward", "both"]
 OutputSpace = Literal["logit", "probability"]
 Values = Literal["mean", "tism"]
 Precision = Literal["fp32", "tf32", "mixed", "bf16", "split", "fp16"]
+ONE_GRADIENT = (1.0,)  # the path of the original TISM
 _CHOICES = {
     "stitch": get_args(Stitch),
     "strands": get_args(Strands),
@@ -51,6 +53,9 @@ class Scoring:
         Of products: float32; float32 rounded to TF32, on GPUs only; "mixed", a float32 forward pass and a
         bfloat16 backward pass; bfloat16 in both; as "mixed", but with a forward pass in three bfloat16
         products ("split") or one float16 product ("fp16"). Sums, and what is stored, are float32.
+    path : tuple of float
+        Points between the uniform sequence (0) and the window (1), from high to low. TISM is that of the mean
+        of the gradients there; (1.0,) is the original.
 
     Raises
     ------
@@ -66,6 +71,7 @@ class Scoring:
     output_space: OutputSpace = "logit"
     values: Values = "mean"
     precision: Precision = "fp32"
+    path: tuple[float, ...] = ONE_GRADIENT
 
     def __post_init__(self) -> None:
         if not self.tracks:
@@ -75,6 +81,7 @@ class Scoring:
                 raise PlanError(
                     f"{name} {getattr(self, name)!r} is not known; use one of {', '.join(allowed)}"
                 )
+        object.__setattr__(self, "path", checked_path(self.path))
         _ = self.lattice
 
     @property
@@ -94,6 +101,32 @@ class Scoring:
     def n_channels(self) -> int:
         """Values per track and base: 4 for all of TISM, else 1."""
         return 4 if self.values == "tism" else 1
+
+    @property
+    def n_gradients(self) -> int:
+        """Gradients of each track and window: one for each strand and point of the path."""
+        return (2 if self.strands == "both" else 1) * len(self.path)
+
+    @property
+    def path_note(self) -> str:
+        """What a line about the settings ends with: nothing for the original TISM."""
+        return "" if self.path == ONE_GRADIENT else f", path {path_text(self.path)}"
+
+
+def checked_path(path: Iterable[float]) -> tuple[float, ...]:
+    """Return the points of a path from high to low, or raise PlanError if they are none."""
+    points = tuple(sorted((float(s) for s in path), reverse=True))
+    if not points or not all(0 < s <= 1 for s in points) or len(set(points)) < len(points):
+        raise PlanError(
+            f"path {path_text(points) or '(nothing)'} is none; expected different numbers above 0 and up to "
+            "1, such as 1,0.75,0.5; 1 alone is the original TISM"
+        )
+    return points
+
+
+def path_text(path: Iterable[float]) -> str:
+    """Return a path as it is typed: ``1,0.75,0.5``."""
+    return ",".join(f"{s:.12g}" for s in path)
 
 
 def minus_mean_effect(effects: Effects) -> Effects:

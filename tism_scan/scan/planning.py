@@ -13,7 +13,7 @@ from tism_scan.genome.wanted import wanted_spans
 from tism_scan.models.contract import Model
 from tism_scan.models.source import AnyModel, GivenModel, ModelSource, model_source
 from tism_scan.plan.scan_plan import ScanPlan
-from tism_scan.plan.scoring import OutputSpace, Precision, Scoring, Strands, Values
+from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Precision, Scoring, Strands, Values
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
 from tism_scan.progress import steps
 from tism_scan.scan.provenance import versions, warn_of_other_versions
@@ -76,6 +76,7 @@ class PlannedScan:
         return (
             f"{len(scoring.tracks):,} tracks of {self.model} on {plan.n_wanted:,} bases of {self.genome}, "
             f"stride {scoring.stride}, {scoring.stitch}, strands {scoring.strands}, {scoring.precision}"
+            f"{scoring.path_note}"
         )
 
 
@@ -97,6 +98,7 @@ def plan_scan(
     output_space: OutputSpace = "logit",
     values: Values = "mean",
     precision: Precision | Literal["auto"] = "auto",
+    path: Sequence[float] = ONE_GRADIENT,
     block_bp: int = 0,
     keep_bits: int | None = None,
     on_gpus: bool | None = None,
@@ -123,7 +125,7 @@ def plan_scan(
         BED files of bases to score, and not to score.
     chroms, exclude_chroms : str or sequence of str
         Names or globs of chroms to score, and not to score, such as ``"*_alt,chrUn_*"``.
-    stride, stitch, strands, output_space, values, precision
+    stride, stitch, strands, output_space, values, precision, path
         See `tism_scan.Scoring`. Precision ``"auto"`` is ``"mixed"`` for GPUs, else ``"fp32"``.
     block_bp : int
         Bases per block, the unit of resume; 0 chooses.
@@ -172,6 +174,7 @@ def plan_scan(
             output_space=output_space,
             values=values,
             precision=default_precision(device) if precision == "auto" else precision,
+            path=tuple(path),
         )
         warn_if_not_shared(loaded, scoring)  # here, since nobody sees what actors log
         name, weights_digest = source.identity(loaded)

@@ -16,6 +16,7 @@ from zarr.storage import MemoryStore
 from tism_scan.genome.alphabet import BASES
 from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import ONE_GRADIENT
 from tism_scan.plan.tiling import Block
 
 _GROUP = "zarr.json"
@@ -253,7 +254,7 @@ def _described(plan: ScanPlan) -> dict[str, Any]:
         "stitch": scoring.stitch,
         "strands": scoring.strands,
         "output_space": scoring.output_space,
-    }
+    } | ({} if scoring.path == ONE_GRADIENT else {"path": list(scoring.path)})
 
 
 def node_name(chrom: str) -> str:

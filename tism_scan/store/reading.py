@@ -76,7 +76,7 @@ class StoredScores:
             "genome": f"{plan.n_wanted:,} of {sum(plan.chroms.values()):,} bp wanted, "
             f"{len(plan.wanted):,} of {len(plan.chroms):,} chroms",
             "how": f"stride {scoring.stride}, stitch {scoring.stitch}, strands {scoring.strands}, "
-            f"{scoring.precision}, model {plan.model}",
+            f"{scoring.precision}{scoring.path_note}, model {plan.model}",
         }
 
     @property

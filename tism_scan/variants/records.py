@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tism_scan.browser.shown import one_line
 from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import path_text
 from tism_scan.variants.alleles import ScoredBatch
 from tism_scan.variants.files import Layout
 from tism_scan.variants.naming import MISMATCH, PHRED
@@ -53,7 +54,7 @@ def header_lines(plan: ScanPlan, fields: Sequence[Field]) -> list[str]:
     about = (
         f'##tism_scan=<ID=annotate,Version="{__version__}",Store="{plan.digest()}",'
         f'Model="{_quoted(plan.model)}",Output="{scoring.output_space}",Stitch="{scoring.stitch}",'
-        f'Strands="{scoring.strands}",Sign="{SIGN}">'
+        f'Strands="{scoring.strands}",Path="{path_text(scoring.path)}",Sign="{SIGN}">'
     )
     lines = [about]
     for field in fields:

@@ -80,7 +80,7 @@ HEADINGS = {
         *("spec", "weights", "input_bp", "alphabet", "reduction"),
         *("tracks", "track_names", "groups"),
     ),
-    "Which number": ("stride", "stitch", "strands", "output_space", "precision"),
+    "Which number": ("stride", "stitch", "strands", "output_space", "path", "precision"),
     "The store": ("out", "values", "block_bp", "keep_bits"),
 }
 EXAMPLE = "--genome hg38.fa --weights deepsea.beluga.pth --track-names predictor_names.txt --tracks '*CTCF*'"
