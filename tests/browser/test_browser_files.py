@@ -298,6 +298,29 @@ def test_page_without_tracks_is_a_mistake(tmp_path):
         write_browser_files(tmp_path, [], small_plan())
 
 
+@pytest.mark.parametrize(
+    ("slopes", "told"),
+    [
+        ({"CTCF": 1.934, "GATA1": 0.5}, "about 1.93 (CTCF), 0.50 (GATA1).\n"),
+        ({str(i): 1 + i for i in range(9)}, "about 1.00 to 9.00 by track.\n"),
+        ({}, None),
+    ],
+)
+def test_readme_tells_how_much_larger_exact_effects_are_if_it_is_known(tmp_path, slopes, told):
+    readme = (exported_folder(tmp_path / "x", slopes=slopes) / "README.txt").read_text()
+    assert readme.count("Exact ISM of substitutions") == (told is not None)
+    assert told is None or told in readme
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [((1,), "one gradient, at the sequence\n"), ((1, 0.5), "1,0.5: gradients averaged between uniform (0)")],
+)
+def test_readme_tells_where_gradients_were_taken(tmp_path, path, told):
+    readme = (exported_folder(tmp_path / "x", small_plan(path=path)) / "README.txt").read_text()
+    assert f"  path            {told}" in readme
+
+
 def test_files_bear_the_names_of_their_tracks():
     tracks = [Track("A B", (3,), (1.0,)), Track("A B", (4,), (1.0,)), Track("mean", (3, 4), (0.5, 0.5))]
     paths = ["0003_A_B.bw", "0004_A_B.bw", "mean.bw", "mean_G.bw", "other.bw"]

@@ -14,6 +14,7 @@ import tism_scan as ts
 from tism_scan.cli.console import base_count
 from tism_scan.cli.typed import typed_command
 from tism_scan.genome.alphabet import is_acgt
+from tism_scan.store.slopes import kept_slopes
 
 NAMES = ("CTCF", "GATA1", "AP-1", "NRF1", "ETS", "REST", "accessible")
 
@@ -125,7 +126,15 @@ def test_status_shows_a_table(scanned):
     assert "12,010" in result.stdout
 
 
-def test_exported_bigwig_equals_the_store_in_an_independent_reader(scanned, tmp_path):
+def test_exported_bigwig_equals_the_store_in_an_independent_reader(scanned, inputs, tmp_path):
+    audit = ("audit", "--genome", inputs / "genome.fa", "--weights", WEIGHTS, "--n", "2", "--core-bp", "8")
+    chosen = ("--track-names", inputs / "names.txt", "--tracks", "CTCF,ETS")
+    refused = tism_scan(*audit, *chosen, "--store", scanned[0], "--path", "0.5")
+    assert refused.returncode == 2
+    assert "was scanned along the path 1; expected one that is audited; add it as another" in refused.stderr
+    audited = tism_scan(*audit, *chosen, "--store", scanned[0])
+    assert audited.returncode == 0, audited.stderr
+    (slope,) = kept_slopes(ts.ScoreStore.open(scanned[0])).values()  # ETS is none of the store's tracks
     result = tism_scan("export", scanned[0], "--out", tmp_path / "bw")
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in (tmp_path / "bw").glob("*.bw")) == [
@@ -138,6 +147,9 @@ def test_exported_bigwig_equals_the_store_in_an_independent_reader(scanned, tmp_
         values = bigwig.values("chr1", 0, 12_010, fillna=np.nan)
         assert list(bigwig.chroms()) == ["chr1", "chr2", "chr_alt"]
     assert np.array_equal(values.astype(np.float32), store.read_track("chr1", 0, 12_010, 1), equal_nan=True)
+    assert (
+        f"is TISM times\n         about {slope:.2f} (CTCF)." in (tmp_path / "bw" / "README.txt").read_text()
+    )
 
 
 def test_export_of_an_unfinished_store_is_refused(scanned, tmp_path):

@@ -1,5 +1,7 @@
 """What the numbers are, for people (``README.txt``) and for programs (``tracks.tsv``, ``chrom.sizes``)."""
 
+from collections.abc import Mapping
+
 from tism_scan.browser.shown import Shown, one_line
 from tism_scan.plan.scoring import ONE_GRADIENT, path_text
 from tism_scan.version import __version__
@@ -7,6 +9,7 @@ from tism_scan.version import __version__
 _FORMULA_SIGNS = ("=", "+", "-", "@")
 _COLUMNS = ("file", "track", "limit", "min", "max", "sum", "bases")
 _LONGEST_NAME = 1000
+_MOST_SLOPES = 8
 
 _README = """\
 {title}
@@ -16,7 +19,7 @@ WHAT THE NUMBERS ARE
 {meaning}
   unit   The {unit} of the model's output, for one base.
   gaps   No score: not A, C, G or T in the reference, not asked for, or not scored yet. 0 is a score.
-
+{slopes}
 "limit" in tracks.tsv is the 99.9th percentile of the magnitudes of a track; axes go from -limit to
 +limit, so single outliers are cut off. "sum" is the sum of all scores.
 
@@ -70,6 +73,7 @@ def readme_text(shown: Shown) -> str:
             for each in shown.annotations
         ),
         meaning=_MEANING[shown.values],
+        slopes=_slopes(shown.slopes),
         rule="=" * len(title),
         unit="logit" if scoring.output_space == "logit" else "probability",
         hub_note="" if shown.genome_id else no_2bit,
@@ -91,6 +95,18 @@ def readme_text(shown: Shown) -> str:
         precision=scoring.precision,
         keep_bits="lossless" if plan.keep_bits is None else f"{plan.keep_bits} bits of mantissa kept",
     )
+
+
+def _slopes(slopes: Mapping[str, float]) -> str:
+    """Return how much larger exact effects are, if an audit found it; of many tracks, the range."""
+    if not slopes:
+        return ""
+    if len(slopes) <= _MOST_SLOPES:
+        each = ", ".join(f"{slope:.2f} ({one_line(name, 40)})" for name, slope in slopes.items())
+    else:
+        each = f"{min(slopes.values()):.2f} to {max(slopes.values()):.2f} by track"
+    first, rest = "Exact ISM of substitutions, on the windows of an audit, is TISM times", f"about {each}."
+    return f"  slope  {first}\n         {rest}\n"
 
 
 def tracks_table(shown: Shown) -> str:

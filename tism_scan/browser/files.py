@@ -54,6 +54,7 @@ def browser_files(
     genome_id: str | None = None,
     igv_js_file: Path | None = None,
     annotations: Sequence[Annotation] = (),
+    slopes: Mapping[str, float] | None = None,
 ) -> dict[str, bytes]:
     """Return what belongs beside the bigWigs, by the names of the files.
 
@@ -76,6 +77,8 @@ def browser_files(
         A copy of igv.js to put beside the page, which needs no internet then.
     annotations : sequence of Annotation
         Genes and other features, on the same chroms.
+    slopes : mapping from str to float, optional
+        Of exact ISM by TISM, by the track's name, as `tism-scan audit --store` keeps them.
 
     Raises
     ------
@@ -89,7 +92,16 @@ def browser_files(
     check_browser_options(genome_id, igv_js_file)
     chroms = plan.chroms if chroms is None else chroms
     genome_id = genome_id or known_assembly(chroms)
-    shown = Shown(tuple(tracks), plan, chroms, provenance or {}, genome_id, values, tuple(annotations))
+    shown = Shown(
+        tuple(tracks),
+        plan,
+        chroms,
+        provenance or {},
+        genome_id,
+        values,
+        tuple(annotations),
+        slopes or {},
+    )
     contents = {name: make(shown) for name, make in _MAKERS.items()}
     for annotation in annotations:
         contents[f"{annotation.stem}.bed"] = annotation.bed()

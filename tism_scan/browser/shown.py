@@ -120,6 +120,8 @@ class Shown:
     values : {"mean", "tism"}
         Mean TISM, or TISM of one alternative base in each file.
     annotations : sequence of Annotation
+    slopes : mapping from str to float
+        Of exact ISM by TISM, by the track's name, where an audit found them.
     """
 
     tracks: Sequence[TrackFile]
@@ -129,6 +131,7 @@ class Shown:
     genome_id: str | None = None
     values: Values = "mean"
     annotations: Sequence[Annotation] = ()
+    slopes: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def quantity(self) -> str:

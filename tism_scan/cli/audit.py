@@ -1,6 +1,7 @@
 """``tism-scan audit``: how well TISM agrees with exact ISM, for your own model and genome."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import count_of, duration, err, say, say_table, say_warning
-from tism_scan.cli.options.common import PATH
-from tism_scan.cli.options.model import model_and_tracks, model_options
+from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.cli.options.model import model_and_tracks, model_options, model_source
 from tism_scan.cli.options.scoring import path_option
+from tism_scan.errors import StoreError
 from tism_scan.plan.scoring import ONE_GRADIENT, path_text
+from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:
     from tism_scan.locus.auditing import Audit
+    from tism_scan.models.contract import Model
+    from tism_scan.store.score_store import ScoreStore
 
 
 @click.command(name="audit")
@@ -43,6 +48,11 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=PATH, metavar="FILE", help="File for all results: .json.")
 @click.option(
+    "--store",
+    type=STORE,
+    help="Keep the slopes with this store of the same model and path; its exports tell them in README.txt.",
+)
+@click.option(
     "--plot",
     type=PATH,
     metavar="FILE",
@@ -57,6 +67,7 @@ def command(
     bed: tuple[Path, ...],
     chroms: tuple[str, ...],
     out: Path | None,
+    store: Place | None,
     plot: Path | None,
     **options: Any,
 ) -> int:
@@ -72,6 +83,7 @@ def command(
     from tism_scan.locus.output import check_panels
     from tism_scan.storage.atomic import PICTURE_SUFFIXES, check_target
 
+    paths = tuple(dict.fromkeys(path))
     if out is not None:
         check_target(out, (".json",))
     if plot is not None:
@@ -81,11 +93,12 @@ def command(
         model, tracks = model_and_tracks(options)
         if plot is not None:
             check_panels(len(tracks))
+        kept = None if store is None else _store_of(store, model, options, paths)
         results = audit(
             model,
             opened,
             tracks,
-            paths=tuple(dict.fromkeys(path)),
+            paths=paths,
             n_windows=n_windows,
             core_bp=core_bp,
             seed=seed,
@@ -96,7 +109,41 @@ def command(
         )
     _report(results)
     _write(results, out, plot)
+    if kept is not None:
+        _keep_slopes(kept, results)
     return 0
+
+
+def _store_of(
+    place: Place, model: "Model", options: dict[str, Any], paths: Sequence[tuple[float, ...]]
+) -> "ScoreStore":
+    """Return the store that an audit is of, or raise if its scores are of another number than the audit's."""
+    from tism_scan.store.score_store import ScoreStore
+
+    store = ScoreStore.open(place)
+    plan = store.plan
+    if plan.weights_digest != model_source(options).identity(model)[1]:
+        raise StoreError(
+            f"{place} was scanned with other weights; expected the model's; give its own --weights"
+        )
+    if plan.scoring.path not in paths:
+        raise StoreError(
+            f"{place} was scanned along the path {path_text(plan.scoring.path)}; expected one that is "
+            "audited; add it as another --path"
+        )
+    if plan.scoring.output_space != "logit":
+        raise StoreError(f"{place} holds effects on the probability; expected the logit's, which audit takes")
+    return store
+
+
+def _keep_slopes(store: "ScoreStore", results: Sequence["Audit"]) -> None:
+    from tism_scan.store.slopes import keep_slopes
+
+    (result,) = [each for each in results if each.path == store.plan.scoring.path]
+    own = {track.name for track in store.plan.scoring.tracks}
+    slopes = {each.track: each.slope for each in result.agreements if each.track in own}
+    keep_slopes(store, {name: slope for name, slope in slopes.items() if not math.isnan(slope)})
+    say(f"slopes   {store.path}")
 
 
 def _report(results: Sequence["Audit"]) -> None:

@@ -12,6 +12,7 @@ from tism_scan.export.highest import FeatureNames, highest_seqlets
 from tism_scan.export.manifest import Manifest
 from tism_scan.export.record import NAME as RECORD
 from tism_scan.store.score_store import ScoreStore
+from tism_scan.store.slopes import kept_slopes
 
 
 def read_store_annotations(
@@ -114,6 +115,7 @@ def describe_export(
         genome_id=genome_id,
         igv_js_file=igv_js_file,
         annotations=annotations,
+        slopes=kept_slopes(store),
     )
     return _manifest(Path(folder)).write(contents)
 
