@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     "--plot",
     type=PATH,
     metavar="FILE",
-    help="Scatter plot of TISM against ISM: .png, .svg or .pdf.",
+    help="Scatter plot of TISM, of the first path and of the best, against ISM: .png, .svg or .pdf.",
 )
 def command(
     genome: Path,
@@ -92,7 +92,7 @@ def command(
         spans = wanted_spans(opened.chroms, beds=bed, include=chroms) if bed or chroms else None
         model, tracks = model_and_tracks(options)
         if plot is not None:
-            check_panels(len(tracks))
+            check_panels(len(tracks) * min(len(paths), 2))
         kept = None if store is None else _store_of(store, model, options, paths)
         results = audit(
             model,
@@ -149,29 +149,9 @@ def _keep_slopes(store: "ScoreStore", results: Sequence["Audit"]) -> None:
 def _report(results: Sequence["Audit"]) -> None:
     from tism_scan.locus.auditing import PAPER_CORRELATION, best_of
 
-    result, has_paths = results[0], len(results) > 1
-    rows = [
-        [
-            *([path_text(result.path)] if has_paths else []),
-            each.track,
-            f"{each.n_substitutions:,}",
-            f"{each.tism_pearson:.3f}",
-            f"{each.tism_spearman:.3f}",
-            f"{each.mean_tism_pearson:.3f}",
-            f"{within:.3f}",
-            f"{each.slope:.2f}",
-        ]
-        for result in results
-        for each, within in zip(result.agreements, result.window_pearson, strict=True)
-    ]
-    say_table(
-        f"TISM against exact ISM, {count_of(result.n_windows, 'window')}, {result.core_bp:,} bp of each",
-        [
-            *(["path"] if has_paths else []),
-            *("track", "n", "Pearson", "Spearman", "mean TISM", "in a window", "slope"),
-        ],
-        rows,
-    )
+    has_paths = len(results) > 1
+    for result in results:
+        _table(result, f"path {path_text(result.path)}: " if has_paths else "")
     say(
         "n: substitutions; Pearson and Spearman over all of them; mean TISM: Pearson of the means over "
         "positions; in a window: median Pearson; slope: of ISM by TISM, above 1 where TISM understates it"
@@ -187,6 +167,27 @@ def _report(results: Sequence["Audit"]) -> None:
             f"best for this model: --path {path_text(best.path)}, with a Pearson of {best.pearson:.3f} in "
             "the median track"
         )
+
+
+def _table(result: "Audit", label: str) -> None:
+    rows = [
+        [
+            each.track,
+            f"{each.n_substitutions:,}",
+            f"{each.tism_pearson:.3f}",
+            f"{each.tism_spearman:.3f}",
+            f"{each.mean_tism_pearson:.3f}",
+            f"{within:.3f}",
+            f"{each.slope:.2f}",
+        ]
+        for each, within in zip(result.agreements, result.window_pearson, strict=True)
+    ]
+    say_table(
+        f"{label}TISM against exact ISM, {count_of(result.n_windows, 'window')}, "
+        f"{result.core_bp:,} bp of each",
+        ["track", "n", "Pearson", "Spearman", "mean TISM", "in a window", "slope"],
+        rows,
+    )
 
 
 def _warn_of_opposites(result: "Audit") -> None:
@@ -219,6 +220,8 @@ def _short(seconds: float) -> str:
 
 
 def _write(results: Sequence["Audit"], out: Path | None, plot: Path | None) -> None:
+    import numpy as np
+
     from tism_scan.locus.auditing import best_of
     from tism_scan.locus.output import write_picture
     from tism_scan.plot import plot_concordance
@@ -229,9 +232,19 @@ def _write(results: Sequence["Audit"], out: Path | None, plot: Path | None) -> N
             file.write(json.dumps(_plain(results), indent=2).encode() + b"\n")
         say(f"figures  {out}")
     if plot is not None:
-        result = best_of(results)
-        titles = [f"{each.track}, r = {each.tism_pearson:.2f}" for each in result.agreements]
-        figure = plot_concordance(result.approximate, result.exact, titles=titles)
+        best = best_of(results)
+        shown = [results[0]] if best is results[0] else [results[0], best]
+        titles = [
+            f"{each.track}, {f'path {path_text(result.path)}, ' if len(shown) > 1 else ''}"
+            f"r = {each.tism_pearson:.2f}"
+            for result in shown
+            for each in result.agreements
+        ]
+        figure = plot_concordance(
+            np.concatenate([result.approximate for result in shown]),
+            np.concatenate([result.exact for result in shown]),
+            titles=titles,
+        )
         write_picture(plot, figure, dpi=150)
         say(f"picture  {plot}")
 
