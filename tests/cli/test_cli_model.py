@@ -70,3 +70,7 @@ def test_positions_are_reduced_as_the_plan_says_and_a_resume_keeps_to_it(tmp_pat
     assert other.returncode == 2
     assert "my_model:Profile (center:1)" in other.stderr
     assert "my_model:Profile (sum)" in other.stderr
+    twice = tism_scan(*scan, "--reduce", "sum", "--stitch", "all", cwd=tmp_path)
+    assert twice.returncode == 2
+    assert "with stride 20 the 54 positions of a window do not go on" in twice.stderr
+    assert "such as --stride 54 for one base each" in twice.stderr

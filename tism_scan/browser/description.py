@@ -87,7 +87,9 @@ def readme_text(shown: Shown) -> str:
         genome=plan.genome_digest,
         input_bp=scoring.input_bp,
         stride=scoring.stride,
-        stitch=scoring.stitch,
+        stitch=f"{scoring.stitch} (effects on every output that sees a base, added up)"
+        if scoring.stitch == "all"
+        else scoring.stitch,
         strands=scoring.strands,
         path="one gradient, at the sequence"
         if scoring.path == ONE_GRADIENT

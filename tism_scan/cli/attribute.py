@@ -56,7 +56,7 @@ def command(**options: Any) -> int:
     """Score the bases of one region, or of sequences, and draw them.
 
     Windows are placed on a region as run places them, so tism and mean-tism equal what run stores; --stitch
-    mean works with these two only. A sequence is put in the middle of a window, with N around it.
+    mean and all work with these two only. A sequence is put in the middle of a window, with N around it.
 
     \b
     One value a base, positive where the base supports the output:

@@ -166,7 +166,7 @@ class BlockEngine(ABC):
         while n_done < len(where):
             n_done += self._add_first(all_codes, where[n_done:], total)
         here = total[:, :, block]
-        if self.scoring.stitch != "center":  # where a base has one window
+        if self.scoring.stitch == "mean":
             n_windows = _windows_over(where, self.scoring.reach, self.lattice.stride, len(codes))[block]
             here /= torch.from_numpy(n_windows).to(self.device)
         return here.cpu().numpy()

@@ -4,6 +4,7 @@ import logging
 from functools import cache
 
 from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.continuing import check_outputs_continue
 from tism_scan.engine.shared_engine import SharedEngine
 from tism_scan.engine.sharing import NotSharedError, shared_step, why_no_stack
 from tism_scan.engine.trunk_engine import TrunkEngine
@@ -40,8 +41,9 @@ def make_engine(
     Raises
     ------
     PlanError
-        If the device does not know the scoring's precision.
+        If the device does not know the scoring's precision, or ``stitch="all"`` does not fit the model.
     """
+    check_outputs_continue(model, scoring)
     for engine in (TrunkEngine, SharedEngine):
         try:
             return engine(

@@ -2,8 +2,9 @@
 
 Deep dilated networks, with or without residuals, see nearly the whole window from each place, so that a cone
 saves nothing. But the sum over windows of their gradients is one backward pass of the trunk, from the heads'
-gradients added up at their places; so ``stitch="mean"`` costs one pass for each track of a slab, whatever the
-trunk is made of. The trunk goes through autograd; `tism_scan.engine.sharing` says what it has to fulfil.
+gradients added up at their places; so ``stitch="mean"`` and "all" cost one pass for each track of a slab,
+whatever the trunk is made of. The trunk goes through autograd; `tism_scan.engine.sharing` says what it has to
+fulfil.
 """
 
 import math
@@ -35,7 +36,7 @@ TRACKS_AT_ONCE = 16
 
 
 class SharedEngine(SlabEngine):
-    """Scores blocks for ``stitch="mean"`` by sharing any trunk between windows.
+    """Scores blocks for ``stitch="mean"`` or "all" by sharing any trunk between windows.
 
     Parameters
     ----------

@@ -6,7 +6,8 @@ positions, need not compute each window by itself:
 1. The trunk of a long stretch (a slab) holds the features of every window in it.
 2. For ``stitch="center"``, only the gradient at the cores is wanted. The positions that feed a core narrow on
    the way down (the cone), and what each layer has to remember is shared by all windows and tracks.
-3. For ``stitch="mean"``, the sum over windows of their gradients is one backward pass through the slab.
+3. For ``stitch="mean"`` and "all", the sum over windows of their gradients is one backward pass through the
+   slab.
 """
 
 import logging
@@ -131,7 +132,7 @@ class TrunkEngine(SlabEngine):
         features = self._head.prepared(forward(self.layers, window, self.passes)[0]).transpose(1, 2)
         head_forward, head_backward = self._head.flop_per_window(features)
         shared = forward_flop_per_bp(self.layers) * stride + head_forward
-        if self.scoring.stitch == "mean":
+        if self.scoring.stitch != "center":
             per_track = forward_flop_per_bp(self.layers) * stride  # as many products, the other way
         else:
             per_track = backward_flop(self.layers, self._extents)
@@ -161,7 +162,7 @@ class TrunkEngine(SlabEngine):
         inputs = features[0].unfold(0, self._n_positions, self._step)  # (N, C, positions)
         if len(windows) < len(inputs):
             inputs = inputs[index_of(windows, inputs.device)]
-        score = self._score_slab if self.scoring.stitch == "mean" else self._score_cores
+        score = self._score_cores if self.scoring.stitch == "center" else self._score_slab
         tracks = range(len(self.scoring.tracks))
         scores = [
             score(reference, factors, self._head.gradient(inputs, tracks[i : i + TRACKS_AT_ONCE]), windows)

@@ -83,7 +83,7 @@ def flat_outputs(returned: Any, reduction: str | None = None) -> Tensor:
     ModelError
         As `reduced`, or if there is nothing to reduce.
     """
-    heads = [head for _, head in _heads(returned)]
+    heads = tensors_of(returned)
     if not heads:
         raise TypeError("it returns nothing; expected a tensor")
     if reduction is not None:
@@ -94,6 +94,11 @@ def flat_outputs(returned: Any, reduction: str | None = None) -> Tensor:
         heads = [reduced(head, reduction) if head.dim() > 2 else head for head in heads]
     # spelled out, since PyTorch does not infer -1 for a batch of none
     return torch.cat([head.reshape(len(head), math.prod(head.shape[1:])) for head in heads], dim=1)
+
+
+def tensors_of(returned: Any) -> list[Tensor]:
+    """Return the tensors (N, ...) of what a model returned, in order; TypeError as `flat_outputs`."""
+    return [head for _, head in _heads(returned)]
 
 
 class Reduced(nn.Module):

@@ -44,8 +44,8 @@ class MethodSettings:
         One of `METHODS`.
     stride : int
         Distance between windows, bp, where more than one is needed.
-    stitch : {"center", "mean"}
-        As in a scan; "mean" is for ``tism`` and ``mean-tism``.
+    stitch : {"center", "mean", "all"}
+        As in a scan; "mean" and "all" are for ``tism`` and ``mean-tism``.
     strands : {"forward", "both"}
     output_space : {"logit", "probability"}
     background : tuple of four float
@@ -79,10 +79,10 @@ class MethodSettings:
         faults = []
         if self.method not in METHODS:
             faults.append(f"method {self.method!r} is not known; expected one of {', '.join(METHODS)}")
-        elif self.stitch == "mean" and self.method not in TISM_METHODS:
+        elif self.stitch != "center" and self.method not in TISM_METHODS:
             faults.append(
-                f"stitch 'mean' was asked for with method {self.method!r}; expected tism or mean-tism; use "
-                "stitch 'center'"
+                f"stitch {self.stitch!r} was asked for with method {self.method!r}; expected tism or "
+                "mean-tism; use stitch 'center'"
             )
         if self.path != ONE_GRADIENT and self.method in PATHLESS_METHODS:
             faults.append(

@@ -41,8 +41,10 @@ class Scoring:
         Length of the model's window.
     stride : int
         Distance between windows, bp.
-    stitch : {"center", "mean"}
-        A base's score comes from the window whose core holds it, or is the mean over all windows that do.
+    stitch : {"center", "mean", "all"}
+        A base's score comes from the window whose core holds it, or is the mean over all windows that do, or
+        their sum: where the outputs of neighbouring windows continue each other, every output that sees the
+        base then counts once.
     strands : {"forward", "both"}
         With "both", the mean of the scores of the window and of its reverse complement.
     output_space : {"logit", "probability"}
@@ -93,7 +95,7 @@ class Scoring:
     def reach(self) -> slice:
         """The part of a window whose scores are used."""
         lattice = self.lattice
-        if self.stitch == "mean":
+        if self.stitch != "center":
             return slice(0, lattice.input_bp)
         return slice(lattice.flank, lattice.flank + lattice.stride)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tism_scan.errors import PlanError
 
-Stitch = Literal["center", "mean"]
+Stitch = Literal["center", "mean", "all"]
 DEFAULT_STRIDE = 256
 
 
@@ -160,12 +160,12 @@ class Lattice:
         block : Block
             Starts at a core's start.
         chrom_bp : int
-        stitch : {"center", "mean"}
-            With "center" the windows whose cores are in the block; with "mean" every window of the chrom's
-            lattice that holds one of its bases.
+        stitch : {"center", "mean", "all"}
+            With "center" the windows whose cores are in the block; else every window of the chrom's lattice
+            that holds one of its bases.
         """
         first, end = block.start // self.stride, -(-block.end // self.stride)
-        if stitch == "mean":
+        if stitch != "center":
             first = max(0, (block.start - self.flank - self.stride) // self.stride + 1)
             end = min(self.n_cores(chrom_bp), -(-(block.end + self.flank) // self.stride))
         return Stretch(

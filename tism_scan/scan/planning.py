@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tism_scan.engine.choice import warn_if_not_shared
+from tism_scan.engine.continuing import check_outputs_continue
 from tism_scan.engine.devices import default_precision
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
 from tism_scan.genome.fasta import Genome
@@ -176,6 +177,7 @@ def plan_scan(
             precision=default_precision(device) if precision == "auto" else precision,
             path=tuple(path),
         )
+        check_outputs_continue(loaded, scoring)
         warn_if_not_shared(loaded, scoring)  # here, since nobody sees what actors log
         name, weights_digest = source.identity(loaded)
         steps.info("reading the genome for its digest")

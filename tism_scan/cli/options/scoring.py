@@ -38,7 +38,8 @@ _OPTIONS = (
         type=click.Choice(get_args(Stitch)),
         default="center",
         show_default=True,
-        help="center: a base's score is from the window whose centre holds it; mean: from all that hold it.",
+        help="center: a base's score is from the window whose centre holds it; mean: the mean over all that "
+        "hold it; all: their sum, for models with an output for each position.",
     ),
     click.option(
         "--strands",
