@@ -345,15 +345,26 @@ def test_slow_answer_is_asked_for_again(monkeypatch, server, prefix):
     assert faults.counts["slow"] > 1
 
 
-@pytest.mark.parametrize("is_fenced", [False, True])
-def test_large_object_is_waited_for_longer_than_an_answer(monkeypatch, server, prefix, is_fenced):
+@pytest.mark.parametrize("how", ["put", "fenced put", "put_new"])
+def test_large_object_is_waited_for_longer_than_an_answer(monkeypatch, server, prefix, how):
+    """Of a large one the answer may come late, as it has to be sent first; it is not sent twice."""
     monkeypatch.setattr(object_storage, "ANSWER_S", 0.2)
     monkeypatch.setattr(object_storage, "LARGE_BYTES", 10)
     folder = open_folder(f"s3://{BUCKET}/{prefix}")
-    folder = folder.fenced(lambda: None) if is_fenced else folder
+    folder = folder.fenced(lambda: None) if how == "fenced put" else folder
+    folder._is_exclusive = True  # the question whether it is would be slow, too
     with server.failing(shares={"slow": 1.0}, slow_s=0.5) as faults:
-        folder.put(KEY, b"more than ten bytes")
+        (folder.put_new if how == "put_new" else folder.put)(KEY, b"more than ten bytes")
     assert faults.counts["slow"] == 1
+
+
+def test_object_of_usual_size_is_soon_asked_for_again(monkeypatch, server, prefix):
+    monkeypatch.setattr(object_storage, "ANSWER_S", 0.2)
+    folder = open_folder(f"s3://{BUCKET}/{prefix}")
+    with server.failing(shares={"slow": 1.0}, slow_s=0.5) as faults:
+        threading.Timer(0.4, faults.shares.clear).start()
+        folder.put(KEY, b"x" * object_storage.LARGE_BYTES)
+    assert faults.counts["slow"] > 1
 
 
 def test_error_that_stays_names_the_object(impatient, folder, server):

@@ -283,12 +283,12 @@ class ObjectFolder:
 
     def _put_new(self, key: str, content: bytes) -> bool:
         """Publish on condition; the object bears who wrote it, for an answer may be lost on the way."""
-        writer = uuid.uuid4().hex
+        client, writer = self._client_for(content), uuid.uuid4().hex
         with self._explained(key, "write"):
             for i_try in range(N_TRIES_OF_CONDITIONAL_PUT):
                 try:
                     self._obstore.put(
-                        self.client,
+                        client,
                         key,
                         content,
                         mode="create",
