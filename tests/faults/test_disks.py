@@ -13,9 +13,14 @@ import numpy as np
 import pytest
 from command_line import WEIGHTS, tism_scan
 from drivers import driver_environment
+from fault_workers import assert_scores_are_codes
+from ray_workers import CodesEngine
+from serial_scans import scan_with
 from small_plans import publish, random_scores, small_plan
 from stored import whole_objects
 
+from tism_scan.errors import StorageFullError
+from tism_scan.genome.fasta import Genome
 from tism_scan.scan.verify import verify_store
 from tism_scan.store.score_store import ScoreStore
 
@@ -110,6 +115,24 @@ def test_full_disk_ends_the_scan_with_one_line_and_it_resumes_once_there_is_room
             assert f"resumed: {n_done} block" in resumed.stdout
             assert verify_store(disk / "scores.zarr", full=True).n_pending == 0
     print(f"{FULL_DISKS[is_full_dose]} full disks")  # noqa: T201  # the figure that is reported
+
+
+def test_disk_that_takes_no_more_files_stops_the_scan_which_resumes_once_it_does(scan, tmp_path):
+    with mounted("tmpfs", tmp_path / "disk", "-t", "tmpfs", "-o", "nr_inodes=60") as disk:
+        store = ScoreStore.create(disk / "scores.zarr", scan.plan)
+        with Genome(scan.genome) as genome:
+            with pytest.raises(
+                StorageFullError, match=r"^no room left to write .*no more files, see `df -i`"
+            ):
+                scan_with(genome, CodesEngine(2), store)
+            n_done = len(store.done_blocks())
+            assert 0 < n_done < sum(1 for _ in scan.plan.all_blocks())
+            assert store.ledger.failures() == []
+            subprocess.run(["mount", "-o", "remount,nr_inodes=1000", disk], check=True)
+            resumed = scan_with(genome, CodesEngine(2), ScoreStore.open(store.path))
+        assert resumed.n_blocks == sum(1 for _ in scan.plan.all_blocks()) - n_done
+        assert verify_store(store.path, full=True).is_sound
+        assert_scores_are_codes(store, scan)
 
 
 def test_every_flipped_bit_and_cut_object_is_found(tmp_path, is_full_dose):

@@ -11,7 +11,7 @@ from sequences import random_sequence
 from serial_scans import scan_with
 
 from tism_scan.engine.window_engine import WindowEngine
-from tism_scan.errors import TismScanError
+from tism_scan.errors import StorageFullError, TismScanError
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.scoring import Scoring
 from tism_scan.scan.execution import Execution
@@ -123,12 +123,35 @@ def test_call_that_fails_costs_no_finished_block(
             check_what_is_done(path, expected)
             if n_seen <= i_failing:
                 break
-            result = scan_again(path, plan, genome, engine, break_lock=is_lasting)
+            result = scan_again(path, plan, genome, engine)
             assert result.n_blocks_left == 0
             assert not result.failed
             assert_whole(path, expected)
             i_failing += 1 if is_full_dose else 5
         assert i_failing > 1
+
+
+def test_quota_that_is_used_up_stops_the_scan_with_one_line_and_it_resumes(
+    tmp_path, monkeypatch, genome, plan
+):
+    engine = WindowEngine(smooth_model(), plan.scoring)
+    scan(tmp_path / "whole.zarr", plan, genome, engine)
+    expected = contents(ScoreStore.open(tmp_path / "whole.zarr"))
+    store, path = ScoreStore.create(tmp_path / "s.zarr", plan), tmp_path / "s.zarr"
+    calls = FailingCalls(monkeypatch)
+    calls.arm("write", 4, errno.EDQUOT, is_lasting=True)
+    with pytest.raises(StorageFullError) as stopped:
+        scan_with(genome, engine, store)
+    assert str(stopped.value).startswith("no room left to write ")
+    assert "your quota is used up" in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+    assert stopped.value.exit_code == 1
+    calls.arm("", -1, 0)
+    assert 0 < len(store.done_blocks()) < len(expected)
+    assert store.ledger.failures() == []
+    check_what_is_done(path, expected)
+    assert scan_again(path, plan, genome, engine).n_blocks > 0
+    assert_whole(path, expected)
 
 
 def check_what_is_done(path, expected):
@@ -139,11 +162,10 @@ def check_what_is_done(path, expected):
                 assert np.array_equal(store.read_block(block), expected[block], equal_nan=True)
 
 
-def scan_again(path, plan, genome, engine, *, break_lock):
-    """Scan as another process would: where each further call failed, this one could not release the lease."""
-    store = ScoreStore.create(path, plan, break_lock=break_lock)
-    execution = Execution(retry_failed=True, break_lock=break_lock)
-    return scan_with(genome, engine, store, execution=execution)
+def scan_again(path, plan, genome, engine):
+    """Scan in the same process, although its first try may not have been able to write that it is over."""
+    execution = Execution(retry_failed=True)
+    return scan_with(genome, engine, ScoreStore.create(path, plan), execution=execution)
 
 
 def assert_whole(path, expected):

@@ -270,7 +270,9 @@ def test_link_whose_answer_was_lost_counts(folder, monkeypatch):
 
 @pytest.mark.parametrize("verb", ["put", "put_new"])
 def test_full_disk_is_explained_and_leaves_nothing_behind(small_disk, verb):
-    with pytest.raises(StorageFullError, match=r"no room left to write .*chr1/c/0/5; .* make room and run"):
+    with pytest.raises(
+        StorageFullError, match=r"no room left to write .*chr1/c/0/5 \(the disk is full, see `df`\); "
+    ):
         getattr(small_disk, verb)(KEY, b"x" * 100_000)
     assert files_below(small_disk) == []
 
@@ -283,16 +285,19 @@ def test_full_disk_keeps_the_older_object(small_disk):
     assert len(files_below(small_disk)) == 1
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EFBIG, "ulimit -f")],
+)
 @pytest.mark.parametrize(
     ("verb", "call"),
     [("put", "fsync"), ("put", "replace"), ("put_new", "fsync"), ("put_new", "link"), ("put", "mkdir")],
 )
 def test_disk_that_fills_up_at_any_step_is_explained_and_leaves_nothing_behind(
-    folder, monkeypatch, verb, call, number
+    folder, monkeypatch, verb, call, number, words
 ):
     monkeypatch.setattr(os, call, failing_with(number))
-    with pytest.raises(StorageFullError, match="no room left"):
+    with pytest.raises(StorageFullError, match=rf"^no room left to write \S+ \(.*{words}.*\); what is"):
         getattr(folder, verb)(KEY, b"x")
     assert files_below(folder) == []
 

@@ -150,11 +150,24 @@ def full_disk_explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _NO_ROOM:
+            limit = _what_is_full(path, error.errno)
             raise StorageFullError(
-                f"no room left to write {path}; what is finished is kept: make room and run the same command "
-                "again"
+                f"no room left to write {path} ({limit}); what is finished is kept: make room and run the "
+                "same command again"
             ) from None
         raise
+
+
+def _what_is_full(path: Path, number: int | None) -> str:
+    """Return which limit a write met; a disk may have room for bytes, and none for another file."""
+    if number == errno.EDQUOT:
+        return "your quota is used up, see `quota`"
+    if number == errno.EFBIG:
+        return "the file is larger than allowed, see `ulimit -f`"
+    folder = next((folder for folder in path.absolute().parents if folder.exists()), Path("/"))
+    disk = os.statvfs(folder)
+    is_out_of_names = disk.f_files > 0 and disk.f_favail == 0  # some file systems count no files
+    return "the disk takes no more files, see `df -i`" if is_out_of_names else "the disk is full, see `df`"
 
 
 def file_digest(path: str | Path) -> str:

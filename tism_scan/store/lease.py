@@ -34,6 +34,9 @@ STALE_S = 180.0
 LEASE = f"{ROOT}/lease"
 _NAME = re.compile(rf"{LEASE}/([0-9]+)\.json")
 
+# Nonces of what this process gave back: on a full disk the record may not say so.
+_GIVEN_BACK: set[str] = set()
+
 log = logging.getLogger(__name__)
 
 
@@ -75,8 +78,10 @@ class Owner:
 
         On this host it is also gone if it held another folder, of which this one is a copy.
         """
-        if self.released or self.host != _this_host():
-            return self.released
+        if self.released or self.nonce in _GIVEN_BACK:
+            return True
+        if self.host != _this_host():
+            return False
         if self.identity and self.identity != folder.identity:
             return True
         try:
@@ -198,6 +203,7 @@ class Lease:
         if self._beating is not None:
             self._beating.join()
             self._beating = None
+            _GIVEN_BACK.add(self.owner.nonce)
             for _ in range(2):  # if neither succeeds, the next run finds this process gone, or waits
                 with contextlib.suppress(OSError, TismScanError):
                     self._show(replace(self.owner, released=True))
@@ -253,6 +259,7 @@ class Lease:
         try:
             is_new = self.folder.put_new(_key(generation), _content(self.owner))
         except BaseException:
+            _GIVEN_BACK.add(self.owner.nonce)
             with contextlib.suppress(OSError, TismScanError):  # the record may be there in spite of the error
                 if self.is_held():
                     self.folder.remove(_key(generation))
