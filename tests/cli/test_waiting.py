@@ -1,14 +1,13 @@
 """What is shown while a user waits."""
 
 import io
-import os
-import pty
 import re
 import subprocess
 import sys
 import time
 
 import pytest
+from command_line import shown_by
 from rich.console import Console
 
 from tism_scan.cli import waiting as waiting_module
@@ -157,22 +156,9 @@ def test_command_that_loads_a_model_says_on_a_terminal_what_it_waits_for(
     if command[0] in ("audit", "plan"):
         inputs += ["--genome", str(tiny_genome)]
     tracks = ["--tracks", "1"]
-    typed = [sys.executable, "-m", "tism_scan", *command, *inputs, *tracks]
-    screen, line = pty.openpty()
-    with subprocess.Popen(typed, stdout=line, stderr=line, stdin=line, cwd=tmp_path) as process:
-        os.close(line)
-        shown = "".join(iter(lambda: read_screen(screen), ""))
-    os.close(screen)
-    assert process.returncode == 0, shown
+    code, shown = shown_by(*command, *inputs, *tracks, cwd=tmp_path)
+    assert code == 0, shown
     told = "\n".join(frames(shown))
     where = [told.index(step) for step in steps_shown]
     assert where == sorted(where)
     assert where[0] == 0, told
-
-
-def read_screen(screen):
-    """Return what a process showed on its terminal next; nothing once it has ended."""
-    try:
-        return os.read(screen, 65536).decode(errors="replace")
-    except OSError:  # EIO: no process has the terminal open any more
-        return ""

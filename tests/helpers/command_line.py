@@ -2,7 +2,9 @@
 
 import io
 import os
+import pty
 import runpy
+import select
 import subprocess
 import sys
 import tempfile
@@ -45,13 +47,29 @@ def tism_scan(*arguments, cwd=None, environment=None, timeout=200, has_fresh_pyt
         return subprocess.CompletedProcess(words, process.exitcode, stdout, stderr)
 
 
+def shown_by(*arguments, cwd):
+    """Run ``tism-scan`` on a terminal to its end, and return its exit code and what the terminal showed."""
+    words, environment = [str(word) for word in arguments], {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    screen, line = pty.openpty()
+    process = processes.Process(target=_run, args=(words, environment, cwd, [os.ttyname(line)] * 2))
+    process.start()
+    shown = []
+    while process.is_alive() or select.select([screen], [], [], 0)[0]:
+        if select.select([screen], [], [], 0.02)[0]:
+            shown.append(os.read(screen, 65536))
+    process.join()
+    os.close(line)
+    os.close(screen)
+    return process.exitcode, b"".join(shown).decode(errors="replace")
+
+
 def _run(words, environment, folder, outputs):
     """Be ``python -m tism_scan WORDS`` in a process that was forked."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
     for descriptor, path in enumerate(outputs, 1):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY)
         os.dup2(file, descriptor)
         os.close(file)
     sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False))  # noqa: SIM115  # for this process's life
