@@ -59,7 +59,7 @@ def cluster():
     ray.shutdown()
 
 
-@pytest.fixture(params=["serial", "ray"])
+@pytest.fixture(scope="module", params=["serial", "ray"])
 def execute(request):
     """Return an executor, called as the other is."""
     if request.param == "serial":
@@ -81,10 +81,17 @@ def test_parameters_are_the_same_but_for_the_cluster():
     }
 
 
-def test_every_block_is_computed_counted_and_told(execute, folder, tmp_path):
+@pytest.fixture(scope="module")
+def finished(execute, folder, tmp_path_factory):
+    """Return a store that an executor filled, what it returned, and what it told on its way."""
     plan, seen = planned(folder), []
-    store = plan.create_store(tmp_path / "scores.zarr")
+    store = plan.create_store(tmp_path_factory.mktemp("finished") / "scores.zarr")
     result = execute(store, str(folder / "genome.fa"), plan.model, on_progress=seen.append)
+    return store, result, seen
+
+
+def test_every_block_is_computed_counted_and_told(finished):
+    store, result, seen = finished
     assert isinstance(result, ScanResult)
     n_bp = sum(map(len, CHROMS.values()))
     assert (result.n_blocks, result.n_blocks_total, result.n_bp, result.n_scored) == (4, 4, n_bp, n_bp)
@@ -96,13 +103,12 @@ def test_every_block_is_computed_counted_and_told(execute, folder, tmp_path):
         assert np.isfinite(store.read(name)).all()
 
 
-def test_scores_are_those_of_the_other_executor(folder, tmp_path, cluster):
-    plan, stores = planned(folder), []
-    for name, execute in (("serial", scan_serially), ("ray", scan_on_ray)):
-        stores.append(plan.create_store(tmp_path / name))
-        execute(stores[-1], plan.genome, plan.model)
+def test_scores_are_those_of_the_other_executor(finished, folder, tmp_path):
+    plan = planned(folder)
+    serial = plan.create_store(tmp_path / "serial")
+    scan_serially(serial, plan.genome, plan.model)
     for chrom in CHROMS:
-        np.testing.assert_array_equal(*(store.read(chrom) for store in stores))
+        np.testing.assert_array_equal(finished[0].read(chrom), serial.read(chrom))
 
 
 def test_failed_block_is_recorded_and_the_scan_goes_on(execute, folder, tmp_path):
@@ -128,12 +134,10 @@ def test_failed_block_is_left_alone_unless_it_is_asked_for(execute, folder, tmp_
     assert store.ledger.failures() == []
 
 
-def test_finished_store_has_nothing_to_do(execute, folder, tmp_path):
+def test_finished_store_has_nothing_to_do(finished, execute, folder):
     plan = planned(folder)
-    store = plan.create_store(tmp_path / "scores.zarr")
-    execute(store, plan.genome, plan.model)
     n_bp = sum(block.n_bases for block in plan.plan.all_blocks())
-    again = execute(ScoreStore.open(store.path), plan.genome, plan.model)
+    again = execute(ScoreStore.open(finished[0].path), plan.genome, plan.model)
     assert again == ScanResult(n_bp_before=n_bp)
 
 

@@ -22,7 +22,7 @@ def resume(folder):
     arguments = ["run", "--genome", folder / "genome.fa", "--weights", WEIGHTS]
     arguments += ["--track-names", folder / "names.txt", "--tracks", "0,2", "--group", "mix=1,3"]
     arguments += ["--strands", "both", "--block-bp", "2048", "--actors", "1"]
-    return tism_scan(*arguments, "--out", folder / "scores.zarr")
+    return tism_scan(*arguments, "--out", folder / "scores.zarr", is_without_ray=True)
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda folder: folder.name)

@@ -182,7 +182,16 @@ def test_overwrite_without_a_terminal_wants_yes(scanned, scan_arguments):
 def test_overwrite_starts_anew_on_a_region_only(scan_arguments, inputs, tmp_path):
     out = tmp_path / "s.zarr"
     ts.scan(ts.plan_scan(inputs / "genome.fa", WEIGHTS, tracks="0", regions="chr1:101-200"), out)
-    again = tism_scan(*scan_arguments, "--out", out, "--region", "chr1:5,001-5,100", "--overwrite", "--yes")
+    again = tism_scan(
+        *scan_arguments,
+        "--out",
+        out,
+        "--region",
+        "chr1:5,001-5,100",
+        "--overwrite",
+        "--yes",
+        is_without_ray=True,
+    )
     assert again.returncode == 0, again.stderr
     scores = ts.ScoreStore.open(out).read_track("chr1", 0, 9_000, 0)
     assert np.array_equal(np.flatnonzero(np.isfinite(scores)), np.arange(5_000, 5_100))

@@ -58,7 +58,7 @@ def test_positions_are_reduced_as_the_plan_says_and_a_resume_keeps_to_it(tmp_pat
     (tmp_path / "genome.fa").write_text(f">chr1\n{sequence}\n")
     model = ["--genome", "genome.fa", "--model", "my_model:Profile", "--tracks", "acceptor"]
     scan = ["run", *model, "--stride", "20", "--actors", "1", "--out", "s.zarr"]
-    result = tism_scan(*scan, "--reduce", "center:1", cwd=tmp_path)
+    result = tism_scan(*scan, "--reduce", "center:1", cwd=tmp_path, is_without_ray=True)
     assert result.returncode == 0, result.stderr
     store = ts.ScoreStore.open(tmp_path / "s.zarr")
     assert store.plan.model == "my_model:Profile (center:1)"

@@ -29,7 +29,7 @@ def run_arguments(tmp_path_factory):
 def damaged(run_arguments, tmp_path_factory):
     """Return a store in which two blocks are damaged, one of them so that its size tells."""
     path = tmp_path_factory.mktemp("scanned") / "s.zarr"
-    result = tism_scan(*run_arguments[1], "--out", path)
+    result = tism_scan(*run_arguments[1], "--out", path, is_without_ray=True)
     assert result.returncode == 0, result.stderr
     return path
 
@@ -53,7 +53,7 @@ def test_verify_finds_damage_says_what_to_type_and_that_mends_it(damaged, run_ar
 
     (_, folder), (program, *arguments) = map(shlex.split, by_bits["command"].split(" && "))
     assert program == "tism-scan"
-    again = tism_scan(*arguments, cwd=folder)
+    again = tism_scan(*arguments, cwd=folder, is_without_ray=True)
     assert again.returncode == 0, again.stderr
     assert "scanned 2 blocks" in again.stdout
     assert {path: path.read_bytes() for path in whole} == whole
@@ -127,8 +127,8 @@ def test_store_that_another_process_writes_is_to_be_tried_later(damaged):
     assert "the store is being written by process" in result.stderr
 
 
-@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["the process", "its whole group"])
-def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_arguments, tmp_path, send):
+def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_arguments, tmp_path):
+    """By a SIGTERM to all of its processes, as from schedulers; test_drivers has one to the driver alone."""
     out = tmp_path / "s.zarr"
     arguments = [str(word) for word in run_arguments[1]] + ["--stride", "2", "--block-bp", "200"]
     with subprocess.Popen(
@@ -143,7 +143,7 @@ def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_
         while not list(out.glob(".scan/done/*")) and time.monotonic() < deadline:
             time.sleep(0.05)
         began = time.monotonic()
-        send(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGTERM)
         output, errors = process.communicate(timeout=60)
     assert time.monotonic() - began < 30
     assert process.returncode == 130, errors
@@ -156,11 +156,10 @@ def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_
     assert 0 < len(store.done_blocks()) < 30
 
 
-@pytest.mark.parametrize(
-    "end", [">/dev/full 2>/dev/full", ">&- 2>&-", "2>&1 | head -c 10; exit ${PIPESTATUS[0]}"]
-)
-def test_scan_outlives_its_words(run_arguments, tmp_path, end):
+def test_scan_outlives_its_words(run_arguments, tmp_path):
+    """First it has nowhere to write them; in the end, with nothing left to compute, they are not wanted."""
     command = shlex.join([sys.executable, "-m", "tism_scan", *map(str, run_arguments[1])])
-    done = subprocess.run(["bash", "-c", f"{command} --out {tmp_path}/s.zarr {end}"], timeout=150)
-    assert done.returncode == 0
+    for end in (">&- 2>&-", ">/dev/full 2>/dev/full", "2>&1 | head -c 10; exit ${PIPESTATUS[0]}"):
+        done = subprocess.run(["bash", "-c", f"{command} --out {tmp_path}/s.zarr {end}"], timeout=150)
+        assert done.returncode == 0, end
     assert list(ScoreStore.open(tmp_path / "s.zarr").pending()) == []

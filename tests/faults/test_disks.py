@@ -110,7 +110,7 @@ def test_full_disk_ends_the_scan_with_one_line_and_it_resumes_once_there_is_room
             assert 0 < n_done < 15
             subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
             assert verify_store(disk / "scores.zarr", full=True).is_sound
-            resumed = tism_scan(*command, "--out", disk / "scores.zarr")
+            resumed = tism_scan(*command, "--out", disk / "scores.zarr", is_without_ray=True)
             assert resumed.returncode == 0, resumed.stderr
             assert f"resumed: {n_done} block" in resumed.stdout
             assert verify_store(disk / "scores.zarr", full=True).n_pending == 0

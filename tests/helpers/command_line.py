@@ -1,5 +1,6 @@
 """The command line in a process of its own."""
 
+import importlib
 import io
 import os
 import pty
@@ -16,10 +17,13 @@ from forking import processes
 WEIGHTS = Path(str(files("tism_scan.demo") / "demo_beluga.pth"))
 
 
-def tism_scan(*arguments, cwd=None, environment=None, timeout=200, has_fresh_python=False):
+def tism_scan(
+    *arguments, cwd=None, environment=None, timeout=200, has_fresh_python=False, is_without_ray=False
+):
     """Run ``tism-scan`` to its end, as ``subprocess.run`` does; nothing can be typed into it.
 
-    With a fresh Python, nothing was imported before, as if it were typed.
+    With a fresh Python, nothing was imported before, as if it were typed. Without Ray, `run` computes in its
+    own process, by the executor that keeps the same contract: Ray takes ten times as long to start and end.
     """
     words = [str(word) for word in arguments]
     environment = {**(environment or os.environ), "RAY_USAGE_STATS_ENABLED": "0", "COLUMNS": "200"}
@@ -36,7 +40,8 @@ def tism_scan(*arguments, cwd=None, environment=None, timeout=200, has_fresh_pyt
         )
     with tempfile.TemporaryDirectory() as folder:
         outputs = [f"{folder}/stdout", f"{folder}/stderr"]
-        process = processes.Process(target=_run, args=(words, environment, cwd or os.getcwd(), outputs))
+        given = (words, environment, cwd or os.getcwd(), outputs, is_without_ray)
+        process = processes.Process(target=_run, args=given)
         process.start()
         process.join(timeout)
         if process.is_alive():
@@ -63,7 +68,7 @@ def shown_by(*arguments, cwd):
     return process.exitcode, b"".join(shown).decode(errors="replace")
 
 
-def _run(words, environment, folder, outputs):
+def _run(words, environment, folder, outputs, is_without_ray=False):
     """Be ``python -m tism_scan WORDS`` in a process that was forked."""
     os.environ.clear()
     os.environ.update(environment)
@@ -76,4 +81,10 @@ def _run(words, environment, folder, outputs):
     sys.stderr = io.TextIOWrapper(open(2, "wb", 0, closefd=False), write_through=True)  # noqa: SIM115
     sys.path.insert(0, folder)  # as -m does
     sys.argv = ["tism_scan", *words]
+    if is_without_ray:
+        importlib.import_module("tism_scan.ray_scan.driver").scan_on_ray = _scan_without_ray
     runpy.run_module("tism_scan", run_name="__main__", alter_sys=True)
+
+
+def _scan_without_ray(*arguments, options, **settings):
+    return importlib.import_module("tism_scan.scan.serial").scan_serially(*arguments, **settings)

@@ -70,23 +70,6 @@ class RaisingWorker(UnhurriedWorker):
         raise ValueError("no such luck\nand more lines")
 
 
-class NanWorker(QuickWorker):
-    """Its model gives NaN at one base, and infinity at another of the same block."""
-
-    def make_engine(self, plan):
-        engine = super().make_engine(plan)
-        score = engine.score
-
-        def score_badly(codes, stretch, wanted):
-            scores = score(codes, stretch, wanted)
-            if stretch.block.i_block == ODD_BLOCK:
-                scores[0, 2], scores[0, 4] = np.nan, np.inf
-            return scores
-
-        engine.score = score_badly
-        return engine
-
-
 class DyingWorker(QuickWorker):
     def meet_odd_block(self):
         os._exit(1)

@@ -88,8 +88,8 @@ def start(inputs, object_server, tmp_path):
 def finish(start):
     """Return a function that runs ``tism-scan`` to its end."""
 
-    def run(*arguments, code=0):
-        done = tism_scan(*arguments, environment=start.environment)
+    def run(*arguments, code=0, **settings):
+        done = tism_scan(*arguments, environment=start.environment, **settings)
         assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
 
@@ -128,7 +128,7 @@ def local_objects(path):
 def test_scan_that_is_killed_and_resumed_equals_the_local_store_to_the_bit(
     inputs, start, finish, server, prefix, tmp_path, is_full_dose
 ):
-    finish(*scan_of(inputs, tmp_path / "local.zarr"))
+    finish(*scan_of(inputs, tmp_path / "local.zarr"), is_without_ray=True)
     chance, n_kills = random.Random(prefix), 0
     for i_scan in range(5 if is_full_dose else 1):
         place = f"{prefix}/{i_scan}"
