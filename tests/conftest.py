@@ -34,6 +34,46 @@ settings.load_profile("any machine")
 torch.set_num_threads(1)
 
 
+# The files that take longest, longest first: workers begin with these, and what is left for the end is short,
+# so that all of them end together. A file is one worker's.
+BEGUN_FIRST = (
+    *("ray_scan/test_ray_scan", "ray_scan/test_cluster_scan", "faults/test_nodes", "tests/test_executors"),
+    *(
+        "ray_scan/test_object_storage_scan",
+        "ray_scan/test_drivers",
+        "cli/test_cli_verify",
+        "cluster/test_slurm",
+    ),
+    *(
+        "browser/chromium/test_page_zoom",
+        "browser/chromium/test_page",
+        "faults/test_kills",
+        "faults/test_hosts",
+    ),
+    *("faults/test_failing_calls", "scan/test_packed_scan", "cli/test_cli", "faults/test_disks"),
+    *("tests/test_api", "engine/test_gpu_launches", "cli/test_cli_attribute", "tests/test_packaging"),
+    *(
+        "scan/test_estimate",
+        "ray_scan/test_nodes",
+        "faults/test_races",
+        "tests/test_walls",
+        "tests/test_security",
+    ),
+    *("store/test_takeover", "engine/test_trunk_engine", "storage/test_object_folder", "cli/test_cli_model"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {name: rank for rank, name in enumerate(BEGUN_FIRST)}
+    here = Path(__file__).parents[1]
+
+    def rank(item):
+        parts = item.path.relative_to(here).with_suffix("").parts
+        return ranks.get("/".join(parts[1:] if len(parts) > 2 else parts), len(ranks))
+
+    items.sort(key=rank)
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--dose",

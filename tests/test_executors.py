@@ -128,7 +128,8 @@ def test_failed_block_is_left_alone_unless_it_is_asked_for(execute, folder, tmp_
     store = plan.create_store(tmp_path / "scores.zarr")
     first = next(store.pending())
     store.mark_failed(first, "it was dark", 3)
-    assert execute(store, plan.genome, plan.model).n_blocks == 3
+    assert scan_serially(store, plan.genome, plan.model).n_blocks == 3
+    assert execute(store, plan.genome, plan.model).n_blocks_total == 0
     again = execute(store, plan.genome, plan.model, execution=Execution(retry_failed=True))
     assert (again.n_blocks, again.n_blocks_total) == (1, 1)
     assert store.ledger.failures() == []
@@ -152,7 +153,7 @@ def test_block_whose_record_is_removed_in_between_is_no_success(execute, folder,
 
     with pytest.raises(ScanError, match="are pending again: their records were removed while the scan ran"):
         execute(store, plan.genome, plan.model, on_progress=remove_records)
-    assert execute(store, plan.genome, plan.model).n_blocks == 4
+    assert scan_serially(store, plan.genome, plan.model).n_blocks == 4
 
 
 def test_store_that_another_process_writes_is_refused(execute, folder, tmp_path):
@@ -161,7 +162,10 @@ def test_store_that_another_process_writes_is_refused(execute, folder, tmp_path)
     with Lease(store.folder).acquire():
         with pytest.raises(LeaseError, match="is being written by process"):
             execute(store, plan.genome, plan.model)
-        assert execute(store, plan.genome, plan.model, execution=Execution(break_lock=True)).n_blocks == 4
+        taken = Execution(break_lock=True)
+        assert scan_serially(store, plan.genome, plan.model, execution=taken).n_blocks == 4
+    with Lease(store.folder).acquire():
+        assert execute(store, plan.genome, plan.model, execution=taken).n_blocks_total == 0
 
 
 def test_scan_in_this_process_refuses_a_genome_of_other_bases(folder, tmp_path):

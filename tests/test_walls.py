@@ -240,3 +240,12 @@ def test_the_engines_benchmark_needs_torch_and_numpy_alone():
     source = (Path(__file__).parent / "benchmarks" / "engine.py").read_text()
     libraries = {found.imported.partition(".")[0] for found in imports_of(source, "benchmark")}
     assert libraries - set(sys.stdlib_module_names) == {"numpy", "torch", PACKAGE}
+
+
+def test_files_of_tests_that_are_begun_first_are_there(request):
+    tests = Path(__file__).parent
+    (conftest,) = (
+        plugin for plugin in request.config.pluginmanager.get_plugins() if hasattr(plugin, "BEGUN_FIRST")
+    )
+    for name in conftest.BEGUN_FIRST:
+        assert (tests / f"{name.removeprefix('tests/')}.py").is_file(), name

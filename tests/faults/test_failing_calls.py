@@ -127,7 +127,7 @@ def test_call_that_fails_costs_no_finished_block(
             assert result.n_blocks_left == 0
             assert not result.failed
             assert_whole(path, expected)
-            i_failing += 1 if is_full_dose else 5
+            i_failing += 1 if is_full_dose else 9
         assert i_failing > 1
 
 

@@ -108,11 +108,10 @@ def beluga(tmp_path_factory, narrow_beluga_weights):
     return plan, genome, scores_in(store)
 
 
-@pytest.mark.parametrize(("n_nodes", "stages"), [(2, False), pytest.param(4, True, marks=pytest.mark.slow)])
 def test_nodes_together_give_the_scores_of_one_process_to_the_bit(
-    nodes, beluga, narrow_beluga_weights, tmp_path, n_nodes, stages
+    nodes, beluga, narrow_beluga_weights, tmp_path, is_full_dose
 ):
-    plan, genome, expected = beluga
+    (plan, genome, expected), n_nodes = beluga, 4 if is_full_dose else 2
     for _ in range(n_nodes):
         nodes.add(num_cpus=1)
     (tmp_path / "n_fellows").write_text(str(n_nodes))
@@ -121,13 +120,13 @@ def test_nodes_together_give_the_scores_of_one_process_to_the_bit(
         store,
         genome,
         narrow_beluga_weights,
-        options=RayOptions(stage_folder=tmp_path / "node" if stages else None),
+        options=RayOptions(stage_folder=tmp_path / "node"),
         worker_class=ray_workers.PlacedBelugaWorker,
     )
     assert progress.n_blocks == 27
     assert_equal_to_the_bit(store, expected)
     assert len({node for node, _ in places(tmp_path)}) == n_nodes
-    assert len(list((tmp_path / "node").rglob("genome.fa"))) == stages
+    assert len(list((tmp_path / "node").rglob("genome.fa"))) == 1
 
 
 def test_actors_share_gpus_as_they_are_told(nodes, quick):

@@ -180,3 +180,8 @@ TestInterruptions.settings = settings(max_examples=6, stateful_step_count=10, de
 @pytest.mark.slow
 class TestMoreInterruptions(Interruptions.TestCase):
     settings = settings(max_examples=25, stateful_step_count=10, deadline=None)
+
+    @pytest.fixture(autouse=True)
+    def _often(self, is_full_dose):
+        if not is_full_dose:
+            pytest.skip("a few are tried above, more with --dose full")

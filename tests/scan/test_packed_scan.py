@@ -6,7 +6,7 @@ import numpy as np
 import pyBigWig
 import pytest
 import zarr
-from scan_models import INPUT_BP, TRACKS, mean_of, naive_scores, plan_of
+from scan_models import INPUT_BP, TRACKS, mean_of, naive_scores, plan_of, smooth_model
 from sequences import random_sequence
 from serial_scans import scan_with
 from small_plans import random_scores
@@ -117,11 +117,11 @@ def test_shared_trunk_gives_packed_chroms_the_scores_of_their_windows(tmp_path, 
         np.testing.assert_allclose(read(fast, chrom), expected, atol=1e-5 * np.nanmax(np.abs(expected)))
 
 
-@pytest.fixture
-def store(tmp_path, genome, chroms, tiny_model):
-    """Return a finished store."""
-    store = ScoreStore.create(tmp_path / "s.zarr", plan_for(chroms))
-    scan_with(genome, WindowEngine(tiny_model, store.plan.scoring), store)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, genome, chroms):
+    """Return a finished store; who damages it heals it."""
+    store = ScoreStore.create(tmp_path_factory.mktemp("packed") / "s.zarr", plan_for(chroms))
+    scan_with(genome, WindowEngine(smooth_model(), store.plan.scoring), store)
     return store
 
 

@@ -112,9 +112,11 @@ def test_old_driver_that_is_stopped_anywhere_and_wakes_up_in_the_end_does_no_har
     assert search(monkeypatch, [(i,) for i in range(n_old)]) > n_old / 3
 
 
-def test_old_driver_that_wakes_up_while_the_new_one_works_does_no_harm(monkeypatch):
+def test_old_driver_that_wakes_up_while_the_new_one_works_does_no_harm(monkeypatch, is_full_dose):
     n_old, n_new = n_steps_of(monkeypatch)
-    orders = [(i, j, n_old) for i in range(0, n_old, 3) for j in range(i % 2, n_new, 5)]
+    every = (3, 5) if is_full_dose else (7, 11)
+    firsts = enumerate(range(0, n_old, every[0]))
+    orders = [(i, j, n_old) for k, i in firsts for j in range(2 * k % every[1], n_new, every[1])]
     search(monkeypatch, orders)
 
 
