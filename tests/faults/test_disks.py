@@ -117,6 +117,49 @@ def test_full_disk_ends_the_scan_with_one_line_and_it_resumes_once_there_is_room
     print(f"{FULL_DISKS[is_full_dose]} full disks")  # noqa: T201  # the figure that is reported
 
 
+@pytest.fixture
+def often(is_full_dose):
+    """Skip what starts Ray for a figure that is reported, and for little else."""
+    if not is_full_dose:
+        pytest.skip("tried with --dose full")
+
+
+@pytest.fixture
+def command(scan, tmp_path):
+    command = [sys.executable, "-m", "tism_scan", "run", "--genome", scan.genome, "--weights", WEIGHTS]
+    return [*command, "--tracks", "0", "--actors", "1", "--block-bp", "4096", "--out", tmp_path / "s.zarr"]
+
+
+@pytest.mark.slow
+def test_scan_does_without_shared_memory(often, command, tmp_path):
+    inside = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]
+    if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    done = subprocess.run([*inside, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(ScoreStore.open(tmp_path / "s.zarr").pending()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("ulimit -v 1500000", "Ray cannot be started here: `ulimit -v` is 1,500,000 KB; expected 4,194,304"),
+        ("export RAY_memory_usage_threshold=0.001 RAY_memory_monitor_refresh_ms=100", "actors do not start"),
+    ],
+    ids=["for this process", "on the node"],
+)
+def test_lack_of_memory_ends_the_scan_with_one_line_and_it_resumes(often, command, tmp_path, limit, words):
+    lacking = ["bash", "-c", f'{limit}; exec "$@"', "bash", *command]
+    done = subprocess.run(lacking, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"Error: {words}")
+    assert "Traceback" not in done.stderr
+    again = tism_scan(*command[3:], is_without_ray=True)
+    assert again.returncode == 0, again.stderr
+    assert list(ScoreStore.open(tmp_path / "s.zarr").pending()) == []
+
+
 def test_disk_that_takes_no_more_files_stops_the_scan_which_resumes_once_it_does(scan, tmp_path):
     with mounted("tmpfs", tmp_path / "disk", "-t", "tmpfs", "-o", "nr_inodes=60") as disk:
         store = ScoreStore.create(disk / "scores.zarr", scan.plan)

@@ -1,6 +1,8 @@
 """What Ray says, understood: without a Ray that runs."""
 
+import contextlib
 import itertools
+import resource
 import socket
 import time
 from pathlib import Path
@@ -169,6 +171,20 @@ def test_cluster_that_cannot_be_reached_is_explained(monkeypatch, address, error
     kind = ScanError if address == "local" else ClusterError
     with pytest.raises(kind, match=message), connected(RayOptions(address=address)):
         pass
+
+
+@pytest.mark.parametrize(("kb", "is_refused"), [(1_000_000, True), (4 << 20, False), (None, False)])
+def test_limit_of_memory_that_is_too_tight_for_ray_is_named_before_it_starts(monkeypatch, kb, is_refused):
+    limit = resource.RLIM_INFINITY if kb is None else kb << 10
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    started = []
+    monkeypatch.setattr(ray, "init", lambda **arguments: started.append(arguments))
+    refused = pytest.raises(ScanError, match=r"^Ray cannot be started here: `ulimit -v` is 1,000,000 KB; ex")
+    with refused if is_refused else contextlib.nullcontext(), connected(RayOptions()):
+        pass
+    assert len(started) == (not is_refused)
 
 
 @pytest.mark.parametrize(("n_useful", "n_started"), [(2, 2), (9, 5), (0, 0)])

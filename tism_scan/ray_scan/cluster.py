@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from tism_scan.ray_scan.nodes import check_nodes, shipped_package
 
 NODES_KNOWN_FOR_S = 0.5
 OBJECT_STORE_BYTES = 128 << 20  # blocks never pass through Ray's object store
+LEAST_ADDRESS_SPACE = 2 << 30  # bytes; with less, Ray ends this process, and does not say why
 CONNECT_S = 20  # well before Ray itself would end this process, after 60 without a head
 
 log = logging.getLogger(__name__)
@@ -83,6 +85,8 @@ def connected(options: RayOptions, *, has_to_compute: bool = True) -> Iterator[N
         return
     check_gpus(options)
     is_local = options.address == "local"
+    if is_local:
+        _check_address_space()
     steps.info("starting Ray" if is_local else f"joining the Ray cluster at {options.address!r}")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray warns of a coming default; ours is set per actor, and not touched by it.
@@ -126,6 +130,16 @@ def check_gpus(options: RayOptions) -> None:
             f"--gpus-per-actor is {options.gpus_per_actor:g}, and PyTorch can use no GPU of this machine; "
             "expected at least one; check `nvidia-smi` and that PyTorch is a build with CUDA, give the "
             "--address of a cluster that has GPUs, or leave out --gpus-per-actor to compute on CPUs"
+        )
+
+
+def _check_address_space() -> None:
+    """Raise if a limit on virtual memory is too tight for a Ray that is started here."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
+        raise ScanError(
+            f"Ray cannot be started here: `ulimit -v` is {limit >> 10:,} KB; expected {4 << 20:,} KB or "
+            "more; raise that limit, or lift it with `ulimit -v unlimited`"
         )
 
 
