@@ -1,10 +1,13 @@
 """Memory that runs out, in all the words that it is told in."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from scan_models import TRACKS, blocks_scored_by
 
+from tism_scan.engine import slabs
 from tism_scan.engine.block_engine import is_out_of_memory
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import ScanError
@@ -68,3 +71,16 @@ def test_last_words_of_a_device_are_in_the_error(tiny_model):
     tiny_model.register_forward_pre_hook(forward)
     with pytest.raises(ScanError, match=r"does not fit the memory of cpu \(GET was unable to find an engine"):
         blocks_scored_by(WindowEngine(tiny_model, SCORING), CODES)
+
+
+def test_slabs_on_a_cpu_take_a_share_of_the_memory_and_of_it_what_falls_to_their_threads(monkeypatch):
+    """Several scans share a machine as its CPUs are shared among them."""
+    page, n_pages = 4096, 1_000_000
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": page, "SC_PHYS_PAGES": n_pages}.get)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    found = {}
+    for n_threads in (2, 8, 16):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        found[n_threads] = slabs.memory_of(torch.device("cpu"))
+    assert found[8] == found[16] == slabs.SHARE_OF_MEMORY * page * n_pages
+    assert found[2] == found[8] / 4
