@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from tism_scan.errors import PlanError
 from tism_scan.genome.spans import Spans, overlaps
 from tism_scan.plan.packing import PACK, Pack, Part, short_chroms
+from tism_scan.plan.probes import Probes
 from tism_scan.plan.scoring import ONE_GRADIENT, Scoring, path_text
 from tism_scan.plan.tiling import Block, Stretch
 from tism_scan.plan.tracks import Track
@@ -54,6 +55,9 @@ class ScanPlan:
     is_packed : bool or None
         Whether short chroms share an array; by default, if there are many of them. Stores of earlier releases
         have an array for each.
+    probes : Probes or None
+        What the model computes on two fixed windows. Beside the plan's identity, since rounding changes it;
+        unknown for stores of earlier releases.
     """
 
     scoring: Scoring
@@ -65,6 +69,7 @@ class ScanPlan:
     model: str = "beluga"
     keep_bits: int | None = None
     is_packed: bool | None = None
+    probes: Probes | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         given = {chrom: Spans.of(spans) for chrom, spans in self.wanted.items()}
@@ -228,9 +233,9 @@ class ScanPlan:
         return replace(stretch, has_window=self.pack.has_window(stretch))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as plain lists, dicts, strings and numbers."""
+        """Return the plan as plain lists, dicts, strings and numbers; but not the probes."""
         scoring = {f.name: getattr(self.scoring, f.name) for f in fields(Scoring)}
-        described = {f.name: getattr(self, f.name) for f in fields(ScanPlan)}
+        described = {f.name: getattr(self, f.name) for f in fields(ScanPlan) if f.compare}
         has_path = self.scoring.path != ONE_GRADIENT
         if not self.is_packed:
             del described["is_packed"]  # as format 3 knows it

@@ -17,6 +17,7 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Precision, Scoring, Strands, Values
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
 from tism_scan.progress import steps
+from tism_scan.scan.likeness import probes_of
 from tism_scan.scan.provenance import versions, warn_of_other_versions
 from tism_scan.storage.places import Place
 from tism_scan.store.score_store import ScoreStore
@@ -145,7 +146,7 @@ def plan_scan(
     GenomeError, RegionError
         If the genome or a BED file cannot be read, a region is not on it, or no base is left.
     ModelError, WeightsError, AccessError
-        If the model cannot be loaded.
+        If the model cannot be loaded, or fails.
     TrackError
         If a selection fits nothing, or none is made.
     PlanError
@@ -190,6 +191,7 @@ def plan_scan(
             block_bp=block_bp,
             model=name,
             keep_bits=keep_bits,
+            probes=probes_of(loaded, scoring.tracks),
         )
     return PlannedScan(plan, opened.path, source, loaded)
 

@@ -13,10 +13,12 @@ from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import name_of_device
 from tism_scan.errors import GenomeError, StoreError, WeightsError
 from tism_scan.genome.fasta import Genome
+from tism_scan.models.contract import Model
 from tism_scan.models.source import ModelSource
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.scan.blocks import check_genome
 from tism_scan.scan.claim import finish
+from tism_scan.scan.likeness import difference_from
 from tism_scan.scan.recompute import Recomputed, recompute_block
 from tism_scan.storage.places import Place
 from tism_scan.store.lease import Lease
@@ -146,15 +148,14 @@ def verify_store(
     show = on_progress or (lambda progress: None)
     with Lease(found.folder).acquire(break_lock=break_lock) as lease:
         store = found.held_by(lease.tenure)
-        if sample is not None:
-            _check_sample(store, sample)
+        loaded = None if sample is None else _checked_model(store, sample)
         report = VerifyReport(store.path, full)
         report.swept = lease.swept
         _mend_metadata(store, report)
         _mend_records(store, report)
         _check_objects(store, report, show)
-        if sample is not None:
-            _recompute(store, sample, report, show)
+        if sample is not None and loaded is not None:
+            _recompute(store, sample, loaded, report, show)
         finish(store)
         report.command = _resuming_command(store)
         report.n_pending = sum(1 for _ in store.pending(retry_failed=True))
@@ -277,8 +278,8 @@ def _fault_of_bits(store: ScoreStore, key: str, recorded: list[Checksum]) -> str
     return f"has CRC-32 {found.crc32:08x}, expected {expected}"
 
 
-def _check_sample(store: ScoreStore, sample: Sample) -> None:
-    """Raise unless a sample's genome and weights are those of the plan."""
+def _checked_model(store: ScoreStore, sample: Sample) -> Model:
+    """Return a sample's model; raise unless it, and the sample's genome, are those of the plan."""
     plan = store.plan
     with Genome(sample.genome) as genome:
         check_genome(genome, plan)
@@ -294,14 +295,24 @@ def _check_sample(store: ScoreStore, sample: Sample) -> None:
             f"{sample.model} is model {name} with SHA-256 {weights[:12]}, expected {plan.model} with "
             f"{plan.weights_digest[:12]}; give those that the store was made with"
         )
+    loaded = sample.model.load()
+    difference = difference_from(plan, loaded)
+    if difference is not None:
+        raise WeightsError(
+            f"{sample.model} computes something else than the store's: {difference}; give the code that the "
+            "store was made with"
+        )
+    return loaded
 
 
-def _recompute(store: ScoreStore, sample: Sample, report: VerifyReport, show: OnProgress) -> None:
+def _recompute(
+    store: ScoreStore, sample: Sample, loaded: Model, report: VerifyReport, show: OnProgress
+) -> None:
     """Compute some finished blocks again, and make those that come out differently pending."""
     done = store.done_blocks()
     blocks = [block for block in store.plan.all_blocks() if (block.chrom, block.i_block) in done]
     chosen = random.Random(sample.seed).sample(blocks, min(sample.n_blocks, len(blocks)))
-    engine = make_engine(sample.model.load(), store.plan.scoring, batch_size=sample.batch_size)
+    engine = make_engine(loaded, store.plan.scoring, batch_size=sample.batch_size)
     report.device, report.devices = name_of_device(engine.device), store.ledger.devices()
     marked = store.ledger.done()
     with Genome(sample.genome) as genome:

@@ -19,6 +19,7 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.scan.blocks import BlockReport, check_genome, fetch_block, score_block
 from tism_scan.scan.execution import Execution
+from tism_scan.scan.likeness import difference_from
 from tism_scan.storage.places import Place
 from tism_scan.storage.staging import staged
 from tism_scan.storage.watched import stamp_of
@@ -171,6 +172,11 @@ class BlockWorker:
         if weights and stamp_of(weights) != before:
             raise InputChangedError(
                 f"{weights} was changed while it was loaded; restore it, and run the same command again"
+            )
+        difference = difference_from(plan, loaded)
+        if difference is not None:
+            raise ScanError(
+                f"{self.setup.model} computes something else here: {difference}; copy the driver's code"
             )
         return self.setup.execution.engine(loaded, plan.scoring)
 

@@ -12,7 +12,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from tism_scan.errors import StoreError
 from tism_scan.genome.spans import Spans
+from tism_scan.plan.probes import Probes
 from tism_scan.plan.scan_plan import NEWER_FORMAT, ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder
@@ -107,6 +108,8 @@ class Ledger:
             self.folder.put(key, content)
             planned |= {"format": NEWER_FORMAT, "wanted": key}
         described = {"digest": plan.digest(), "plan": planned, "provenance": dict(provenance)}
+        if plan.probes is not None:  # beside the plan, where earlier releases do not mind it
+            described["probes"] = plan.probes.to_json()
         return self.folder.put_new(RUN_KEY, _in_lines(described).encode())
 
     def plan(self) -> ScanPlan | None:
@@ -125,6 +128,8 @@ class Ledger:
             if isinstance(planned.get("wanted"), str):
                 planned = planned | {"wanted": self._spans(planned["wanted"], dict(planned["chroms"]))}
             plan = ScanPlan.from_json(planned)
+            if "probes" in described:
+                plan = replace(plan, probes=Probes.from_json(described["probes"]))
         except (AttributeError, EOFError, IndexError, KeyError, RecursionError, TypeError, ValueError):
             raise StoreError(f"{RUN_KEY} is damaged: its plan cannot be read; restore the file") from None
         if plan.digest() != described["digest"]:

@@ -341,6 +341,13 @@ class ScoreStore(StoredScores):
                 f"{self.path} was made under another plan: {'; '.join(recorded.differences(self.plan))}; use "
                 "the same settings, another --out, or --overwrite"
             )
+        if recorded is not None and recorded.probes is not None and self.plan.probes is not None:
+            difference = recorded.probes.difference(self.plan.probes, self.plan.scoring.tracks)
+            if difference is not None:
+                raise StoreError(
+                    f"{self.path} was made with a model that computes something else: {difference}; use the "
+                    "code that made it, another --out, or --overwrite"
+                )
         return recorded is not None
 
     def _begin(self, provenance: Mapping[str, Any], *, overwrite: bool) -> None:
