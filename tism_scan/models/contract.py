@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tism_scan.errors import ModelError
 from tism_scan.genome.alphabet import BASES
 from tism_scan.models.outputs import Reduced, flat_outputs, names_of
+from tism_scan.models.reading import Layout, Reading, control_argument, readings
 
 log = logging.getLogger(__name__)
 _HALVES = (torch.bfloat16, torch.float16)
@@ -44,9 +45,17 @@ class Model(nn.Module):
 class LoadedModel(Model):
     """A user's model in evaluation mode and frozen, with what an engine asks of it."""
 
-    def __init__(self, body: nn.Module, input_bp: int, alphabet: str, reduction: str | None = None) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        input_bp: int,
+        alphabet: str,
+        reduction: str | None = None,
+        reading: Reading | None = None,
+    ) -> None:
         super().__init__()
         self.reduction = reduction
+        self.reading = reading or Reading()
         self.body = body.requires_grad_(False)
         self.input_bp = input_bp
         self.alphabet = alphabet
@@ -68,8 +77,12 @@ class LoadedModel(Model):
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the logits, float32 (N, n_outputs), of one-hot windows, float32 (N, 4, input_bp)."""
-        outputs = flat_outputs(self.body(X), self.reduction)
+        outputs = flat_outputs(self.returned(X), self.reduction)
         return outputs.float() if outputs.dtype in _HALVES else outputs
+
+    def returned(self, X: Tensor) -> Any:
+        """Return what the body itself returns for windows."""
+        return self.reading(self.body, X)
 
 
 def loaded_model(
@@ -78,6 +91,7 @@ def loaded_model(
     input_bp: int | None = None,
     alphabet: str | None = None,
     reduction: str | None = None,
+    layout: Layout = "NCL",
 ) -> LoadedModel:
     """Return a user's module as a model that every engine can use.
 
@@ -91,6 +105,8 @@ def loaded_model(
         For a module without attributes of these names.
     reduction : str, optional
         What makes one output of all positions of a channel; see `tism_scan.models.outputs.reduced`.
+    layout : {"NCL", "NLC"}
+        Whether the module takes (N, 4, L) or (N, L, 4).
 
     Raises
     ------
@@ -101,14 +117,22 @@ def loaded_model(
     description = check_description(body, name, input_bp, alphabet)
     # In float32 first, since stores were made so; what casts to half precision by itself may not know it.
     as_it_is = copy.deepcopy(body) if _has_other_precision(body) else None
-    model = LoadedModel(body.float(), *description, reduction)
-    try:
-        outputs = _outputs_of_a_window(model, name)
-    except ModelError:
-        if as_it_is is None:
-            raise
-        model = LoadedModel(as_it_is, *description, reduction)
-        outputs = _outputs_of_a_window(model, name)
+    bodies = [body.float()] if as_it_is is None else [body.float(), as_it_is]
+    model, outputs = _first_that_reads(
+        [
+            LoadedModel(each, *description, reduction, reading)
+            for each in bodies
+            for reading in readings(each, layout, description[0])
+        ],
+        name,
+    )
+    if model.reading.control_shape is not None:
+        log.warning(
+            "model %r reads control tracks, %r: they are zeros, (N, %s)",
+            name,
+            control_argument(model.body),
+            ", ".join(map(str, model.reading.control_shape)),
+        )
     model.n_outputs = outputs.shape[1]
     claimed = getattr(body, "n_outputs", None)
     if isinstance(claimed, int) and claimed != model.n_outputs:
@@ -167,6 +191,35 @@ def _zero_window(model: Model) -> Tensor:
     return torch.zeros((1, 4, model.input_bp), device=home)
 
 
+def _first_that_reads(models: Sequence[LoadedModel], spec: str) -> tuple[LoadedModel, Tensor]:
+    """Return the first model that can read a window, and its outputs; raise what the first one raised."""
+    faults = []
+    for model in models:
+        try:
+            return model, _outputs_of_a_window(model, spec)
+        except ModelError as error:
+            faults.append(error)
+    raise ModelError(f"{faults[0]}{_hint(models)}")
+
+
+def _hint(models: Sequence[LoadedModel]) -> str:
+    """Return what else to try with models that cannot read a window."""
+    first = models[0]
+    for reading in dict.fromkeys(model.reading.other for model in models):
+        try:
+            _outputs_of_a_window(LoadedModel(first.body, first.input_bp, first.alphabet, None, reading), "")
+        except ModelError:
+            continue
+        shape = "(N, L, 4)" if reading.layout == "NLC" else "(N, 4, L)"
+        return f"; it can read {shape}: add --layout {reading.layout}"
+    if len(models) > 1 and models[1].reading.control_shape is not None:
+        return (
+            f"; zeros for its argument {control_argument(first.body)!r} were tried: give the model the "
+            "attribute control_shape, such as (2, 1000)"
+        )
+    return ""
+
+
 def _outputs_of_a_window(model: LoadedModel, spec: str) -> Tensor:
     """Return the outputs (1, n) of a window of N, or raise ModelError if the model cannot read one."""
     remedy = "expected logits (N, n_outputs), or a list or dict of them; look at its forward, or --input-bp"
@@ -203,7 +256,7 @@ def _names_of(model: LoadedModel, spec: str) -> tuple[str, ...] | None:
     if own is not None and len(own) == n_outputs:
         return own
     with torch.no_grad():
-        names = names_of(model.body(_zero_window(model)), own, model.reduction)
+        names = names_of(model.returned(_zero_window(model)), own, model.reduction)
     if names is not None and len(names) != n_outputs:
         raise ModelError(_misnamed(spec, f"{len(own or ()):,} names", n_outputs))
     return names

@@ -25,6 +25,7 @@ from tism_scan.models.beluga import load_beluga, weights_digest
 from tism_scan.models.bpnet_files import load_bpnet, load_chrombpnet
 from tism_scan.models.contract import Model, check_description, loaded_model, one_line
 from tism_scan.models.outputs import check_reduction
+from tism_scan.models.reading import Layout, check_layout
 from tism_scan.storage.copies import local_copy
 from tism_scan.storage.places import Place, Url, file_place
 
@@ -60,11 +61,13 @@ class ModelSource:
     reduction : str or None
         What makes one output of all positions of a channel, for a model with outputs for each position; see
         `tism_scan.models.outputs.reduced`.
+    layout : {"NCL", "NLC"}
+        Whether the model takes float (N, 4, L) or (N, L, 4).
 
     Raises
     ------
     ModelError
-        If there is no such reduction.
+        If there is no such reduction, or layout.
     """
 
     spec: str = BELUGA
@@ -73,8 +76,10 @@ class ModelSource:
     alphabet: str | None = None
     folder: Path | None = None
     reduction: str | None = None
+    layout: Layout = "NCL"
 
     def __post_init__(self) -> None:
+        check_layout(self.layout)
         if self.reduction is not None:
             check_reduction(self.reduction)
 
@@ -118,11 +123,13 @@ class ModelSource:
                     f"model {spec!r} has no outputs for each position that --reduce {self.reduction} could "
                     "make one of; leave --reduce out"
                 )
+            if self.layout != "NCL":
+                raise ModelError(f"model {spec!r} takes (N, 4, L); leave --layout {self.layout} out")
             return _load_by_name(spec, weights, self.input_bp, self.alphabet)
         if weights is not None and not weights.is_file():
             raise WeightsError(f"there are no weights {str(weights)!r}; expected a file; check --weights")
         body = _made_by(_factory(spec, self.folder or Path.cwd()), spec, weights)
-        return loaded_model(body, spec, self.input_bp, self.alphabet, self.reduction)
+        return loaded_model(body, spec, self.input_bp, self.alphabet, self.reduction, self.layout)
 
     def identity(self, loaded: Model | None = None) -> tuple[str, str]:
         """Return the model's name and the digest of its weights, for the plan of a scan.
@@ -135,7 +142,8 @@ class ModelSource:
         Returns
         -------
         name : str
-            The spec, with the alphabet and the reduction if flags gave them, since they change the scores.
+            The spec, with the alphabet, the layout and the reduction if flags gave them, since they change
+            the scores.
         digest : str
             SHA-256 of the weights file; without one, of the model's parameters and buffers.
 
@@ -144,7 +152,9 @@ class ModelSource:
         ModelError, WeightsError
             As `load`.
         """
-        given = [] if self.spec in _LOADERS else [each for each in (self.alphabet, self.reduction) if each]
+        layout = None if self.layout == "NCL" else self.layout
+        flags = () if self.spec in _LOADERS else (self.alphabet, layout, self.reduction)
+        given = [each for each in flags if each]
         name = f"{self.spec} ({', '.join(given)})" if given else self.spec
         weights = self._weights_file()
         return name, parameters_digest(loaded or self.load()) if weights is None else weights_digest(weights)

@@ -35,6 +35,13 @@ _SOURCE_OPTIONS = (
         "--alphabet", metavar="ACGT", help="Order of the input channels, if the model has no such attribute."
     ),
     click.option(
+        "--layout",
+        type=click.Choice(["NCL", "NLC"]),
+        default="NCL",
+        show_default=True,
+        help="Whether the model takes (N, 4, L) or (N, L, 4).",
+    ),
+    click.option(
         "--reduce",
         "reduction",
         metavar="HOW",
@@ -77,7 +84,7 @@ def model_source(options: Mapping[str, Any]) -> "ModelSource":
     """Return where the model of a command's options comes from."""
     from tism_scan.models.source import ModelSource
 
-    own = {name: options[name] for name in ("spec", "weights", "input_bp", "alphabet", "reduction")}
+    own = {name: options[name] for name in ("spec", "weights", "input_bp", "alphabet", "layout", "reduction")}
     return ModelSource(**own)
 
 
@@ -106,6 +113,11 @@ def model_and_tracks(options: Mapping[str, Any]) -> tuple["Model", tuple["Track"
         check_device(options["device"])
         model = model_source(options).load()
         return model, chosen_tracks(model, options["tracks"], options["groups"], options["track_names"])
+
+
+def named_model_options(command: Command) -> Command:
+    """Return a command with the options that say which model it is, for one that computes nothing."""
+    return with_options(command, *_SOURCE_OPTIONS)
 
 
 def source_options(command: Command) -> Command:

@@ -77,7 +77,7 @@ _STORED = (
 HEADINGS = {
     "What to scan": ("genome", "regions", "beds", "chroms", "exclude_chroms", "exclude_beds"),
     "Which model, and which of its outputs": (
-        *("spec", "weights", "input_bp", "alphabet", "reduction"),
+        *("spec", "weights", "input_bp", "alphabet", "layout", "reduction"),
         *("tracks", "track_names", "groups"),
     ),
     "Which number": ("stride", "stitch", "strands", "output_space", "path", "precision"),
