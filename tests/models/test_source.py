@@ -15,7 +15,7 @@ from tism_scan.errors import ModelError, TismScanError, TrackError, WeightsError
 from tism_scan.genome.alphabet import encode
 from tism_scan.locus.scores import score_sequence
 from tism_scan.models.beluga import Beluga, weights_digest
-from tism_scan.models.contract import check_differentiable
+from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.source import ModelSource, parameters_digest
 from tism_scan.plan.methods import MethodSettings
 from tism_scan.plan.tracks import Track, select_tracks
@@ -312,7 +312,7 @@ def test_a_model_without_gradient_is_refused_before_the_work(module, tmp_path):
     name = module(MODEL, "class f(Model):\n  def forward(self, X): return super().forward(X).detach()")
     model = _load(name, tmp_path, "f")
     with pytest.raises(ModelError, match=r"cannot be differentiated.*use ism"):
-        check_differentiable(model)
+        check_differentiable(model, 24)
     track = Track("0", (0,), (1.0,))
     with pytest.raises(ModelError, match="cannot be differentiated"):
         score_sequence(model, "s", encode("ACGT"), MethodSettings((track,)))

@@ -24,7 +24,8 @@ from tism_scan.genome.alphabet import one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.spans import Spans
 from tism_scan.locus.sampling import sample_windows
-from tism_scan.models.contract import Model, check_differentiable
+from tism_scan.models.contract import Model
+from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.scoring import ONE_GRADIENT, checked_path
 from tism_scan.plan.tiling import Lattice
@@ -169,7 +170,7 @@ def audit(
         If the model cannot be differentiated.
     """
     batch_size, device = batch_size or BATCH_SIZE, device or default_device()
-    check_differentiable(model)
+    check_differentiable(model, model.input_bp, device)
     input_bp, chosen = model.input_bp, list(tracks)
     lattice = Lattice(input_bp, core_bp)
     windows = sample_windows(genome, lattice, n_windows, seed=seed, spans=spans)

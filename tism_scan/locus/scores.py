@@ -20,7 +20,8 @@ from tism_scan.genome.alphabet import N_CODE, Codes, is_acgt, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import Interval
 from tism_scan.locus.values import attribute_windows
-from tism_scan.models.contract import Model, check_differentiable
+from tism_scan.models.contract import Model
+from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.methods import ISM_METHODS, TISM_METHODS, MethodSettings
 from tism_scan.plan.tiling import Block, Lattice
@@ -198,9 +199,9 @@ def _parts(
     region = source.region
     if len(region) < 1:
         raise RegionError(f"{region.chrom!r} is empty there; expected at least one base; leave it out")
-    if settings.method not in ISM_METHODS:
-        check_differentiable(model)
     model = model.to(torch.device(device or default_device())).requires_grad_(False).eval()
+    if settings.method not in ISM_METHODS:
+        check_differentiable(model, model.input_bp)
     windows = _windows(region, model.input_bp, lattice)
     if lattice is not None and settings.method in TISM_METHODS:
         engine = make_engine(model, settings.scoring(lattice.input_bp), batch_size=batch_size, device=device)

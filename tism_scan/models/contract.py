@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,12 @@ from torch import Tensor, nn
 
 from tism_scan.errors import ModelError
 from tism_scan.genome.alphabet import BASES
+from tism_scan.models.differentiable import (
+    left_behind,
+    move_plain_tensors,
+    take_from_inference,
+    without_reentry,
+)
 from tism_scan.models.outputs import Reduced, flat_outputs, names_of
 from tism_scan.models.reading import Layout, Reading, control_argument, readings
 
@@ -56,7 +62,9 @@ class LoadedModel(Model):
         super().__init__()
         self.reduction = reduction
         self.reading = reading or Reading()
-        self.body = body.requires_grad_(False)
+        self.body = body
+        for parameter in body.parameters():  # one by one, since modules of TorchScript refuse it as a whole
+            parameter.requires_grad_(False)
         self.input_bp = input_bp
         self.alphabet = alphabet
         self.n_outputs = 0
@@ -81,8 +89,15 @@ class LoadedModel(Model):
         return outputs.float() if outputs.dtype in _HALVES else outputs
 
     def returned(self, X: Tensor) -> Any:
-        """Return what the body itself returns for windows."""
-        return self.reading(self.body, X)
+        """Return what the body itself returns for windows; they stay as they are if it works in place."""
+        with without_reentry():
+            return self.reading(self.body, X.clone())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LoadedModel":
+        """Move or convert parameters and buffers, as all modules do, and move plain tensors with them."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        move_plain_tensors(self.body, fn)
+        return self
 
 
 def loaded_model(
@@ -116,6 +131,7 @@ def loaded_model(
     """
     description = check_description(body, name, input_bp, alphabet)
     # In float32 first, since stores were made so; what casts to half precision by itself may not know it.
+    take_from_inference(body)
     as_it_is = copy.deepcopy(body) if _has_other_precision(body) else None
     bodies = [body.float()] if as_it_is is None else [body.float(), as_it_is]
     model, outputs = _first_that_reads(
@@ -144,21 +160,6 @@ def loaded_model(
         )
     model.output_names = _names_of(model, name)
     return model
-
-
-def check_differentiable(model: Model) -> None:
-    """Raise unless a loaded model's outputs can be differentiated with respect to its input.
-
-    Raises
-    ------
-    ModelError
-    """
-    with torch.enable_grad():
-        if not model(_zero_window(model).requires_grad_()).requires_grad:
-            raise ModelError(
-                "the model's outputs cannot be differentiated; expected ones that depend on the input; look "
-                "for detach, no_grad or argmax in its forward, or use ism, which needs no gradient"
-            )
 
 
 def check_description(
@@ -231,7 +232,7 @@ def _outputs_of_a_window(model: LoadedModel, spec: str) -> Tensor:
     except Exception as error:  # a user's forward may fail in any way
         raise ModelError(
             f"model {spec!r} fails on one window, float32 (1, 4, {model.input_bp}): {one_line(error)}; "
-            f"{remedy}"
+            f"{remedy}{left_behind(model, _zero_window(model).device)}"
         ) from None
     if outputs.dim() != 2 or outputs.shape[0] != 1 or not outputs.shape[1] or not outputs.is_floating_point():
         raise ModelError(

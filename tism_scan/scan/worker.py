@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from tism_scan.engine.block_engine import Engine
-from tism_scan.engine.devices import name_of_device, why_not_usable
+from tism_scan.engine.devices import default_device, name_of_device, why_not_usable
 from tism_scan.errors import InputChangedError, ScanError, TismScanError
 from tism_scan.genome.fasta import Genome
+from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.source import GivenModel, ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
@@ -178,6 +179,7 @@ class BlockWorker:
             raise ScanError(
                 f"{self.setup.model} computes something else here: {difference}; copy the driver's code"
             )
+        check_differentiable(loaded, loaded.input_bp, device or default_device())
         return self.setup.execution.engine(loaded, plan.scoring)
 
     def process(self, block: Block) -> BlockReport:
