@@ -49,7 +49,37 @@ class Profile(torch.nn.Module):
 
     def forward(self, X):
         return {"logits": self.layer(X)}
+
+
+class Unnamed(torch.nn.Module):
+    input_bp, alphabet = 20, "ACGT"
+
+    def forward(self, X):
+        return X[:, 0]
 """
+
+
+def test_outputs_of_any_model_are_listed_by_name(tmp_path):
+    (tmp_path / "my_model.py").write_text(MODEL + PROFILE)
+    for factory, flags, expected in (
+        ("Tiny", ["o"], ["0\tone", "1\ttwo"]),
+        ("Profile", ["*cc*", "--reduce", "sum"], ["1\tacceptor"]),
+        ("Unnamed", ["9"], ["9\toutput_9", "19\toutput_19"]),
+    ):
+        result = tism_scan("tracks", *flags, "--model", f"my_model:{factory}", cwd=tmp_path)
+        assert (result.stdout.splitlines(), result.stderr) == (expected, "")
+
+
+def test_tracks_of_nothing_and_names_that_do_not_fit_are_one_line(tmp_path):
+    (tmp_path / "my_model.py").write_text(MODEL)
+    (tmp_path / "names.txt").write_text("one\ntwo\nthree\n")
+    result = tism_scan("tracks", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "expected --track-names FILE, or --model SPEC" in result.stderr
+    model = ["--model", "my_model:Tiny"]
+    result = tism_scan("tracks", *model, "--track-names", "names.txt", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "3 track names were given for a model with 2 outputs" in result.stderr
 
 
 def test_positions_are_reduced_as_the_plan_says_and_a_resume_keeps_to_it(tmp_path):

@@ -198,7 +198,13 @@ def test_file_stems_hold_index_and_name():
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [("../../etc/passwd", "_._.._etc_passwd"), (".hidden", "_hidden"), ("///", "track")],
+    [
+        ("../../etc/passwd", "_._.._etc_passwd"),
+        (".hidden", "_hidden"),
+        ("///", "track"),
+        ("FANTOM_CAGE+", "FANTOM_CAGE+"),
+        ("FANTOM_CAGE-", "FANTOM_CAGE-"),
+    ],
 )
 def test_file_stem_is_safe_whatever_the_name(name, stem):
     assert file_stems([Track(name, (0, 1), (0.5, 0.5))]) == (stem,)
@@ -212,4 +218,4 @@ def test_file_stem_is_safe_whatever_the_name(name, stem):
 def test_file_stems_are_safe_and_differ_even_without_case(names):
     stems = file_stems([Track(name, (0, 1), (0.5, 0.5)) for name in names])
     assert len({stem.lower() for stem in stems}) == len(names)
-    assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,149}", stem) for stem in stems)
+    assert all(re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,149}", stem) for stem in stems)

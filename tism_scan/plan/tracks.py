@@ -146,18 +146,14 @@ def select_tracks(
         If nothing is selected, a selection or group cannot be used, two groups share a name, or there are
         not as many names as outputs. All faults are named.
     """
-    if names is not None and len(names) != n_outputs:
-        raise TrackError(
-            f"{len(names):,} track names were given for a model with {n_outputs:,} outputs; expected one "
-            "name for each; give the list that belongs to these weights"
-        )
+    shown = output_names(n_outputs, names)
     if spec is None and not groups:
         raise TrackError("no track was selected; expected a selection such as 267 or *CTCF*, or a group")
     tracks: list[Track] = []
     faults: list[str] = []
     try:
         outputs = [] if spec is None else match_outputs(spec, n_outputs, names)
-        tracks += [Track(_name_of(i, names), (i,), (1.0,)) for i in outputs]
+        tracks += [Track(shown[i], (i,), (1.0,)) for i in outputs]
     except TrackError as error:
         faults.append(str(error))
     taken: set[str] = set()
@@ -195,8 +191,8 @@ def file_stems(tracks: Sequence[Track]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Letters, digits, ``.``, ``_`` and ``-`` only, never a dot first, at most 150 characters, and all
-        different even where file names ignore case.
+        Letters, digits, ``.``, ``_``, ``+`` and ``-`` only, never a dot first, at most 150 characters, and
+        all different even where file names ignore case.
     """
     stems = (
         _safe(f"{track.outputs[0]:04d}_{track.name}" if track.weights == (1.0,) else track.name)
@@ -220,12 +216,26 @@ def unique_names(names: Iterable[str], longest: int) -> list[str]:
 
 
 def _safe(text: str) -> str:
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_")[:_STEM_LENGTH]
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", text).strip("_")[:_STEM_LENGTH]
     return re.sub(r"^\.", "_", stem) or "track"
 
 
-def _name_of(i_output: int, names: Sequence[str] | None) -> str:
-    return names[i_output] if names is not None else f"output_{i_output}"
+def output_names(n_outputs: int, names: Sequence[str] | None) -> Sequence[str]:
+    """Return a name for every output: those given, or ``output_0``, ``output_1`` and so on.
+
+    Raises
+    ------
+    TrackError
+        If there are not as many names as outputs.
+    """
+    if names is None:
+        return [f"output_{i}" for i in range(n_outputs)]
+    if len(names) != n_outputs:
+        raise TrackError(
+            f"{len(names):,} track names were given for a model with {n_outputs:,} outputs; expected one "
+            "name for each; give the list that belongs to these weights"
+        )
+    return names
 
 
 def _match_part(part: str, n_outputs: int, names: Sequence[str] | None) -> list[int]:
