@@ -58,7 +58,7 @@ def check_outputs_continue(model: Model, scoring: Scoring) -> None:
 def _positions(model: LoadedModel, X: Tensor) -> list[Tensor]:
     """Return what a model returns for each position, (1, C, positions), before it is reduced."""
     with frozen(model), torch.no_grad():
-        tensors = tensors_of(model.body(X.to(next(model.parameters(), X))))
+        tensors = tensors_of(model.returned(X.to(next(model.parameters(), X))))
     return [tensor.flatten(2).float() for tensor in tensors if tensor.dim() > 2]
 
 
