@@ -11,7 +11,7 @@ from scan_models import blocks_scored_by
 from torch import nn
 
 from tism_scan.engine import choice, shared_engine
-from tism_scan.engine.choice import make_engine, warn_if_not_shared
+from tism_scan.engine.choice import make_engine, sharing_of
 from tism_scan.engine.cost import saved_bytes
 from tism_scan.engine.shared_engine import SharedEngine
 from tism_scan.engine.sharing import NotSharedError, shared_step
@@ -228,10 +228,10 @@ def test_trial_leaves_the_model_as_it_was():
 def test_log_says_why_windows_are_computed_one_by_one(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("tism_scan"), "propagate", True)
     choice._warn_once.cache_clear()
-    warn_if_not_shared(Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean"))
+    assert sharing_of(Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean")) == "trunk"
     assert not caplog.text
     for _ in range(2):
-        warn_if_not_shared(Deep(), Scoring(TRACKS, INPUT_BP, 20))
+        assert sharing_of(Deep(), Scoring(TRACKS, INPUT_BP, 20)) == "none"
     assert caplog.text.count("computed one by one, which is slower: stitch 'center' shares only") == 1
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from functools import cache
+from typing import Literal
 
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.continuing import check_outputs_continue
@@ -11,6 +12,8 @@ from tism_scan.engine.trunk_engine import TrunkEngine
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.models.contract import Model
 from tism_scan.plan.scoring import Scoring
+
+Sharing = Literal["stack", "trunk", "none"]
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +60,16 @@ def make_engine(
     )
 
 
-def warn_if_not_shared(model: Model, scoring: Scoring) -> None:
-    """Let the log say, once, why windows are computed one by one, if they are."""
-    if why_no_stack(model, scoring) is not None:
-        try:
-            shared_step(model, scoring)
-        except NotSharedError as refusal:
-            _warn_once(str(refusal))
+def sharing_of(model: Model, scoring: Scoring) -> Sharing:
+    """Return what windows will share; if it is nothing, the log says once why."""
+    if why_no_stack(model, scoring) is None:
+        return "stack"
+    try:
+        shared_step(model, scoring)
+    except NotSharedError as refusal:
+        _warn_once(str(refusal))
+        return "none"
+    return "trunk"
 
 
 @cache

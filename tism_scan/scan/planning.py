@@ -1,14 +1,16 @@
 """From a genome, a model and what is asked of them to a plan that can be carried out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tism_scan.engine.choice import warn_if_not_shared
+from tism_scan.engine.choice import sharing_of
 from tism_scan.engine.continuing import check_outputs_continue
-from tism_scan.engine.devices import default_precision
+from tism_scan.engine.devices import default_device, default_precision
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
+from tism_scan.engine.sizing import fitting_block_bp
+from tism_scan.errors import StoreError
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.models.contract import Model
@@ -37,12 +39,15 @@ class PlannedScan:
     model : ModelSource or GivenModel
     loaded : Model
         The model, on the CPU.
+    chooses_blocks : bool
+        Whether nobody asked for a length of blocks: a store that is there keeps its own.
     """
 
     plan: ScanPlan
     genome: Path
     model: ModelSource | GivenModel
     loaded: Model = field(repr=False, compare=False)
+    chooses_blocks: bool = field(default=False, compare=False)
 
     def create_store(
         self,
@@ -69,9 +74,19 @@ class PlannedScan:
             As `ScoreStore.create`.
         """
         record = versions() | dict(typed or {})
-        store = ScoreStore.create(out, self.plan, record, overwrite=overwrite, break_lock=break_lock)
+        plan = self.plan if overwrite or not self.chooses_blocks else self._with_blocks_of(out)
+        store = ScoreStore.create(out, plan, record, overwrite=overwrite, break_lock=break_lock)
         warn_of_other_versions(store)
         return store
+
+    def _with_blocks_of(self, out: str | Place) -> ScanPlan:
+        """Return the plan with the blocks of the store that is there, if there is one of the same scan."""
+        try:
+            recorded = ScoreStore.open(out).plan
+        except StoreError:
+            return self.plan
+        resized = replace(self.plan, block_bp=recorded.block_bp, is_packed=recorded.is_packed)
+        return resized if resized.digest() == recorded.digest() else self.plan
 
     def __str__(self) -> str:
         plan, scoring = self.plan, self.plan.scoring
@@ -179,7 +194,7 @@ def plan_scan(
             path=tuple(path),
         )
         check_outputs_continue(loaded, scoring)
-        warn_if_not_shared(loaded, scoring)  # here, since nobody sees what actors log
+        sharing = sharing_of(loaded, scoring)  # here, since nobody sees what actors log
         name, weights_digest = source.identity(loaded)
         steps.info("reading the genome for its digest")
         plan = ScanPlan(
@@ -193,7 +208,11 @@ def plan_scan(
             keep_bits=keep_bits,
             probes=probes_of(loaded, scoring.tracks),
         )
-    return PlannedScan(plan, opened.path, source, loaded)
+    if not block_bp:
+        on_gpus = default_device() != "cpu" if on_gpus is None else on_gpus
+        fitting_bp = fitting_block_bp(loaded, scoring, sharing, plan.block_bp, on_gpus=on_gpus)
+        plan = replace(plan, block_bp=fitting_bp)
+    return PlannedScan(plan, opened.path, source, loaded, chooses_blocks=not block_bp)
 
 
 def _several(given: Several | Path | Sequence[Path]) -> Sequence[str]:
