@@ -33,7 +33,7 @@ ROW_OF = {module: i_row for i_row, row in enumerate(ROWS) for module in row}
 DOORS = {
     "botocore": {"storage"},
     "click": {"cli"},
-    "h5py": {"models.keras_h5"},
+    "h5py": {"export.region_files", "models.keras_h5"},
     "logomaker": {"plot"},
     "matplotlib": {"plot"},
     "obstore": {"storage"},

@@ -13,13 +13,17 @@ from tism_scan.cli.waiting import file_bars, progress_bar
 from tism_scan.storage.places import Place
 
 _LISTINGS = ("snv-tsv", "snv-vcf")
+_REGIONS = ("modisco", "finemo", "chrombpnet-h5")
 _OF_BIGWIGS = (
-    *("channels", "keep_bits", "overwrite", "writer", "genome_id", "igv_js"),
+    *("channels", "keep_bits", "writer", "genome_id", "igv_js"),
     *("genes", "annotations"),
 )
 _FORMATS_OF = {
     **dict.fromkeys(_OF_BIGWIGS, ("bigwig",)),
-    "genome": _LISTINGS,
+    "genome": (*_LISTINGS, *_REGIONS),
+    **dict.fromkeys(("chroms", "jobs"), ("bigwig", *_LISTINGS)),
+    "overwrite": ("bigwig", *_REGIONS),
+    **dict.fromkeys(("peaks", "width"), _REGIONS),
 }
 
 
@@ -29,10 +33,25 @@ _FORMATS_OF = {
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["bigwig", *_LISTINGS]),
+    type=click.Choice(["bigwig", *_LISTINGS, *_REGIONS]),
     default="bigwig",
     show_default=True,
-    help="snv-tsv, snv-vcf: all single-base substitutions, for a store of `run --values tism`.",
+    help="snv-tsv, snv-vcf: all single-base substitutions. modisco, finemo, chrombpnet-h5: sequence and "
+    "hypothetical scores around --peaks. For a store of `run --values tism`.",
+)
+@click.option(
+    "--peaks",
+    type=PATH,
+    metavar="FILE",
+    help="narrowPeak or BED, plain or gzipped: one row of scores for each, around its summit (column 10), "
+    "or its middle without one.",
+)
+@click.option(
+    "--width",
+    type=click.IntRange(2),
+    default=400,
+    show_default=True,
+    help="Length of a row in bp, even.",
 )
 @tracks_option
 @click.option(
@@ -42,7 +61,8 @@ _FORMATS_OF = {
     "--chrom-alias",
     type=PATH,
     metavar="FILE",
-    help="Two columns: a chrom's name in the store, and the browser's; others keep their names.",
+    help="Two columns: a chrom's name in the store, and the browser's (or the peaks'); others keep their "
+    "names.",
 )
 @click.option(
     "--channels",
@@ -58,9 +78,12 @@ _FORMATS_OF = {
 @click.option(
     "--genome",
     type=PATH,
-    help="The FASTA that was scanned; with --format snv-*, it tells REF where several bases have no effect.",
+    help="The FASTA that was scanned; with another --format than bigwig, it tells the base where several "
+    "have no effect.",
 )
-@click.option("--allow-incomplete", is_flag=True, help="Leave gaps where blocks are not computed yet.")
+@click.option(
+    "--allow-incomplete", is_flag=True, help="Leave gaps, or zeros, where blocks are not computed yet."
+)
 @click.option("--overwrite", is_flag=True, help="Rewrite files that are already complete.")
 @jobs_option("Files, or parts of one, written at once, each in a process. [default: the number of CPU cores]")
 @click.option(
@@ -85,7 +108,10 @@ def command(store: Place, out: Path, form: str, **options: Any) -> int:
     _refuse_options_of_others(form, options)
     if form in _LISTINGS:
         return _list_variants(store, out, form, options)
-    options.pop("genome")
+    if form in _REGIONS:
+        return _write_regions(store, out, form, options)
+    for name in ("genome", "peaks", "width"):
+        options.pop(name)
     return _write_bigwigs(store, out, **options)
 
 
@@ -131,6 +157,43 @@ def _list_variants(store: Place, out: Path, form: str, options: dict[str, Any]) 
     else:
         say("no PHRED: `tism-scan calibrate` ranks the store's scores first")
     say(f"how other tools load it    {out / 'README.txt'}")
+    return 0
+
+
+def _write_regions(store: Place, out: Path, form: str, options: dict[str, Any]) -> int:
+    from tism_scan.export.regions import RegionsRequest, export_regions
+    from tism_scan.store.score_store import ScoreStore
+
+    if options["peaks"] is None:
+        raise click.UsageError(f"--format {form} needs --peaks X.narrowPeak: rows are made around its peaks")
+    chosen = taken(
+        options,
+        *("peaks", "width", "tracks", "chrom_alias", "genome", "allow_incomplete", "overwrite"),
+    )
+    request = RegionsRequest(form, **chosen)  # type: ignore[arg-type]  # Click checks the format
+    with progress_bar("export") as show:
+        summary = export_regions(ScoreStore.open(store), out, request, on_progress=show)
+    rows = [
+        [each.name, str(each.folder), f"{each.highest:.4g}", f"{each.scale:g}"] for each in summary.tracks
+    ]
+    say_table(f"rows around peaks in {out}", ["track", "folder", "highest", "scale"], rows)
+    counts = summary.tracks[0].counts
+    reasons = [
+        (counts.n_off_chrom, "past a chrom's end"),
+        (counts.n_not_scanned, "not scanned"),
+        (counts.n_without_score, "without a score (N, or not computed)"),
+    ]
+    zeros = [f"{count_of(n, 'base')} {reason}" for n, reason in reasons if n]
+    words = f"{count_of(summary.n_peaks, 'peak')}, as many rows of {options['width']:,} bp"
+    say(f"{words}; zeros: {', '.join(zeros)}" if zeros else words)
+    n_unsure = max(each.counts.n_unsure for each in summary.tracks)
+    if n_unsure:
+        say(
+            f"{count_of(n_unsure, 'base')} ({n_unsure / (summary.n_peaks * options['width']):.1%}) are zeros "
+            "in the sequence, where several substitutions have no effect at all; --genome GENOME.fa tells "
+            "which base is theirs"
+        )
+    say(f"how other tools load it    {summary.readme}")
     return 0
 
 

@@ -10,11 +10,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.errors import GenomeError
+from tism_scan.errors import GenomeError, StoreError
 from tism_scan.genome.alphabet import N_CODE, Codes
 from tism_scan.genome.fasta import Genome
+from tism_scan.store.score_store import ScoreStore
 
 UNSURE = 5  # the code of a base that has scores, and that these do not tell
+
+
+def check_four_bases(store: ScoreStore, command: str) -> None:
+    """Raise StoreError unless a store holds TISM of all four bases."""
+    if store.plan.scoring.values != "tism":
+        raise StoreError(
+            f"{store.path} holds mean TISM, one value a base, which says nothing of a single substitution; "
+            f"`tism-scan {command}` needs a store of all four bases: make one with `tism-scan run --values "
+            "tism`, another --out, and the same settings otherwise"
+        )
 
 
 def codes_of_scores(tism: NDArray[np.float32]) -> Codes:
@@ -61,6 +72,11 @@ class Reference:
                     f"{str(genome)!r} is not the genome of the store: {chrom!r} has {found:,} bp in it, "
                     f"expected {length:,}; give the FASTA that was scanned"
                 )
+
+    @property
+    def has_genome(self) -> bool:
+        """Whether there is a FASTA to ask."""
+        return self._genome is not None
 
     def codes(self, chrom: str, start: int, end: int, tism: NDArray[np.float32]) -> Codes:
         """Return the codes of some bases, uint8 (n,); `UNSURE` where neither FASTA nor scores tell.

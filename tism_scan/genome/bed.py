@@ -34,7 +34,7 @@ def read_bed(path: str | Path, chroms: Mapping[str, int], *, skip_unknown: bool 
     unknown: set[str] = set()
 
     def on_chrom(line: str) -> Interval | None:
-        interval = _interval_of(line)
+        interval = interval_of(line)
         if interval.chrom in chroms:
             return _fitted(interval, chroms[interval.chrom], clip=skip_unknown)
         if not skip_unknown:
@@ -42,7 +42,7 @@ def read_bed(path: str | Path, chroms: Mapping[str, int], *, skip_unknown: bool 
         unknown.add(interval.chrom)
         return None
 
-    intervals = _read_lines(path, on_chrom)
+    intervals = read_lines(path, on_chrom)
     twins = [name for name in sorted(unknown) if prefix_twin(name, chroms)]
     if twins and not intervals:
         raise RegionError(f"no line of {path} lies on the genome: {unknown_chrom(twins[0], chroms)}")
@@ -66,12 +66,12 @@ def read_named_spans(path: str | Path, within: Interval) -> list[tuple[int, int,
     """
 
     def overlapping(line: str) -> tuple[int, int, str] | None:
-        found = _interval_of(line)
+        found = interval_of(line)
         if found.chrom != within.chrom or max(found.start, within.start) >= min(found.end, within.end):
             return None
         return found.start, found.end, "".join(columns(line)[3:4])
 
-    return _read_lines(path, overlapping)
+    return read_lines(path, overlapping)
 
 
 def read_features(
@@ -102,7 +102,7 @@ def read_features(
     strangers: list[str] = []
 
     def on_chrom(line: str) -> tuple[str, ...] | None:
-        found, (_, _, _, *more) = _interval_of(line), columns(line)
+        found, (_, _, _, *more) = interval_of(line), columns(line)
         chrom = found.chrom if found.chrom in chroms else other_names.get(found.chrom)
         if chrom is None:
             strangers.append(found.chrom)
@@ -113,7 +113,7 @@ def read_features(
         strand = strand if strand in ("+", "-") else "."
         return chrom, str(found.start), str(found.end), name or ".", str(min(points, 1000)), strand
 
-    rows = _read_lines(path, on_chrom)
+    rows = read_lines(path, on_chrom)
     if not rows:
         why = unknown_chrom(strangers[0], chroms) if strangers else "it holds no line; expected BED"
         raise RegionError(f"no feature of {path} is on a chrom of the tracks: {why}")
@@ -122,7 +122,7 @@ def read_features(
     return rows, len(strangers)
 
 
-def _read_lines(path: str | Path, read: Callable[[str], Kept | None]) -> list[Kept]:
+def read_lines(path: str | Path, read: Callable[[str], Kept | None]) -> list[Kept]:
     """Return what is read from the lines of a BED file, without None; a line is at fault if that raises.
 
     Raises
@@ -152,7 +152,7 @@ def _lines_with_intervals(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def _interval_of(line: str) -> Interval:
+def interval_of(line: str) -> Interval:
     """Return the interval of one line; ValueError says what is wrong with it."""
     fields = columns(line)
     if len(fields) < 3:

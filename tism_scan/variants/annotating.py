@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tism_scan.bgzip import END, VCF, Columns, append_part, check_pysam, compress, publish_indexed
-from tism_scan.errors import ExportError, InputError, StoreError
+from tism_scan.errors import ExportError, InputError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.processes import jobs_for
+from tism_scan.export.reference import check_four_bases
 from tism_scan.genome.spans import Spans
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
@@ -138,16 +139,6 @@ def annotate(
             publish_indexed(packed, out, _index_layout(file, header), longest_bp=contigs.longest_bp)
     _warn_of_unknown(contigs)
     return AnnotateSummary(out, counts, tuple(fields))
-
-
-def check_four_bases(store: ScoreStore, command: str) -> None:
-    """Raise StoreError unless a store holds TISM of all four bases."""
-    if store.plan.scoring.values != "tism":
-        raise StoreError(
-            f"{store.path} holds mean TISM, one value a base, which says nothing of a single substitution; "
-            f"`tism-scan {command}` needs a store of all four bases: make one with `tism-scan run --values "
-            "tism`, another --out, and the same settings otherwise"
-        )
 
 
 def track_fields(store: ScoreStore, i_tracks: Sequence[int]) -> list[Field]:

@@ -18,7 +18,7 @@ from tism_scan.export.aliases import read_aliases
 from tism_scan.export.bigwigs import make_folder
 from tism_scan.export.manifest import Manifest
 from tism_scan.export.processes import usable_cores
-from tism_scan.export.reference import UNSURE, Reference
+from tism_scan.export.reference import UNSURE, Reference, check_four_bases
 from tism_scan.genome.alphabet import N_CODE
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tiling import Block
@@ -26,7 +26,7 @@ from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import full_disk_explained
 from tism_scan.store.score_store import ScoreStore
-from tism_scan.variants.annotating import check_four_bases, track_fields
+from tism_scan.variants.annotating import track_fields
 from tism_scan.variants.listing_readme import readme_text
 from tism_scan.variants.listing_rows import table_rows, vcf_rows
 from tism_scan.variants.parallel import Workers
