@@ -26,7 +26,10 @@ def peaks_of(tmp_path, text, **options):
         ("chr1 100 203 name", 151),
         ("chr1\t7\t7", 7),
         ("chr1\t100\t200\tp\t0\t.\t100\t200\t0\t1\t100,\t0,", 150),  # BED12: column 10 counts blocks
-        ("chr1\t900\t1400\tp\t7\t+\t1.5\t2.5\t3.5\t99", 999),  # its end is past the chrom's, its summit is not
+        (
+            "chr1\t900\t1400\tp\t7\t+\t1.5\t2.5\t3.5\t99",
+            999,
+        ),  # only its end is past the chrom's
         (ROW + "\tmore\tof\tit", 130),
     ],
 )
@@ -85,8 +88,8 @@ def test_faulty_lines_are_named_in_one_line(tmp_path, text, message):
 
 
 def test_file_of_another_genome_is_refused_at_once(tmp_path):
-    text = "".join(f"scaffold_{i % 50}\t{i}\t{i + 9}\n" for i in range(100_000))
-    with pytest.raises(RegionError, match="100000 faults"):
+    text = "".join(f"scaffold_{i % 50}\t{i}\t{i + 9}\n" for i in range(20_000))
+    with pytest.raises(RegionError, match="20000 faults"):
         peaks_of(tmp_path, text)
 
 

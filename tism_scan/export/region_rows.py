@@ -234,18 +234,19 @@ def _batches(store: ScoreStore, i_track: int, peaks: PeakSet, width: int) -> Ite
     rank_of = {chrom: i for i, chrom in enumerate(plan.chroms)}
     rank = np.array([rank_of[chrom] for chrom in peaks.chroms])[peaks.i_chrom]
     order = np.lexsort((starts, rank))
-    along, chrom = None, ""
+    along: _Along | None = None
+    chrom = ""
     for first in range(0, len(order), rows_at_once(width)):
         places = order[first : first + rows_at_once(width)]
         tism = np.full((len(places), 4, width), np.nan, dtype=np.float32)
         spans = []
         for i, place in enumerate(places.tolist()):
             start = int(starts[place])
-            if along is None or chrom != peaks.chroms[peaks.i_chrom[place]]:
+            if chrom != peaks.chroms[peaks.i_chrom[place]]:
                 chrom = peaks.chroms[peaks.i_chrom[place]]
-                along = _Along(store, i_track, chrom)
+                along = _Along(store, i_track, chrom) if chrom in plan.wanted else None
             begin, end = max(start, 0), min(start + width, plan.chroms[chrom])
-            if chrom in plan.wanted:
+            if along is not None:
                 tism[i, :, begin - start : end - start] = along.at(begin, end)
             spans.append((chrom, begin, end, begin - start))
         yield _Batch(places, spans, tism)
