@@ -16,7 +16,7 @@ from tism_scan.models.differentiable import (
     take_from_inference,
     without_reentry,
 )
-from tism_scan.models.outputs import Reduced, flat_outputs, names_of
+from tism_scan.models.outputs import Reduced, flat_outputs, names_of, own_names
 from tism_scan.models.reading import Layout, Reading, control_argument, readings
 
 log = logging.getLogger(__name__)
@@ -250,7 +250,7 @@ def _has_other_precision(body: nn.Module) -> bool:
 
 def _names_of(model: LoadedModel, spec: str) -> tuple[str, ...] | None:
     """Return names of a model's outputs, by its attribute or by the keys that it returns, or None."""
-    own, n_outputs = getattr(model.body, "output_names", None), model.n_outputs
+    own, n_outputs = own_names(model.body), model.n_outputs
     if own is not None and (isinstance(own, str) or not isinstance(own, Sequence)):
         raise ModelError(_misnamed(spec, f"a {type(own).__name__}", n_outputs))
     own = None if own is None else tuple(map(str, own))

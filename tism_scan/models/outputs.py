@@ -113,6 +113,12 @@ class Reduced(nn.Module):
         return flat_outputs(self.head(features), self.reduction)
 
 
+def own_names(module: nn.Module) -> Any:
+    """Return what a module calls its outputs, or None; Keras means layers by the same attribute."""
+    is_of_keras = any(kind.__module__.partition(".")[0] == "keras" for kind in type(module).__mro__)
+    return None if is_of_keras else getattr(module, "output_names", None)
+
+
 def names_of(
     returned: Any, own: Sequence[str] | None = None, reduction: str | None = None
 ) -> tuple[str, ...] | None:

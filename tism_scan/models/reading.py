@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from tism_scan.errors import ModelError
+from tism_scan.models.outputs import own_names
 
 Layout = Literal["NCL", "NLC"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -55,7 +56,8 @@ class ChannelsLast(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        for name in ("input_bp", "alphabet", "output_names"):
+        self.output_names = own_names(module)
+        for name in ("input_bp", "alphabet"):
             if hasattr(module, name):
                 setattr(self, name, getattr(module, name))
 
