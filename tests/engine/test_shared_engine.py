@@ -206,6 +206,21 @@ def test_trunk_that_looks_at_all_of_its_input_is_refused():
         shared_step(model, Scoring(TRACKS, INPUT_BP, 20, "mean"))
 
 
+def test_trunk_that_counts_its_places_is_refused_with_the_first_that_differs():
+    """It reads nothing beyond the window, and yet gives other features where the window stands elsewhere."""
+
+    class Counted(nn.Module):
+        def forward(self, X):
+            return X + (torch.arange(X.shape[2]).to(X) > 70)
+
+    model = Deep()
+    model.trunk.append(Counted())
+    step = shared_step(Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean"))
+    expected = rf"at place {71 - step} of \d+ depends on what is beyond the window, by [\d.]+ of it"
+    with pytest.raises(NotSharedError, match=expected):
+        shared_step(model, Scoring(TRACKS, INPUT_BP, 20, "mean"))
+
+
 def test_trunk_that_fails_in_float64_is_refused_with_its_own_words():
     class Single(nn.Module):
         def forward(self, X):
@@ -305,6 +320,12 @@ def test_arithmetic_is_of_the_stride_in_the_trunk_and_of_every_window_in_the_hea
 def test_what_a_module_keeps_is_counted_once_and_without_its_parameters():
     linear = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)).requires_grad_(False)
     assert saved_bytes(linear, torch.zeros(10, 8)) == 10 * 16 * 4  # tanh's output; weights are not counted
+
+
+@pytest.mark.parametrize("places", [(0, 0), (0, 3), (2, 0), (2, 3)])
+def test_crop_drops_what_it_is_told_at_each_side(places):
+    X = torch.arange(10.0).reshape(1, 1, 10)
+    assert torch.equal(Cropped(nn.Identity(), *places)(X), X[:, :, places[0] : 10 - places[1]])
 
 
 @pytest.mark.parametrize("places", [(-1, 0), (0, -2)])

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from small_plans import CHROMS, publish, random_scores, small_plan
@@ -7,7 +8,7 @@ from small_plans import CHROMS, publish, random_scores, small_plan
 from tism_scan.demo.auroc import best_site
 from tism_scan.errors import InputError
 from tism_scan.export import export_bigwigs
-from tism_scan.export.browsers import describe_export, read_store_annotations
+from tism_scan.export.browsers import check_browser_export, describe_export, read_store_annotations
 from tism_scan.store.score_store import ScoreStore
 
 
@@ -40,6 +41,18 @@ def test_other_names_of_chroms_reach_the_page(tmp_path):
     assert (tmp_path / "bw" / "chrom.sizes").read_text().startswith(f"1\t{CHROMS['chr1']}\n")
     session = json.loads((tmp_path / "bw" / "igv-session.json").read_text())
     assert session["tism_scan"]["fasta_names"] == {"1": "chr1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"genome_id": "no name"}, "'no name' is no assembly's name"),
+        ({"igv_js_file": Path("absent.js")}, "absent"),
+    ],
+)
+def test_what_browsers_cannot_use_is_said_before_an_export_begins(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        check_browser_export(tmp_path / "bw", **options)
 
 
 @pytest.mark.parametrize("chrom", ["chr1", "1"])

@@ -336,6 +336,13 @@ def test_faults_of_a_table_of_names_are_told(tmp_path, table, message):
         read_aliases(path, ["chr1", "c"])
 
 
+@pytest.mark.parametrize(("n_faults", "end"), [(5, "'x x x'; correct"), (6, "'x x x'; and 1 more; correct")])
+def test_five_faults_of_a_table_of_names_are_told_and_the_rest_counted(tmp_path, n_faults, end):
+    (tmp_path / "alias.txt").write_text("x x x\n" * n_faults)
+    with pytest.raises(ExportError, match=rf"line 5 has 3 columns, expected 2: {end} these lines$"):
+        read_aliases(tmp_path / "alias.txt", ["chr1", "c"])
+
+
 def test_a_table_of_names_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ExportError, match="is no text in UTF-8"):
