@@ -57,11 +57,21 @@ def test_node_that_lacks_the_package_is_named_before_anything_runs(bare_cluster)
     assert not ray.is_initialized()
 
 
+class Busy:
+    def begin(self):
+        return __import__("tism_scan").__file__
+
+
 @pytest.mark.cluster
-def test_package_is_brought_to_a_node_that_lacks_it(bare_cluster):
+def test_package_is_brought_to_a_node_that_lacks_it_and_is_found_there_by_a_look_that_takes_no_cpu(
+    bare_cluster, caplog
+):
     with connected(RayOptions(bare_cluster, ships_package=True)):
-        where = ray.get(ray.remote(lambda: __import__("tism_scan").__file__).remote())
+        busy = ray.remote(Busy).options(num_cpus=1).remote()  # all that the node has
+        where = ray.get(busy.begin.remote())
+        nodes.check_nodes()
     assert "py_modules" in where
+    assert "does not say what it has installed" not in caplog.text
 
 
 def test_missing_modules_are_found_by_a_function_that_needs_none_of_ours():
