@@ -62,3 +62,12 @@ def test_stride_that_does_not_fit_is_refused_with_the_strides_that_do(stride):
 def test_block_that_cuts_a_core_is_refused():
     with pytest.raises(ValueError, match="no multiple of the stride"):
         Lattice(2000, 256).block("chr1", 1000, 300, 0)
+
+
+@pytest.mark.parametrize(
+    ("input_bp", "stride", "expected"),
+    [(2000, 255, "an even number from 2 to 2,000"), (201, 64, "an odd number from 1 to 201")],
+)
+def test_stride_whose_core_has_no_centre_is_refused_with_those_that_have_one(input_bp, stride, expected):
+    with pytest.raises(PlanError, match=rf"^stride {stride} does not fit .*; expected {expected}$"):
+        Lattice(input_bp, stride)

@@ -15,8 +15,10 @@ from small_plans import publish, random_scores, small_plan
 from tism_scan.errors import AccessError, LeaseError, StorageError, StoreError
 from tism_scan.scan.verify import verify_store
 from tism_scan.storage import object_folder as object_storage
+from tism_scan.storage.buckets import explanation
 from tism_scan.storage.folder import open_folder
 from tism_scan.storage.object_folder import ObjectFolder
+from tism_scan.storage.places import Url
 from tism_scan.store.lease import LEASE, Lease, current_owner
 from tism_scan.store.score_store import ScoreStore
 
@@ -404,3 +406,18 @@ def test_nothing_lists_more_than_the_store_itself(store, server):
     queries = [urllib.parse.parse_qs(query) for _, _, query in server.requests if "list-type" in query]
     assert queries
     assert all(query["prefix"][0].startswith(f"{store.path.key}/") for query in queries)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("Generic S3 error: a - b - the moon is full\n\nDebug source:\nmore", "the moon is full"),
+        ("Generic S3 error: error sending request, kind: Timeout", "no answer in time"),
+        ("Generic S3 error: status code: 500, <Code>InternalError</Code>", "500 InternalError"),
+    ],
+)
+def test_what_a_service_says_is_told_in_its_own_words_if_in_no_better_ones(said, reason):
+    place = Url("s3", "bucket", "x")
+    error = explanation(OSError(said), place, "s3://bucket/x/key", "read")
+    assert isinstance(error, StorageError)
+    assert str(error).startswith(f"s3://bucket/x/key cannot be read ({reason}); what is finished is kept")
