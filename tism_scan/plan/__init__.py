@@ -7,6 +7,7 @@ none of it needs torch.
 from tism_scan.plan.methods import MethodSettings
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.selection import Selection
 from tism_scan.plan.tiling import Block, Lattice
 from tism_scan.plan.tracks import Track, read_track_names, select_tracks
 
@@ -16,6 +17,7 @@ __all__ = [
     "MethodSettings",
     "ScanPlan",
     "Scoring",
+    "Selection",
     "Track",
     "read_track_names",
     "select_tracks",

@@ -14,15 +14,17 @@ from tism_scan.genome.spans import Spans, overlaps
 from tism_scan.plan.packing import PACK, Pack, Part, short_chroms
 from tism_scan.plan.probes import Probes
 from tism_scan.plan.scoring import ONE_GRADIENT, Scoring, path_text
+from tism_scan.plan.selection import Selection
 from tism_scan.plan.tiling import Block, Stretch
 from tism_scan.plan.tracks import Track
 
 # Of a store's record. 1 named shards' CRC32C in its markers, which does not depend on what is in them; the
 # markers of 2 bear no plan; 4 has short chroms in one array, very many spans in a file of their own, or
-# gradients along a path.
+# gradients along a path; 5 is of exact ISM at selected bases.
 FORMAT = 3
 NEWER_FORMAT = 4
-_READABLE = (2, 3, 4)
+SELECTION_FORMAT = 5
+_READABLE = (2, 3, 4, 5)
 _IDENTITY = 2  # of what the digest is taken, so that a plan's stays the same
 SHARD_BYTES = 128 << 20
 LARGEST_BLOCK_BP = 1 << 20
@@ -55,6 +57,8 @@ class ScanPlan:
     is_packed : bool or None
         Whether short chroms share an array; by default, if there are many of them. Stores of earlier releases
         have an array for each.
+    selection : Selection or None
+        For a refinement, how its bases were chosen: the scores are effects of exact ISM then.
     probes : Probes or None
         What the model computes on two fixed windows. Beside the plan's identity, since rounding changes it;
         unknown for stores of earlier releases.
@@ -69,6 +73,7 @@ class ScanPlan:
     model: str = "beluga"
     keep_bits: int | None = None
     is_packed: bool | None = None
+    selection: Selection | None = None
     probes: Probes | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -234,18 +239,32 @@ class ScanPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain lists, dicts, strings and numbers; but not the probes."""
+        return self._but_for_wanted() | {
+            "wanted": [[name, spans.pairs().tolist()] for name, spans in self.wanted.items()]
+        }
+
+    def _but_for_wanted(self) -> dict[str, Any]:
+        """Return what `to_json` does, without the bases to score, of which there may be very many."""
         scoring = {f.name: getattr(self.scoring, f.name) for f in fields(Scoring)}
-        described = {f.name: getattr(self, f.name) for f in fields(ScanPlan) if f.compare}
-        has_path = self.scoring.path != ONE_GRADIENT
-        if not self.is_packed:
-            del described["is_packed"]  # as format 3 knows it
-        if not has_path:
+        kept = [f.name for f in fields(ScanPlan) if f.compare and f.name != "wanted"]
+        described = {name: getattr(self, name) for name in kept}
+        format_number = FORMAT
+        if self.scoring.path == ONE_GRADIENT:  # as format 3 knows it
             del scoring["path"]
+        else:
+            format_number = NEWER_FORMAT
+        if self.is_packed:
+            format_number = NEWER_FORMAT
+        else:
+            del described["is_packed"]
+        if self.selection is None:
+            del described["selection"]
+        else:
+            format_number, described["selection"] = SELECTION_FORMAT, self.selection.to_json()
         return described | {
-            "format": NEWER_FORMAT if self.is_packed or has_path else FORMAT,
+            "format": format_number,
             "scoring": scoring | {"tracks": _plain(self.scoring.tracks)},
             "chroms": [[name, length] for name, length in self.chroms.items()],
-            "wanted": [[name, spans.pairs().tolist()] for name, spans in self.wanted.items()],
         }
 
     @classmethod
@@ -269,6 +288,8 @@ class ScanPlan:
         settings["chroms"] = dict(settings["chroms"])
         settings["wanted"] = {name: Spans.of(spans) for name, spans in settings["wanted"]}
         is_packed = bool(settings.pop("is_packed", False))
+        if "selection" in settings:
+            settings["selection"] = Selection.from_json(settings["selection"])
         plan = cls(scoring=Scoring(**scoring), is_packed=is_packed, **settings)
         plan.check_listable()
         return plan
@@ -279,7 +300,13 @@ class ScanPlan:
 
     @cached_property
     def _digest(self) -> str:
-        canonical = json.dumps(self.to_json() | {"format": _IDENTITY}, sort_keys=True, separators=(",", ":"))
+        if self.selection is None:
+            described = self.to_json()
+        else:  # single bases by the million, which are digested as they are held
+            spans = {name: spans.pairs().tobytes() for name, spans in self.wanted.items()}
+            digests = [[name, hashlib.sha256(held).hexdigest()] for name, held in spans.items()]
+            described = self._but_for_wanted() | {"wanted": digests}
+        canonical = json.dumps(described | {"format": _IDENTITY}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def differences(self, other: "ScanPlan") -> list[str]:
@@ -289,7 +316,8 @@ class ScanPlan:
             if one.key == another.key and one.name != another.name:  # the other list of names, or none
                 mine["tracks"], theirs["tracks"] = (f"{each.key} {each.name!r}" for each in (one, another))
                 break
-        return [f"{name} {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+        shown = {name: (value, theirs.get(name, "nothing")) for name, value in mine.items()}
+        return [f"{name} {one}, not {another}" for name, (one, another) in shown.items() if one != another]
 
 
 def _plain(tracks: tuple[Track, ...]) -> list[dict[str, Any]]:
@@ -311,6 +339,8 @@ def _summary(plan: ScanPlan) -> dict[str, str]:
     summary["chroms"] = f"{len(plan.chroms):,} chroms" + _short_hash(summary["chroms"])
     for name in ("genome_digest", "weights_digest"):
         summary[name] = summary[name][:12]
+    if plan.selection is not None:
+        summary["selection"] = plan.selection.rule
     return {name: str(value) for name, value in summary.items()}
 
 

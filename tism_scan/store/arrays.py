@@ -246,9 +246,10 @@ def _as_read(content: bytes) -> dict[str, dict[str, Any]]:
 def _described(plan: ScanPlan) -> dict[str, Any]:
     """Return what a reader without this package needs to know."""
     scoring = plan.scoring
+    kind = "TISM" if plan.selection is None else "exact ISM"
     return {
         "tracks": [track.to_json() for track in scoring.tracks],
-        "values": "mean TISM" if scoring.values == "mean" else "TISM, bases in A, C, G, T order",
+        "values": f"mean {kind}" if scoring.values == "mean" else f"{kind}, bases in A, C, G, T order",
         "missing": "NaN: not A, C, G or T, not wanted, or not scored yet",
         "stride": scoring.stride,
         "stitch": scoring.stitch,

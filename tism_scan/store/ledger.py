@@ -106,7 +106,7 @@ class Ledger:
             content = spans_file(plan.wanted, tuple(plan.chroms))
             key = f"{SPANS}/{hashlib.sha256(content).hexdigest()}.npy"
             self.folder.put(key, content)
-            planned |= {"format": NEWER_FORMAT, "wanted": key}
+            planned |= {"format": max(NEWER_FORMAT, planned["format"]), "wanted": key}
         described = {"digest": plan.digest(), "plan": planned, "provenance": dict(provenance)}
         if plan.probes is not None:  # beside the plan, where earlier releases do not mind it
             described["probes"] = plan.probes.to_json()

@@ -70,8 +70,9 @@ class StoredScores:
         plan, scoring = self.plan, self.plan.scoring
         names = [track.name for track in scoring.tracks]
         shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+        kind = "TISM" if plan.selection is None else "exact ISM"
         return {
-            "scores": f"{'TISM' if self._bases else 'mean TISM'} of the {scoring.output_space}",
+            "scores": f"{'' if self._bases else 'mean '}{kind} of the {scoring.output_space}",
             "tracks": f"{len(names):,} track{'s' * (len(names) != 1)} ({shown})",
             "genome": f"{plan.n_wanted:,} of {sum(plan.chroms.values()):,} bp wanted, "
             f"{len(plan.wanted):,} of {len(plan.chroms):,} chroms",

@@ -273,9 +273,10 @@ class ScoreStore(StoredScores):
                 f"{chrom} ({n} block{'s' * (n > 1)})" for chrom, n in list(missing.items())[:_CHROMS_SHOWN]
             ]
             shown += ["..."] if len(missing) > _CHROMS_SHOWN else []
+            command = "run" if self.plan.selection is None else "refine"
             raise StoreError(
                 f"{self.path} is not complete: {', '.join(shown)} still to be computed; run the same "
-                "`tism-scan run` again, choose other --chroms, or add --allow-incomplete to leave gaps"
+                f"`tism-scan {command}` again, choose other --chroms, or add --allow-incomplete to leave gaps"
             )
 
     def mark_failed(self, block: Block, error: str, n_attempts: int) -> None:
