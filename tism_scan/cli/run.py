@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import count_of, duration, log_aside, log_to_file, outlive_words, say, say_error
-from tism_scan.cli.options.common import PATH, STORE
+from tism_scan.cli.options.cluster import HEADINGS as CLUSTER_HEADINGS
+from tism_scan.cli.options.cluster import cluster_options, log_option, ray_options
+from tism_scan.cli.options.common import STORE
 from tism_scan.cli.options.config import config_option, used_config
 from tism_scan.cli.options.headed import Headed
 from tism_scan.cli.options.scan import EXAMPLE, HEADINGS, execution, planned_scan, scan_options
@@ -29,13 +31,11 @@ if TYPE_CHECKING:
 _MOST_FAILURES_SHOWN = 10
 
 
-_HEADINGS = HEADINGS | {
-    "Where to compute": (
-        *("address", "n_actors", "max_actors", "gpus_per_actor", "memory_gb", "batch_size"),
-        *("stage_folder", "ships_package"),
-    ),
-    "If there is a store already": ("retry_failed", "overwrite", "yes", "break_lock"),
-}
+_HEADINGS = (
+    HEADINGS
+    | CLUSTER_HEADINGS
+    | {"If there is a store already": ("retry_failed", "overwrite", "yes", "break_lock")}
+)
 
 
 @click.command(
@@ -52,50 +52,10 @@ _HEADINGS = HEADINGS | {
     help="The store: a folder such as scores.zarr, or s3://bucket/prefix, gs://bucket/prefix.",
 )
 @scan_options
-@click.option(
-    "--actors",
-    "n_actors",
-    type=click.IntRange(1),
-    help="Number of Ray actors. [default: as many as fit]",
-)
-@click.option(
-    "--max-actors", type=click.IntRange(1), help="Let an autoscaling cluster grow to this many actors."
-)
-@click.option(
-    "--gpus-per-actor",
-    type=click.FloatRange(0, min_open=True),
-    help="GPUs per actor, such as 0.5; waits until they are free. [default: 1 if there are any, else CPUs]",
-)
-@click.option(
-    "--stage-genome",
-    "stage_folder",
-    type=PATH,
-    metavar="FOLDER",
-    help="Folder on each node's own disk to copy the genome to.",
-)
-@click.option(
-    "--address",
-    default="local",
-    show_default=True,
-    help="local, auto (the cluster that this machine is part of) or ray://host:port",
-)
-@click.option(
-    "--ship-package",
-    "ships_package",
-    is_flag=True,
-    help="Copy this package to nodes that lack it; what it needs must be installed there.",
-)
-@click.option("--retry-failed", is_flag=True, help="Compute failed blocks again.")
-@click.option("--break-lock", is_flag=True, help="Take the store from a run that you know is dead.")
+@cluster_options
 @click.option("--overwrite", is_flag=True, help="Delete the existing store first; asks for confirmation.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@click.option(
-    "--log",
-    "log_path",
-    type=PATH,
-    metavar="FILE",
-    help="Add every line, and more of them, to this file, with the time.",
-)
+@log_option
 def command(*, out: Place, overwrite: bool, yes: bool, log_path: Path | None, **options: Any) -> int:
     """Compute mean TISM of every base of a genome, on Ray.
 
@@ -106,12 +66,12 @@ def command(*, out: Place, overwrite: bool, yes: bool, log_path: Path | None, **
         log_to_file(log_path)
         log_aside(f"cd {shlex.quote(str(Path.cwd()))} && {typed_again()}")
     with waiting("loading PyTorch and Ray"):
-        ray = _ray_options(options)
+        ray = ray_options(options)
         if options["precision"] == "auto":
             recorded = None if overwrite else _recorded_precision(out)
             options["precision"] = recorded or _precision_of_actors(ray)
         planned, how = planned_scan(options), execution(options)
-    overwrite = overwrite and _has_to_go(out, is_agreed=yes)
+    overwrite = overwrite and has_to_go(out, is_agreed=yes)
     return scan_and_report(planned, out, how, ray, overwrite=overwrite)
 
 
@@ -134,13 +94,6 @@ def _precision_of_actors(ray: "RayOptions") -> "Precision":
     from tism_scan.ray_scan.cluster import takes_gpus
 
     return default_precision("cuda" if takes_gpus(ray) else "cpu")
-
-
-def _ray_options(options: dict[str, Any]) -> "RayOptions":
-    """Return which cluster a command's options ask for, and what to use of it."""
-    from tism_scan.ray_scan.cluster import RayOptions
-
-    return RayOptions(**{name: options[name] for name in RayOptions.__dataclass_fields__ if name in options})
 
 
 def scan_and_report(
@@ -166,7 +119,7 @@ def scan_and_report(
         )
     seconds = time.monotonic() - began
     _say_what_was_done(store, result, seconds, n_done_before)
-    code = _say_what_is_missing(store, result)
+    code = say_what_is_missing(store, result)
     if is_last and not code:
         beside = store.path.parent / "bigwig" if isinstance(store.path, Path) else "bigwig"
         say(f"next: {pasteable('export', store.path, '--out', beside)}")
@@ -188,7 +141,7 @@ def _say_what_was_done(store: "ScoreStore", result: "ScanResult", seconds: float
         say(f"skipped {count_of(len(left_out), 'chrom')} without a wanted base: {shown}")
 
 
-def _say_what_is_missing(store: "ScoreStore", result: "ScanResult") -> int:
+def say_what_is_missing(store: "ScoreStore", result: "ScanResult") -> int:
     """Say what is missing and what to type for it, and return the exit code."""
     for interval, reason in list(result.failed.items())[:_MOST_FAILURES_SHOWN]:
         say_error(f"{interval} failed: {reason}")
@@ -208,7 +161,7 @@ def _say_what_is_missing(store: "ScoreStore", result: "ScanResult") -> int:
     return 0
 
 
-def _has_to_go(out: Place, *, is_agreed: bool) -> bool:
+def has_to_go(out: Place, *, is_agreed: bool) -> bool:
     """Return whether there is a store to be deleted, and nothing else there, once the user agrees."""
     from tism_scan.storage.folder import open_folder
     from tism_scan.store.ledger import ROOT, RUN_KEY
