@@ -1,0 +1,263 @@
+"""Exact ISM of chosen bases of a block: all three substitutions, all tracks from the same forward passes.
+
+A base's effects are those in the window whose core holds it, of all lattice windows the one most centred on
+it. They are what `tism_scan.attribution.ism` gives for that window.
+"""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.cost import bytes_per_bp, module_flop, most_windows
+from tism_scan.engine.layers import Passes
+from tism_scan.engine.readout import values_of_tracks
+from tism_scan.engine.sharing import why_no_stack
+from tism_scan.engine.slabs import first_slab, memory_of
+from tism_scan.engine.trunk import declared_parts, n_positions, trunk_layers
+from tism_scan.genome.alphabet import Codes, is_acgt
+from tism_scan.models.contract import Model
+from tism_scan.models.frozen import BATCH_SIZE
+from tism_scan.models.outputs import flat_outputs
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tiling import Stretch
+from tism_scan.refine.changes import Trunk
+from tism_scan.refine.heads import ChangedHead
+
+SLAB_BP_ON_CPU = 24_576
+SLAB_BP_ON_GPU = 1 << 17
+# Substitutions that are followed together: on a CPU, more of them fall out of its caches.
+SUBSTITUTIONS_ON_CPU = 96
+SUBSTITUTIONS_ON_GPU = 4096
+
+
+class Sites(NamedTuple):
+    """Bases to be replaced, in windows of a slab.
+
+    Attributes
+    ----------
+    windows : int64 (P,)
+        The window of each, by its position among the slab's windows.
+    offsets : int64 (P,)
+        Where in that window it is.
+    """
+
+    windows: Tensor
+    offsets: Tensor
+
+
+class IsmEngine(BlockEngine):
+    """Computes exact ISM where a scan's engine computes TISM: a block's wanted bases, NaN elsewhere.
+
+    Parameters are those of `BlockEngine`; the scoring is for all four bases, each by the window of its core.
+    """
+
+    def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return the effects of a block's wanted bases, float32 (T, 4, len(block)) in A, C, G, T order.
+
+        Negative where the substitution lowers the output, 0 at the reference base, NaN where a base is not
+        wanted or is not A, C, G or T. Parameters and errors are those of `BlockEngine.score`.
+        """
+        block = slice(stretch.block.start - stretch.start, stretch.block.end - stretch.start)
+        is_site = np.zeros(len(codes), dtype=np.bool_)
+        is_site[block] = wanted & is_acgt(codes[block])
+        self._is_site = is_site
+        return super().score(codes, stretch, wanted)
+
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, of one window's forward pass, as which each substitution counts."""
+        X = self._encode(torch.zeros((1, self.lattice.input_bp), dtype=torch.uint8, device=self.device))
+        return (2 if self.scoring.strands == "both" else 1) * module_flop(self.model, X)[0]
+
+    @torch.no_grad()
+    def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
+        stride, input_bp, flank = self.lattice.stride, self.lattice.input_bp, self.lattice.flank
+        batch = first_slab(where, self.batch_size, stride, input_bp)
+        start, end = int(batch[0]) * stride, int(batch[-1]) * stride + input_bp
+        cores = np.stack([self._is_site[i * stride + flank : (i + 1) * stride + flank] for i in batch])
+        windows, in_core = np.nonzero(cores)
+        sites = Sites(*(torch.from_numpy(each).to(self.device) for each in (windows, in_core + flank)))
+        effects = self._both_strands(self._encode(codes[None, start:end]), batch - batch[0], sites)
+        places = start + torch.from_numpy(batch - batch[0]).to(self.device)[sites.windows] * stride
+        total[:, :, places + sites.offsets] += effects[:, self._to_acgt].permute(2, 1, 0)
+        return len(batch)
+
+    def _both_strands(self, X: Tensor, windows: NDArray[np.int64], sites: Sites) -> Tensor:
+        """Return the effects of sites, (P, 4, T), on the strands that the scoring asks for."""
+        effects = self._effects(X, windows, sites)
+        if self.scoring.strands == "forward":
+            return effects
+        mirrored = Sites(len(windows) - 1 - sites.windows, self.lattice.input_bp - 1 - sites.offsets)
+        others = (windows[-1] - windows)[::-1].copy()
+        other = self._effects(X.flip(2)[:, self._complement], others, mirrored)
+        return (effects + other[:, self._complement]) / 2
+
+    @abstractmethod
+    def _effects(self, X: Tensor, windows: NDArray[np.int64], sites: Sites) -> Tensor:
+        """Return the effects of sites, float32 (P, 4, T), channels in the model's order.
+
+        Parameters
+        ----------
+        X : float32 (1, 4, L)
+            The slab.
+        windows : int64 (N,)
+            Its windows, by their positions on the lattice.
+        sites : Sites
+        """
+
+    def _read(self, outputs: Tensor) -> Tensor:
+        """Return the tracks, (N, T), of a model's outputs."""
+        outputs = flat_outputs(outputs)
+        if self.scoring.output_space == "probability":
+            outputs = outputs.sigmoid()
+        return values_of_tracks(outputs, self.scoring.tracks)
+
+
+class WindowIsm(IsmEngine):
+    """Exact ISM of any model, a whole window for each substitution.
+
+    Parameters
+    ----------
+    model, scoring, device
+        As for `IsmEngine`.
+    batch_size : int, optional
+        Windows that go through the model together. It changes the time, not the effects.
+    """
+
+    def __init__(
+        self, model: Model, scoring: Scoring, *, batch_size: int | None = None, device: str | None = None
+    ) -> None:
+        super().__init__(model, scoring, batch_size=batch_size or BATCH_SIZE, device=device)
+
+    def _effects(self, X: Tensor, windows: NDArray[np.int64], sites: Sites) -> Tensor:
+        starts = torch.from_numpy(windows).to(self.device) * self.lattice.stride
+        inputs = X[0].unfold(1, self.lattice.input_bp, self.lattice.stride)[:, windows].transpose(0, 1)
+        at_reference = torch.cat([self._predict(batch) for batch in torch.split(inputs, self.batch_size)])
+        i_site, channels = substitutions(X, starts[sites.windows] + sites.offsets)
+        effects = X.new_zeros((len(sites.windows), 4, at_reference.shape[1]))
+        for rows in torch.split(torch.arange(len(i_site), device=self.device), self.batch_size):
+            of = i_site[rows]
+            mutants = inputs[sites.windows[of]]
+            each = torch.arange(len(rows), device=self.device)
+            mutants[each, :, sites.offsets[of]] = 0
+            mutants[each, channels[rows], sites.offsets[of]] = 1
+            effects[of, channels[rows]] = self._predict(mutants) - at_reference[sites.windows[of]]
+        return effects
+
+    def _predict(self, X: Tensor) -> Tensor:
+        """Return the tracks of inputs; one by itself would be rounded by other kernels than many."""
+        batch = X.expand(2, -1, -1) if len(X) == 1 else X
+        return self._read(self.model(batch.contiguous()))[: len(X)].float()
+
+
+class TrunkIsm(IsmEngine):
+    """Exact ISM of a model with a trunk, of which a substitution computes what it changes.
+
+    Parameters
+    ----------
+    model, scoring, device
+        As for `IsmEngine`; the model is one that `TrunkEngine` takes.
+    batch_size : int, optional
+        Windows whose trunk is computed together.
+    memory_gb, share : float, optional
+        As for `TrunkEngine`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        scoring: Scoring,
+        *,
+        batch_size: int | None = None,
+        device: str | None = None,
+        memory_gb: float | None = None,
+        share: float = 1.0,
+    ) -> None:
+        super().__init__(model, scoring, batch_size=batch_size or 1, device=device)
+        trunk, head = self._parts(model)
+        layers = trunk_layers(trunk) or []
+        counts = n_positions(layers, scoring.input_bp)
+        self._trunk = Trunk(layers, counts)
+        is_linear = scoring.output_space == "logit"
+        self._head = ChangedHead(head, counts[-1], self._read, is_linear=is_linear)
+        steps = [scoring.stride]
+        for layer in layers:
+            steps.append(steps[-1] // layer.stride)
+        self._steps = steps
+        is_on_gpu = self.device.type == "cuda"
+        self._n_at_once = SUBSTITUTIONS_ON_GPU if is_on_gpu else SUBSTITUTIONS_ON_CPU
+        if batch_size is None:
+            budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
+            slab_bp = SLAB_BP_ON_GPU if is_on_gpu else SLAB_BP_ON_CPU
+            slab_bp = min(slab_bp, int(budget / 4 / bytes_per_bp(layers, Passes())))
+            self.batch_size = max(1, (slab_bp - scoring.input_bp) // scoring.stride)
+        self.batch_size = min(self.batch_size, most_windows(layers, scoring.input_bp, scoring.stride))
+
+    @staticmethod
+    def _parts(model: Model) -> tuple[nn.Module, nn.Module]:
+        parts = declared_parts(model)
+        if parts is None:
+            raise ValueError("the model declares no trunk with a head on it")
+        return parts
+
+    def _halve_batches(self, reason: str) -> None:
+        self._n_at_once = max(1, self._n_at_once // 2)
+        super()._halve_batches(reason)
+
+    def _effects(self, X: Tensor, windows: NDArray[np.int64], sites: Sites) -> Tensor:
+        values = [each[0] for each in self._trunk.values(X)]
+        lattice = torch.from_numpy(windows).to(self.device)
+        inputs = values[-1].unfold(0, self._trunk.counts[-1], self._steps[-1])[lattice]  # (N, C, positions)
+        whole = self._head.whole(inputs)
+        starts = lattice[sites.windows]
+        i_site, channels = substitutions(X, starts * self.lattice.stride + sites.offsets)
+        effects = X.new_zeros((len(sites.windows), 4, len(self.scoring.tracks)))
+        for rows in torch.split(torch.arange(len(i_site), device=self.device), self._n_at_once):
+            of = i_site[rows]
+            firsts = [starts[of] * step for step in self._steps]
+            strips = self._trunk.strips(values, firsts, channels[rows], sites.offsets[of])
+            effects[of, channels[rows]] = self._head.effects(inputs, whole, sites.windows[of], strips)
+        return effects
+
+
+def substitutions(X: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the substitutions of some positions of a sequence, (1, 4, L), none of them N.
+
+    Returns
+    -------
+    int64 (n,), int64 (n,)
+        Which of the positions, and the channel that is put in; those of one position are neighbours.
+    """
+    i_site, channels = (X[0][:, positions] == 0).T.nonzero(as_tuple=True)
+    return i_site, channels
+
+
+def make_ism_engine(
+    model: Model,
+    scoring: Scoring,
+    *,
+    batch_size: int | None = None,
+    device: str | None = None,
+    memory_gb: float | None = None,
+    share: float = 1.0,
+) -> IsmEngine:
+    """Return the fastest engine that computes exact ISM of a scoring with a model.
+
+    Parameters are those of `tism_scan.engine.choice.make_engine`.
+    """
+    if why_no_stack(model, scoring) is None and not _has_gaps(model):
+        return TrunkIsm(
+            model, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share
+        )
+    return WindowIsm(model, scoring, batch_size=batch_size, device=device)
+
+
+def _has_gaps(model: Model) -> bool:
+    """Return whether a trunk has a layer that does not see all of its input."""
+    parts = declared_parts(model)
+    layers = (trunk_layers(parts[0]) or []) if parts else []
+    return any(layer.stride > layer.kernel for layer in layers)

@@ -1,0 +1,99 @@
+"""A head's outputs after substitutions, from what these change at the top of the trunk."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tism_scan.engine.head import Product
+from tism_scan.engine.trunk import first_linear, linear_on_relu
+from tism_scan.refine.changes import Strips, put
+
+
+class ChangedHead:
+    """The head of a trunk. Of a linear layer that it begins with, only what changes is multiplied.
+
+    Parameters
+    ----------
+    head : torch.nn.Module
+        Maps features, float (N, C, positions), to outputs.
+    n_positions : int
+        Of the trunk, in a window.
+    read : callable
+        From the head's outputs to the tracks, (N, T).
+    is_linear : bool
+        Whether `read` is.
+    """
+
+    def __init__(
+        self, head: nn.Module, n_positions: int, read: Callable[[Tensor], Tensor], *, is_linear: bool
+    ) -> None:
+        self._linear, self._rest = first_linear(head)
+        self._read, self._n_positions = read, n_positions
+        self._columns: dict[int, Product] = {}
+        last = linear_on_relu(self._rest) if self._linear is not None and is_linear else None
+        self._last = None if last is None else last.weight.detach()
+
+    def whole(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `effects` needs of windows as they are, from their features, (N, C, positions)."""
+        hidden = inputs if self._linear is None else self._linear(inputs.flatten(1))
+        return hidden, self._tracks(hidden)
+
+    def effects(
+        self, inputs: Tensor, whole: tuple[Tensor, Tensor], windows: Tensor, strips: Strips
+    ) -> Tensor:
+        """Return the effects of substitutions on the tracks, float32 (n, T).
+
+        Parameters
+        ----------
+        inputs : float (N, C, positions)
+            Features of the windows as they are.
+        whole : tuple of Tensor
+            From `whole`.
+        windows : int64 (n,)
+            The window of each substitution.
+        strips : Strips
+            What each changes.
+        """
+        if self._linear is None:
+            changed = inputs[windows].transpose(1, 2).contiguous()
+            put(changed, strips.after, strips.starts)
+            hidden = changed.transpose(1, 2)
+        else:
+            before, change = whole[0][windows], self._change(strips, whole[0].shape[1])
+            if self._last is not None:  # the change alone is rounded, which is a small part of the outputs
+                through_relu = torch.where(
+                    before > 0, torch.maximum(change, -before), functional.relu(before + change)
+                )
+                return self._read(through_relu @ self._last.T).float()
+            hidden = before + change
+        return (self._tracks(hidden) - whole[1][windows]).float()
+
+    def _change(self, strips: Strips, n_hidden: int) -> Tensor:
+        """Return the change of the hidden units, (n, hidden)."""
+        change, width = strips.after - strips.before, strips.before.shape[1]
+        total = change.new_zeros((len(change), n_hidden))
+        first, last = int(strips.starts.min()), int(strips.starts.max())
+        for position in range(first, last + width):
+            at = position - strips.starts
+            rows = ((at >= 0) & (at < width)).nonzero()[:, 0]
+            if len(rows):
+                total.index_add_(0, rows, self._column(position)(change[rows, at[rows]]))
+        return total
+
+    def _column(self, position: int) -> Product:
+        """Return the part of the linear layer that reads one position, (hidden, C)."""
+        if position not in self._columns:
+            linear = self._linear
+            if linear is None:
+                raise ValueError("the head begins with no linear layer")
+            weight = linear.weight.detach().view(linear.out_features, -1, self._n_positions)
+            self._columns[position] = Product(weight[:, :, position], None, torch.float32)
+        return self._columns[position]
+
+    def _tracks(self, hidden: Tensor) -> Tensor:
+        """Return the tracks; a row by itself would be rounded by other kernels than many."""
+        rows = hidden.expand(2, *hidden.shape[1:]) if len(hidden) == 1 else hidden
+        outputs = self._rest(rows.clone())  # which may work in place
+        return self._read(outputs)[: len(hidden)]
