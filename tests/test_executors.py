@@ -12,8 +12,10 @@ from tism_scan.errors import InputChangedError, LeaseError, ScanError
 from tism_scan.models.source import ModelSource
 from tism_scan.progress import Progress
 from tism_scan.ray_scan import RayOptions, scan_on_ray
+from tism_scan.refine import plan_refinement, refine
 from tism_scan.scan import Execution, ScanResult, plan_scan, scan_serially
 from tism_scan.store.lease import Lease
+from tism_scan.store.refined import existing_refinement
 from tism_scan.store.score_store import ScoreStore
 
 MODEL = """
@@ -109,6 +111,19 @@ def test_scores_are_those_of_the_other_executor(finished, folder, tmp_path):
     scan_serially(serial, plan.genome, plan.model)
     for chrom in CHROMS:
         np.testing.assert_array_equal(finished[0].read(chrom), serial.read(chrom))
+
+
+def test_exact_ism_is_that_of_the_other_executor(folder, tmp_path, cluster):
+    plan, refined = planned(folder), []
+    for name, ray_options in (("serial", False), ("ray", RayOptions(n_actors=1))):
+        scan = plan.create_store(tmp_path / name)
+        scan_serially(scan, plan.genome, plan.model)
+        result = refine(plan_refinement(scan, plan.genome, plan.model, quantile=0.9), ray=ray_options)
+        refined.append(existing_refinement(scan))
+        assert result.n_scored == refined[-1].plan.n_wanted
+    assert refined[0].plan.digest() == refined[1].plan.digest()
+    for chrom in CHROMS:
+        np.testing.assert_array_equal(*(store.read_tism(chrom) for store in refined))
 
 
 def test_failed_block_is_recorded_and_the_scan_goes_on(execute, folder, tmp_path):

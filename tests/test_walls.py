@@ -206,7 +206,10 @@ def test_importing_a_light_package_loads_no_large_library(module):
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "plan", "bench", "attribute", "audit", "verify", "export", "status", "annotate", "calibrate"],
+    [
+        *("run", "plan", "bench", "attribute", "audit", "verify", "refine", "export", "status", "annotate"),
+        "calibrate",
+    ],
 )
 def test_help_loads_no_large_library(command):
     code = f"import sys, tism_scan.cli.{command}; print(*sys.modules)"

@@ -24,6 +24,7 @@ _COMMANDS = {
     "run": "Scan a genome into a store of scores; run it again to resume.",
     "status": "Show what a store holds, and which blocks are pending.",
     "verify": "Check a store for damage; damaged blocks become pending again.",
+    "refine": "Compute exact ISM of the bases with the highest scores of a store.",
     "export": "Write a store's tracks as bigWig files.",
     "view": "Show exported tracks in a web browser.",
     "calibrate": "Rank a store's scores, so that variants get a PHRED.",

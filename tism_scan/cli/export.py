@@ -1,7 +1,7 @@
 """``tism-scan export``: a store's tracks as bigWig files, or its scores as other tools read them."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,12 +12,14 @@ from tism_scan.cli.typed import pasteable
 from tism_scan.cli.waiting import file_bars, progress_bar
 from tism_scan.storage.places import Place
 
+if TYPE_CHECKING:
+    from tism_scan.bigwig import BigWigSummary
+    from tism_scan.store.score_store import ScoreStore
+
 _LISTINGS = ("snv-tsv", "snv-vcf")
 _REGIONS = ("modisco", "finemo", "chrombpnet-h5")
-_OF_BIGWIGS = (
-    *("channels", "keep_bits", "writer", "genome_id", "igv_js"),
-    *("genes", "annotations"),
-)
+_OF_BROWSERS = ("genome_id", "igv_js", "genes", "annotations")
+_OF_BIGWIGS = ("values", "channels", "keep_bits", "writer", *_OF_BROWSERS)
 _FORMATS_OF = {
     **dict.fromkeys(_OF_BIGWIGS, ("bigwig",)),
     "genome": (*_LISTINGS, *_REGIONS),
@@ -52,6 +54,13 @@ _FORMATS_OF = {
     default=400,
     show_default=True,
     help="Length of a row in bp, even.",
+)
+@click.option(
+    "--values",
+    type=click.Choice(["scan", "ism"]),
+    default="scan",
+    show_default=True,
+    help="ism: the exact ISM that `refine` computed, in files named NAME_ism.bw.",
 )
 @tracks_option
 @click.option(
@@ -112,6 +121,8 @@ def command(store: Place, out: Path, form: str, **options: Any) -> int:
         return _write_regions(store, out, form, options)
     for name in ("genome", "peaks", "width"):
         options.pop(name)
+    if options.pop("values") == "ism":
+        return _write_ism(store, out, options)
     return _write_bigwigs(store, out, **options)
 
 
@@ -207,9 +218,7 @@ def _write_bigwigs(
     annotations: tuple[str, ...],
     **options: Any,
 ) -> int:
-    from tism_scan.export import ExportProgress, export_bigwigs
     from tism_scan.export.browsers import check_browser_export, describe_export, read_store_annotations
-    from tism_scan.plan.tracks import choose_tracks
     from tism_scan.store.score_store import ScoreStore
 
     opened = ScoreStore.open(store)
@@ -218,6 +227,40 @@ def _write_bigwigs(
     features = read_store_annotations(opened, genes=genes, others=annotations, chrom_alias=alias)
     check_browser_export(out, genome_id=genome_id, igv_js_file=igv_js, annotations=features)
     say_annotations(features)
+    summaries = _write_and_say(opened, out, options)
+    describe_export(
+        opened,
+        out,
+        summaries,
+        chrom_alias=alias,
+        channels=options["channels"],
+        genome_id=genome_id,
+        igv_js_file=igv_js,
+        annotations=features,
+    )
+    say(f"look at them    {pasteable('view', out, '--genome', 'GENOME.fa')}")
+    say(f"other browsers  {out / 'README.txt'}")
+    return 0
+
+
+def _write_ism(store: Place, out: Path, options: dict[str, Any]) -> int:
+    """Write the store's exact ISM as bigWigs; the files for browsers are those of the scan's own export."""
+    from tism_scan.store.refined import existing_refinement
+    from tism_scan.store.score_store import ScoreStore
+
+    given = [name for name in _OF_BROWSERS if options.pop(name)]
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        raise click.UsageError(f"{option} has no meaning with --values ism; leave it out")
+    _write_and_say(existing_refinement(ScoreStore.open(store)), out, options)
+    return 0
+
+
+def _write_and_say(opened: "ScoreStore", out: Path, options: dict[str, Any]) -> "list[BigWigSummary]":
+    """Write bigWigs, and say what each holds."""
+    from tism_scan.export import ExportProgress, export_bigwigs
+    from tism_scan.plan.tracks import choose_tracks
+
     n_files = len(choose_tracks(opened.plan.scoring.tracks, options["tracks"]))
     n_files *= 4 if options["channels"] else 1
     kept: list[str] = []
@@ -236,16 +279,4 @@ def _write_bigwigs(
     say_table(f"bigWig files in {out}", ["file", "bases", "lowest", "highest", "99.9 % within"], rows)
     if kept:
         say(f"{len(kept):,} of them were finished by an earlier export and kept; --overwrite rewrites them")
-    describe_export(
-        opened,
-        out,
-        summaries,
-        chrom_alias=alias,
-        channels=options["channels"],
-        genome_id=genome_id,
-        igv_js_file=igv_js,
-        annotations=features,
-    )
-    say(f"look at them    {pasteable('view', out, '--genome', 'GENOME.fa')}")
-    say(f"other browsers  {out / 'README.txt'}")
-    return 0
+    return summaries

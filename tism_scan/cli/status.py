@@ -66,7 +66,21 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     )
     for failure in status["failures"]:
         say(f"failed      {failure['interval']} after {failure['n_attempts']} attempts: {failure['error']}")
+    if status["refinement"]:
+        _say_refinement(status["refinement"])
     return 0
+
+
+def _say_refinement(refinement: dict[str, Any]) -> None:
+    """Say how far the store's exact ISM is."""
+    total = refinement["total"]
+    n_blocks = sum(total[f"blocks_{name}"] for name in ("done", "pending", "failed"))
+    say(
+        f"exact ISM   of {count_of(refinement['n_bases'], 'base')} ({refinement['rule']}): "
+        f"{total['blocks_done']:,} of {count_of(n_blocks, 'block')} done, {total['blocks_failed']:,} failed"
+    )
+    for failure in refinement["failures"]:
+        say(f"failed      {failure['interval']} after {failure['n_attempts']} attempts: {failure['error']}")
 
 
 def _rows(chroms: list[dict[str, Any]]) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """``tism-scan verify``: whether a store still holds what was computed."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,18 +52,39 @@ def command(
     """Check STORE for damage; damaged blocks are named and become pending again.
 
     By default only sizes are compared, from listings, which takes seconds; add --full after a store was
-    copied, or if its disk is in doubt. Exit code 1 if there is any damage.
+    copied, or if its disk is in doubt. Exact ISM, if the store was refined, is checked with it. Exit code 1
+    if there is any damage.
     """
     from tism_scan.scan.verify import verify_store
+    from tism_scan.store.refined import open_refinement
+    from tism_scan.store.score_store import ScoreStore
 
     sample = _sample(n_recompute, genome, seed, model)
+    refined = open_refinement(ScoreStore.open(store))
     with progress_bar("verify") as show:
-        report = verify_store(store, full=full, sample=sample, break_lock=break_lock, on_progress=show)
+        options: dict[str, Any] = {"full": full, "break_lock": break_lock, "on_progress": show}
+        reports = [verify_store(store, sample=_with_engine(sample, store), **options)]
+        if refined is not None:
+            place = refined.path
+            reports.append(verify_store(place, sample=_with_engine(sample, place), **options))
     if as_json:
-        click.echo(json.dumps(_plain(report), indent=2))
+        refinement = _plain(reports[1]) if refined is not None else None
+        click.echo(json.dumps(_plain(reports[0]) | {"refinement": refinement}, indent=2))
     else:
-        _say(report)
-    return 0 if report.is_sound else 1
+        for report in reports:
+            _say(report)
+    return 0 if all(report.is_sound for report in reports) else 1
+
+
+def _with_engine(sample: "Sample | None", store: Place) -> "Sample | None":
+    """Return a sample with the engine that computed a store."""
+    from tism_scan.store.score_store import ScoreStore
+
+    if sample is None or ScoreStore.open(store).plan.selection is None:
+        return sample
+    from tism_scan.refine import make_ism_engine
+
+    return replace(sample, engine_of=make_ism_engine)
 
 
 def _sample(n_blocks: int | None, genome: Path | None, seed: int, model: dict[str, Any]) -> "Sample | None":

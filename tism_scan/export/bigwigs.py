@@ -64,6 +64,7 @@ def export_bigwigs(
     Parameters
     ----------
     store : ScoreStore
+        Of a scan; or of exact ISM, whose files are named ``0267_CTCF_ism.bw`` and hold mean ISM.
     out : str or Path
         A folder; made if it is missing.
     tracks : str, optional
@@ -193,7 +194,8 @@ def _files(
     files = []
     for i_track in i_tracks:
         for i_base in bases:
-            suffix = "" if i_base is None else f".{BASES[i_base]}"
+            suffix = "" if plan.selection is None else "_ism"
+            suffix += "" if i_base is None else f".{BASES[i_base]}"
             path = out / f"{stems[i_track]}{suffix}.bw"
             track = plan.scoring.tracks[i_track]
             files.append(TrackExport(path, i_track, track, i_base, names, tuple(chroms), keep_bits, writer))

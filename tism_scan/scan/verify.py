@@ -3,20 +3,21 @@
 import os
 import random
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import name_of_device
 from tism_scan.errors import GenomeError, StoreError, WeightsError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.contract import Model
-from tism_scan.models.source import ModelSource
+from tism_scan.models.source import GivenModel, ModelSource
+from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.progress import OnProgress, Progress
-from tism_scan.scan.blocks import check_genome
 from tism_scan.scan.claim import finish
 from tism_scan.scan.likeness import difference_from
 from tism_scan.scan.recompute import Recomputed, recompute_block
@@ -57,6 +58,8 @@ class Sample:
         Both must be those of the store's plan.
     seed : int
     batch_size : int or None
+    engine_of : callable
+        Returns the engine for a model and a scoring, as `make_engine` does.
     """
 
     n_blocks: int
@@ -64,6 +67,7 @@ class Sample:
     model: ModelSource
     seed: int = 0
     batch_size: int | None = None
+    engine_of: Callable[..., BlockEngine] = make_engine
 
 
 @dataclass
@@ -148,7 +152,9 @@ def verify_store(
     show = on_progress or (lambda progress: None)
     with Lease(found.folder).acquire(break_lock=break_lock) as lease:
         store = found.held_by(lease.tenure)
-        loaded = None if sample is None else _checked_model(store, sample)
+        loaded = None
+        if sample is not None:
+            loaded = checked_model(store.plan, sample.genome, sample.model)
         report = VerifyReport(store.path, full)
         report.swept = lease.swept
         _mend_metadata(store, report)
@@ -278,28 +284,32 @@ def _fault_of_bits(store: ScoreStore, key: str, recorded: list[Checksum]) -> str
     return f"has CRC-32 {found.crc32:08x}, expected {expected}"
 
 
-def _checked_model(store: ScoreStore, sample: Sample) -> Model:
-    """Return a sample's model; raise unless it, and the sample's genome, are those of the plan."""
-    plan = store.plan
-    with Genome(sample.genome) as genome:
-        check_genome(genome, plan)
-        digest = genome.digest()
+def checked_model(plan: ScanPlan, genome: Path, model: ModelSource | GivenModel) -> Model:
+    """Return a model, loaded; raise unless it and a genome are those of a plan.
+
+    Raises
+    ------
+    GenomeError, WeightsError
+        If they are others, or cannot be read.
+    """
+    with Genome(genome) as opened:
+        digest = opened.digest()
     if digest != plan.genome_digest:
         raise GenomeError(
-            f"{sample.genome} is another genome, SHA-256 {digest[:12]}, expected {plan.genome_digest[:12]}; "
+            f"{genome} is another genome, SHA-256 {digest[:12]}, expected {plan.genome_digest[:12]}; "
             "give the one that the store was made with"
         )
-    name, weights = sample.model.identity()
+    name, weights = model.identity()
     if (name, weights) != (plan.model, plan.weights_digest):
         raise WeightsError(
-            f"{sample.model} is model {name} with SHA-256 {weights[:12]}, expected {plan.model} with "
+            f"{model} is model {name} with SHA-256 {weights[:12]}, expected {plan.model} with "
             f"{plan.weights_digest[:12]}; give those that the store was made with"
         )
-    loaded = sample.model.load()
+    loaded = model.load()
     difference = difference_from(plan, loaded)
     if difference is not None:
         raise WeightsError(
-            f"{sample.model} computes something else than the store's: {difference}; give the code that the "
+            f"{model} computes something else than the store's: {difference}; give the code that the "
             "store was made with"
         )
     return loaded
@@ -312,7 +322,7 @@ def _recompute(
     done = store.done_blocks()
     blocks = [block for block in store.plan.all_blocks() if (block.chrom, block.i_block) in done]
     chosen = random.Random(sample.seed).sample(blocks, min(sample.n_blocks, len(blocks)))
-    engine = make_engine(loaded, store.plan.scoring, batch_size=sample.batch_size)
+    engine = sample.engine_of(loaded, store.plan.scoring, batch_size=sample.batch_size)
     report.device, report.devices = name_of_device(engine.device), store.ledger.devices()
     marked = store.ledger.done()
     with Genome(sample.genome) as genome:

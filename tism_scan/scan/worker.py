@@ -14,6 +14,7 @@ from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.devices import default_device, name_of_device, why_not_usable
 from tism_scan.errors import InputChangedError, ScanError, TismScanError
 from tism_scan.genome.fasta import Genome
+from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.source import GivenModel, ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
@@ -179,8 +180,13 @@ class BlockWorker:
             raise ScanError(
                 f"{self.setup.model} computes something else here: {difference}; copy the driver's code"
             )
-        check_differentiable(loaded, loaded.input_bp, device or default_device())
-        return self.setup.execution.engine(loaded, plan.scoring)
+        return self.engine_of(loaded, plan)
+
+    def engine_of(self, model: Model, plan: ScanPlan) -> Engine:
+        """Return the engine that computes a plan with its model."""
+        execution = self.setup.execution
+        check_differentiable(model, model.input_bp, execution.device or default_device())
+        return execution.engine(model, plan.scoring)
 
     def process(self, block: Block) -> BlockReport:
         """Compute a block and publish it, unless `abandon` was called for it.

@@ -5,6 +5,7 @@ from typing import Any
 
 from tism_scan.storage.places import Place
 from tism_scan.store.lease import current_owner
+from tism_scan.store.refined import open_refinement
 from tism_scan.store.score_store import ScoreStore
 
 _STATES = ("done", "pending", "failed")
@@ -22,7 +23,8 @@ def store_status(path: str | Place) -> dict[str, Any]:
     dict
         ``path``, ``is_complete``, ``plan``, ``provenance``, ``devices`` (what computed the blocks), ``lease``
         (who is writing, or None), ``total``, ``chroms`` (blocks and bases that are done, pending and failed,
-        of each chrom, short ones that share an array together) and ``failures``.
+        of each chrom, short ones that share an array together), ``failures``, and ``refinement``: None, or
+        the same of the store's exact ISM, with the number of chosen bases in place of the plan.
 
     Raises
     ------
@@ -30,6 +32,16 @@ def store_status(path: str | Place) -> dict[str, Any]:
         If there is no store at this path, or its record is damaged.
     """
     store = ScoreStore.open(path)
+    refined = open_refinement(store)
+    refinement = None
+    if refined is not None and refined.plan.selection is not None:
+        described = {"rule": refined.plan.selection.rule, "n_bases": refined.plan.n_wanted}
+        refinement = described | _state(refined)
+    return _state(store) | {"plan": store.plan.to_json(), "refinement": refinement}
+
+
+def _state(store: ScoreStore) -> dict[str, Any]:
+    """Return what of a store is done, pending and failed."""
     done = store.done_blocks()
     failed = {(failure.chrom, failure.i_block): failure for failure in store.ledger.failures()}
     failures, chroms, total = [], [], Counter[str]()
@@ -51,7 +63,6 @@ def store_status(path: str | Place) -> dict[str, Any]:
     return {
         "path": str(store.path),
         "is_complete": not total["blocks_pending"] and not total["blocks_failed"],
-        "plan": store.plan.to_json(),
         "provenance": store.ledger.provenance(),
         "devices": store.ledger.devices(),
         "lease": None if owner is None or owner.is_gone(store.folder) else str(owner),

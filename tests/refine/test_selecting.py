@@ -1,0 +1,85 @@
+"""Which bases are refined."""
+
+import numpy as np
+import pytest
+from small_plans import CHROMS, publish, random_scores, small_plan
+
+from tism_scan.errors import RegionError, StoreError
+from tism_scan.refine.selecting import select_highest, select_listed
+from tism_scan.store.score_store import ScoreStore
+
+
+def store_of(path, scores_of=None, *, n_tracks=2, **settings):
+    """Return a store of small chroms, with random scores or those that a function makes of them."""
+    store = ScoreStore.create(path / "s.zarr", small_plan(n_tracks, **settings))
+    scores = random_scores(store.plan)
+    if scores_of is not None:
+        scores = {chrom: scores_of(each) for chrom, each in scores.items()}
+    publish(store, scores)
+    return store
+
+
+def chosen_positions(spans):
+    return {
+        chrom: np.concatenate([np.arange(start, end) for start, end in each]).tolist()
+        for chrom, each in spans.items()
+    }
+
+
+@pytest.mark.parametrize("values", ["mean", "tism"])
+@pytest.mark.parametrize("quantile", [0.75, 0.95, 0.9995])
+def test_chosen_are_the_highest_of_each_track_over_all_chroms(values, quantile, tmp_path):
+    store = store_of(tmp_path, values=values)
+    spans, thresholds = select_highest(store, quantile)
+    magnitudes = {chrom: np.abs(store.read(chrom)) for chrom in store.plan.wanted}
+    for i_track, threshold in enumerate(thresholds):
+        ranked = np.sort(np.concatenate([each[i_track] for each in magnitudes.values()]))[::-1]
+        ranked = ranked[~np.isnan(ranked)]
+        assert threshold == ranked[round((1 - quantile) * len(ranked)) - 1]
+    expected = {
+        chrom: np.flatnonzero((each >= np.array(thresholds)[:, None]).any(0)).tolist()
+        for chrom, each in magnitudes.items()
+    }
+    assert chosen_positions(spans) == {chrom: each for chrom, each in expected.items() if each}
+
+
+def test_equal_scores_are_chosen_together_and_zeros_never(tmp_path):
+    def with_ties(scores):
+        tied = np.where(np.isnan(scores), np.nan, np.float32(0))
+        tied[0, 10:30] = 0.5
+        return tied
+
+    spans, thresholds = select_highest(store_of(tmp_path, with_ties, chroms={"chr1": 1300}), 0.995)
+    assert thresholds == (0.5, 0.0)  # the other track is 0 everywhere
+    assert set(chosen_positions(spans)["chr1"]) <= set(range(10, 30))
+    assert len(chosen_positions(spans)["chr1"]) > 10
+
+
+@pytest.mark.parametrize(
+    ("quantile", "words"),
+    [
+        (1, "quantile 1 chooses none of the"),
+        (0.99999, "quantile 0.99999 chooses none of the"),
+        (0.3, "over its 2 tracks together; expected at most half; give a higher --quantile"),
+    ],
+)
+def test_no_base_and_most_bases_are_refused(quantile, words, tmp_path):
+    with pytest.raises(StoreError, match=words):
+        select_highest(store_of(tmp_path), quantile)
+
+
+def test_bases_of_a_file_are_those_that_were_scanned(tmp_path):
+    store = store_of(tmp_path, wanted={"chr1": ((0, 500), (900, 1000)), "c": ((3, 10),)})
+    (tmp_path / "peaks.bed").write_text("chr1\t450\t950\nchr1\t940\t960\tpeak\nunwanted\t0\t9\nc\t0\t4\n")
+    spans, digest = select_listed(store, tmp_path / "peaks.bed")
+    assert spans == {"chr1": ((450, 500), (900, 960)), "c": ((3, 4),)}
+    (tmp_path / "again.bed").write_text("c\t3\t4\nchr1\t900\t960\nchr1\t450\t500\n")
+    assert select_listed(store, tmp_path / "again.bed") == (spans, digest)
+
+
+def test_a_file_without_a_scanned_base_is_refused(tmp_path):
+    store = store_of(tmp_path)
+    (tmp_path / "peaks.bed").write_text("unwanted\t0\t9\n")
+    assert "unwanted" in CHROMS
+    with pytest.raises(RegionError, match=r"peaks\.bed has no base that .* scanned"):
+        select_listed(store, tmp_path / "peaks.bed")

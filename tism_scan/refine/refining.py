@@ -1,0 +1,101 @@
+"""The carrying out of a refinement: the scan's own loop, in this process or on Ray, with another engine."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tism_scan.engine.block_engine import Engine
+from tism_scan.models.contract import Model
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.progress import OnProgress
+from tism_scan.refine.engines import make_ism_engine
+from tism_scan.refine.planning import PlannedRefinement
+from tism_scan.scan.execution import Execution
+from tism_scan.scan.result import ScanResult
+from tism_scan.scan.serial import scan_serially
+from tism_scan.scan.worker import BlockWorker
+from tism_scan.store.lease import Lease
+
+if TYPE_CHECKING:
+    from tism_scan.ray_scan import RayOptions
+
+
+class RefineWorker(BlockWorker):
+    """Computes exact ISM of a block's chosen bases."""
+
+    def engine_of(self, model: Model, plan: ScanPlan) -> Engine:
+        """Return the engine that computes a plan with its model."""
+        how = self.setup.execution
+        return make_ism_engine(
+            model,
+            plan.scoring,
+            batch_size=how.batch_size,
+            device=how.device,
+            memory_gb=how.memory_gb,
+            share=how.share,
+        )
+
+
+def refine(
+    planned: PlannedRefinement,
+    *,
+    ray: "bool | RayOptions" = False,
+    execution: Execution | None = None,
+    typed: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ScanResult:
+    """Carry out a refinement, or what is left of it, and return what became of it.
+
+    The scan's lease is held, too, so that nobody else writes into its store. The effects are in the store
+    that `tism_scan.store.refined.open_refinement` returns.
+
+    Parameters
+    ----------
+    planned : PlannedRefinement
+    ray : bool or RayOptions
+        Compute on Ray's actors; `True` starts Ray on this machine. Otherwise in this process.
+    execution : Execution, optional
+    typed : mapping, optional
+        What to record beside the versions when the refinement is begun.
+    overwrite : bool
+        Delete an earlier refinement first.
+    on_progress : callable, optional
+        Called with the bases of finished blocks, chosen or not.
+
+    Raises
+    ------
+    LeaseError
+        If another process writes the store, or takes it over.
+    StoreError
+        If there is a refinement under another plan.
+    ModelError
+        If Ray is to compute with a module that is in memory.
+    StorageFullError
+        If there is no room left; finished blocks are kept.
+    ScanError
+        If the cluster cannot be reached or is lost, or no actor can be started.
+    """
+    execution = execution or Execution()
+    model = planned.model if ray is False else planned.model.absolute()
+    with Lease(planned.scan.folder).acquire(break_lock=execution.break_lock):
+        store = planned.create_store(typed, overwrite=overwrite, break_lock=execution.break_lock)
+        if ray is False:
+            return scan_serially(
+                store,
+                planned.genome,
+                model,
+                execution=execution,
+                on_progress=on_progress,
+                worker_class=RefineWorker,
+            )
+        from tism_scan.ray_scan import scan_on_ray
+
+        return scan_on_ray(
+            store,
+            planned.genome,
+            model,
+            execution=execution,
+            options=None if ray is True else ray,
+            on_progress=on_progress,
+            worker_class=RefineWorker,
+        )
