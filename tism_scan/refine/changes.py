@@ -2,8 +2,9 @@
 
 One base changes a few positions of each layer: those that see it. Each layer's values of the sequence as it
 is are computed once, for all windows of a stretch together. Every substitution has a strip of each layer,
-with the values before and after it. An unpadded convolution is linear: the change of its output is what it
-makes of the change of its input alone, which takes about half the products that a strip of it would.
+with the values before it and their change. An unpadded convolution is linear: the change of its output is
+what it makes of the change of its input alone, which takes about half the products that a strip of it would.
+Changes are followed as such, not as differences of large values, so that rounding does not grow in them.
 
 Values are (..., positions, channels) in memory, as in `tism_scan.engine.layers`.
 
@@ -13,10 +14,10 @@ Nair, Shrikumar, Schreiber, Kundaje, "fastISM: performant in silico saturation m
 neural networks", Bioinformatics 38, 2397 (2022).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tism_scan.engine.head import Product
@@ -25,18 +26,18 @@ from tism_scan.engine.layers import Convolution, Layer, Pointwise, Pooling
 
 @dataclass(frozen=True)
 class Strips:
-    """Values before and after substitutions, at the positions of one layer that these change.
+    """Values before substitutions, and what these add to them, at the positions of one layer that change.
 
     Attributes
     ----------
     starts : int64 (n,)
         The first of the positions, counted from the window's first.
-    before, after : float (n, w, C)
+    before, change : float (n, w, C)
     """
 
     starts: Tensor
     before: Tensor
-    after: Tensor
+    change: Tensor
 
 
 class Trunk:
@@ -52,6 +53,18 @@ class Trunk:
     def __init__(self, layers: list[Layer], counts: list[int]) -> None:
         self.layers, self.counts = layers, counts
         self._taps = [_taps(layer) for layer in layers]
+
+    def bytes_per_substitution(self) -> int:
+        """Return about how much memory a substitution holds at once on its way through the trunk."""
+        width, channels, most = 1, 4, 0
+        for layer, n_positions in zip(self.layers, self.counts[1:], strict=True):
+            n_below, n_products = width * channels, 0
+            if isinstance(layer, Convolution):
+                channels = layer.weight.shape[0]
+                n_products = width * layer.kernel * channels
+            width = min((width + layer.kernel - 2) // layer.stride + 1, n_positions)
+            most = max(most, 3 * n_below + n_products + 4 * width * channels)
+        return 4 * most  # float32
 
     def values(self, X: Tensor) -> list[Tensor]:
         """Return the input and each layer's output, (N, positions, C), of sequences (N, 4, L)."""
@@ -76,11 +89,11 @@ class Trunk:
         """
         before = values[0][firsts[0] + positions].unsqueeze(1)
         after = functional.one_hot(channels, values[0].shape[1]).to(before.dtype).unsqueeze(1)
-        strips = Strips(positions, before, after)
+        strips = Strips(positions, before, after - before)
         for i, (layer, taps) in enumerate(zip(self.layers, self._taps, strict=True)):
             below, above = _Values(values[i], firsts[i]), _Values(values[i + 1], firsts[i + 1])
             if isinstance(layer, Pointwise):
-                strips = Strips(strips.starts, _output(layer, strips.before), _output(layer, strips.after))
+                strips = Strips(strips.starts, *_pointwise(layer, strips.before, strips.change))
             elif taps is not None:
                 strips = _convolved(strips, taps, layer.kernel, above, self.counts[i + 1])
             else:
@@ -103,9 +116,8 @@ class _Values:
 
 def _convolved(strips: Strips, taps: Product, kernel: int, above: _Values, n_positions: int) -> Strips:
     """Return the strips above a convolution of stride 1, from the change below it."""
-    change = strips.after - strips.before
-    n, width, _ = change.shape
-    products = taps(change.flatten(0, 1)).view(n, width, kernel, -1)
+    n, width, _ = strips.change.shape
+    products = taps(strips.change.flatten(0, 1)).view(n, width, kernel, -1)
     spread = products.new_zeros((n, width + kernel - 1, products.shape[3]))
     for i_tap in range(kernel):
         first = kernel - 1 - i_tap
@@ -113,8 +125,7 @@ def _convolved(strips: Strips, taps: Product, kernel: int, above: _Values, n_pos
     starts = strips.starts - (kernel - 1)
     if bool((starts < 0).any()) or bool((starts + spread.shape[1] > n_positions).any()):
         starts, spread = _within(starts, spread, n_positions)
-    before = above.around(starts, spread.shape[1])
-    return Strips(starts, before, before + spread)
+    return Strips(starts, above.around(starts, spread.shape[1]), spread)
 
 
 def _within(starts: Tensor, spread: Tensor, n_positions: int) -> tuple[Tensor, Tensor]:
@@ -134,11 +145,37 @@ def _strided(strips: Strips, layer: Layer, below: _Values, above: _Values, n_pos
     firsts = (strips.starts - layer.kernel + layer.stride).div(layer.stride, rounding_mode="floor")
     firsts = firsts.clamp(0, n_positions - width)
     n_inputs = (width - 1) * layer.stride + layer.kernel
-    after = below.around(firsts * layer.stride, n_inputs + n_changed)
+    change = strips.change.new_zeros((len(firsts), n_inputs + n_changed, strips.change.shape[2]))
     # what is past the end feeds no output, and is cut off again
-    at = (strips.starts - firsts * layer.stride).clamp(max=n_inputs)
-    put(after, strips.after, at)
-    return Strips(firsts, above.around(firsts, width), _output(layer, after[:, :n_inputs].contiguous()))
+    put(change, strips.change, (strips.starts - firsts * layer.stride).clamp(max=n_inputs))
+    change, before = change[:, :n_inputs], above.around(firsts, width)
+    if isinstance(layer, Convolution):
+        return Strips(firsts, before, _output(replace(layer, bias=None), change.contiguous()))
+    if isinstance(layer, Pooling) and layer.is_max:
+        inputs = _grouped(below.around(firsts * layer.stride, n_inputs), layer.kernel)
+        return Strips(
+            firsts, before, (_grouped(change, layer.kernel) + (inputs - before.unsqueeze(2))).amax(2)
+        )
+    return Strips(firsts, before, _grouped(change, layer.kernel).mean(2))
+
+
+def _pointwise(layer: Pointwise, before: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a function of values, and its change."""
+    if isinstance(layer.function, nn.ReLU):
+        return functional.relu(before), relu_change(before, change)
+    output = _output(layer, before)
+    return output, _output(layer, before + change) - output
+
+
+def relu_change(before: Tensor, change: Tensor) -> Tensor:
+    """Return the change of ReLU's output; where it stays on, it is that of the input, to the bit."""
+    return torch.where(before > 0, torch.maximum(change, -before), functional.relu(before + change))
+
+
+def _grouped(h: Tensor, kernel: int) -> Tensor:
+    """Return values (N, P, C) in the groups that are pooled, (N, P', kernel, C); a rest is left out."""
+    n_positions = h.shape[1] // kernel
+    return h[:, : n_positions * kernel].reshape(len(h), n_positions, kernel, h.shape[2])
 
 
 def put(values: Tensor, strips: Tensor, starts: Tensor) -> None:
@@ -161,8 +198,6 @@ def _output(layer: Layer, h: Tensor) -> Tensor:
         output: Tensor = layer.function(h.clone())  # which may work in place
         return output
     if isinstance(layer, Pooling):
-        n_positions = h.shape[1] // layer.kernel
-        inputs = h[:, : n_positions * layer.kernel]
-        groups = inputs.reshape(len(h), n_positions, layer.kernel, h.shape[2])
+        groups = _grouped(h, layer.kernel)
         return groups.amax(2) if layer.is_max else groups.mean(2)
     return layer.forward(h)[0]

@@ -190,8 +190,10 @@ class TrunkIsm(IsmEngine):
         self._steps = steps
         is_on_gpu = self.device.type == "cuda"
         self._n_at_once = SUBSTITUTIONS_ON_GPU if is_on_gpu else SUBSTITUTIONS_ON_CPU
+        budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
+        fitting = int(budget / 4 / self._trunk.bytes_per_substitution())
+        self._n_at_once = max(1, min(self._n_at_once, fitting))
         if batch_size is None:
-            budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
             slab_bp = SLAB_BP_ON_GPU if is_on_gpu else SLAB_BP_ON_CPU
             slab_bp = min(slab_bp, int(budget / 4 / bytes_per_bp(layers, Passes())))
             self.batch_size = max(1, (slab_bp - scoring.input_bp) // scoring.stride)

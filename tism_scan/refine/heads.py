@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tism_scan.engine.head import Product
 from tism_scan.engine.trunk import first_linear, linear_on_relu
-from tism_scan.refine.changes import Strips, put
+from tism_scan.refine.changes import Strips, put, relu_change
 
 
 class ChangedHead:
@@ -33,7 +32,8 @@ class ChangedHead:
         self._read, self._n_positions = read, n_positions
         self._columns: dict[int, Product] = {}
         last = linear_on_relu(self._rest) if self._linear is not None and is_linear else None
-        self._last = None if last is None else last.weight.detach()
+        # from the hidden units to the tracks, (hidden, T)
+        self._readout = None if last is None else self._read(last.weight.detach().T)
 
     def whole(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `effects` needs of windows as they are, from their features, (N, C, positions)."""
@@ -58,39 +58,38 @@ class ChangedHead:
         """
         if self._linear is None:
             changed = inputs[windows].transpose(1, 2).contiguous()
-            put(changed, strips.after, strips.starts)
+            put(changed, strips.before + strips.change, strips.starts)
             hidden = changed.transpose(1, 2)
         else:
             before, change = whole[0][windows], self._change(strips, whole[0].shape[1])
-            if self._last is not None:  # the change alone is rounded, which is a small part of the outputs
-                through_relu = torch.where(
-                    before > 0, torch.maximum(change, -before), functional.relu(before + change)
-                )
-                return self._read(through_relu @ self._last.T).float()
+            if self._readout is not None:  # the change alone is rounded, a small part of the outputs
+                return (relu_change(before, change) @ self._readout).float()
             hidden = before + change
         return (self._tracks(hidden) - whole[1][windows]).float()
 
     def _change(self, strips: Strips, n_hidden: int) -> Tensor:
         """Return the change of the hidden units, (n, hidden)."""
-        change, width = strips.after - strips.before, strips.before.shape[1]
+        change, width = strips.change, strips.change.shape[1]
         total = change.new_zeros((len(change), n_hidden))
-        first, last = int(strips.starts.min()), int(strips.starts.max())
-        for position in range(first, last + width):
+        first, end = int(strips.starts.min()), int(strips.starts.max()) + width
+        columns = self._columns_of(first, end)
+        for position in range(first, end):
             at = position - strips.starts
             rows = ((at >= 0) & (at < width)).nonzero()[:, 0]
             if len(rows):
-                total.index_add_(0, rows, self._column(position)(change[rows, at[rows]]))
+                total.index_add_(0, rows, columns[position](change[rows, at[rows]]))
         return total
 
-    def _column(self, position: int) -> Product:
-        """Return the part of the linear layer that reads one position, (hidden, C)."""
-        if position not in self._columns:
-            linear = self._linear
-            if linear is None:
-                raise ValueError("the head begins with no linear layer")
-            weight = linear.weight.detach().view(linear.out_features, -1, self._n_positions)
-            self._columns[position] = Product(weight[:, :, position], None, torch.float32)
-        return self._columns[position]
+    def _columns_of(self, first: int, end: int) -> dict[int, Product]:
+        """Return the parts of the linear layer that read some positions, (hidden, C) each."""
+        missing = [position for position in range(first, end) if position not in self._columns]
+        if missing and self._linear is not None:
+            weight = self._linear.weight.detach().view(self._linear.out_features, -1, self._n_positions)
+            # all at once, since a position's weights are far apart in memory
+            parts = weight[:, :, missing[0] : missing[-1] + 1].permute(2, 0, 1).contiguous()
+            for position in missing:
+                self._columns[position] = Product(parts[position - missing[0]], None, torch.float32)
+        return self._columns
 
     def _tracks(self, hidden: Tensor) -> Tensor:
         """Return the tracks; a row by itself would be rounded by other kernels than many."""
