@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from small_plans import CHROMS, publish, random_scores, small_plan
 
-from tism_scan.errors import RegionError, StoreError
+from tism_scan.errors import PlanError, RegionError, StoreError
+from tism_scan.refine import plan_refinement
 from tism_scan.refine.selecting import select_highest, select_listed
 from tism_scan.store.score_store import ScoreStore
 
@@ -83,3 +84,9 @@ def test_a_file_without_a_scanned_base_is_refused(tmp_path):
     assert "unwanted" in CHROMS
     with pytest.raises(RegionError, match=r"peaks\.bed has no base that .* scanned"):
         select_listed(store, tmp_path / "peaks.bed")
+
+
+def test_scan_of_effects_on_all_outputs_is_not_refined(tmp_path):
+    scan = ScoreStore.create(tmp_path / "s.zarr", small_plan(stitch="all"))
+    with pytest.raises(PlanError, match=r"holds effects on all outputs \(stitch 'all'\)"):
+        plan_refinement(scan, "genome.fa", "weights.pth")

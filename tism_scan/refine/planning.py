@@ -170,6 +170,11 @@ def _check(scan: ScoreStore, quantile: float | None, bed: str | Path | None) -> 
         )
     if quantile is not None and bed is not None:
         raise PlanError("a quantile and a BED file were given; expected one of them; leave the other out")
+    if scan.plan.scoring.stitch == "all":
+        raise PlanError(
+            f"{scan.path} holds effects on all outputs (stitch 'all'), and exact ISM is of one window's; "
+            "expected a scan with stitch 'center' or 'mean'; make one, at another --out"
+        )
     refinement_place(scan)
     n_pending = sum(1 for _ in scan.pending(retry_failed=True))
     if n_pending:
