@@ -1,4 +1,7 @@
-"""The recipes of the page, as they are printed there, on small networks of the same kind."""
+"""The recipes of the page, as they are printed there, on small networks of the same kind.
+
+Those of packages run where these are: pip install bpnet-lite enformer-pytorch borzoi-pytorch gReLU crested
+"""
 
 import importlib
 import re

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from tism_scan.errors import ModelError, ScanError, StoreError, WeightsError
 from tism_scan.models.probe import probe_outputs
 from tism_scan.models.source import ModelSource
 from tism_scan.plan.probes import Probes
+from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
+from tism_scan.scan.likeness import difference_from, probes_of
 from tism_scan.scan.verify import Sample, verify_store
 from tism_scan.scan.worker import BlockWorker, WorkerSetup
 
@@ -187,3 +191,25 @@ def test_model_that_fails_on_a_random_window_is_one_clear_error(folder):
     with pytest.raises(ModelError, match="fails on a random window of 40 bp: AssertionError") as caught:
         planned(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_device_that_rounds_is_asked_first_and_does_not_decide(monkeypatch):
+    tracks = (Track("one", (0,), (1.0,)),)
+    plan = ScanPlan(Scoring(tracks, 10, 2), "g", "w", {"c": 9}, {"c": ((0, 9),)})
+    asked = []
+
+    def outputs(model, device=None):
+        asked.append(device)
+        return np.array([[1.0], [2.0]], np.float32) * model[device]
+
+    monkeypatch.setattr("tism_scan.scan.likeness.probe_outputs", outputs)
+    monkeypatch.setattr("tism_scan.scan.likeness.is_half", lambda model: False)
+    plan = replace(plan, probes=probes_of({None: 1}, tracks))
+    for model, expected, devices in (
+        ({"cuda": 1.0001}, None, ["cuda"]),
+        ({"cuda": 1.01, None: 1}, None, ["cuda", None]),
+        ({"cuda": -3, None: -3}, "track 'one' is -6 on a fixed random window, and was 2", ["cuda", None]),
+    ):
+        asked.clear()
+        assert difference_from(plan, model, "cuda") == expected
+        assert asked == devices

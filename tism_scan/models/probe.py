@@ -12,11 +12,16 @@ from tism_scan.models.frozen import frozen
 N_PROBES = 2
 
 
-def probe_outputs(model: Model) -> NDArray[np.float32]:
+def probe_outputs(model: Model, device: str | None = None) -> NDArray[np.float32]:
     """Return a model's outputs, float32 (2, n_outputs), on two fixed random windows.
 
-    They are computed where the model is, which is the CPU once it is loaded, and never in TF32. What the
-    model draws at random is drawn alike each time.
+    What the model draws at random is drawn alike each time.
+
+    Parameters
+    ----------
+    model : Model
+    device : str, optional
+        Where to compute them; by default where the model is, which is the CPU once it is loaded.
 
     Raises
     ------
@@ -27,10 +32,10 @@ def probe_outputs(model: Model) -> NDArray[np.float32]:
     codes = np.random.RandomState(0).randint(4, size=(N_PROBES, model.input_bp)).astype(np.uint8)
     windows = torch.from_numpy(one_hot(codes, model.alphabet))
     try:
-        with frozen(model) as device, torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with frozen(model, device) as home, torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             outputs = torch.cat(
-                [model(window[None].to(device)) for window in windows]
+                [model(window[None].to(home)) for window in windows]
             )  # one by one, for memory
     except Exception as error:  # a user's forward may fail in any way
         raise ModelError(

@@ -1,7 +1,9 @@
 """Whether a model computes what a store was made with; its name and its weights do not tell."""
 
+import contextlib
 from collections.abc import Sequence
 
+from tism_scan.errors import ModelError
 from tism_scan.models.contract import Model
 from tism_scan.models.probe import is_half, probe_outputs
 from tism_scan.plan.probes import Probes
@@ -9,23 +11,47 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tracks import Track
 
 
-def probes_of(model: Model, tracks: Sequence[Track]) -> Probes:
+def probes_of(model: Model, tracks: Sequence[Track], device: str | None = None) -> Probes:
     """Return the values of a model's tracks on the fixed windows, for the plan.
+
+    Parameters
+    ----------
+    model : Model
+    tracks : sequence of Track
+    device : str, optional
+        Where to compute them; by default where the model is.
 
     Raises
     ------
     ModelError
         If the model fails.
     """
-    return Probes.of(tracks, probe_outputs(model), is_half=is_half(model))
+    return Probes.of(tracks, probe_outputs(model, device), is_half=is_half(model))
 
 
-def difference_from(plan: ScanPlan, model: Model) -> str | None:
+def difference_from(plan: ScanPlan, model: Model, device: str | None = None) -> str | None:
     """Return how a model differs from the one that a plan was made with, in words, or None.
 
     None, too, if the plan's store is of an earlier release, which recorded nothing of it.
+
+    Parameters
+    ----------
+    plan : ScanPlan
+    model : Model
+    device : str, optional
+        Where to ask first, since it is fast. It may round what the model casts to half precision there; so
+        only where the model is, as in the plan, a difference counts.
+
+    Raises
+    ------
+    ModelError
+        If the model fails.
     """
     if plan.probes is None:
         return None
     tracks = plan.scoring.tracks
+    if device is not None and device != "cpu":
+        with contextlib.suppress(ModelError):  # such as one whose window is too much for the device
+            if plan.probes.difference(probes_of(model, tracks, device), tracks) is None:
+                return None
     return plan.probes.difference(probes_of(model, tracks), tracks)

@@ -175,7 +175,7 @@ class BlockWorker:
             raise InputChangedError(
                 f"{weights} was changed while it was loaded; restore it, and run the same command again"
             )
-        difference = difference_from(plan, loaded)
+        difference = difference_from(plan, loaded, device or default_device())
         if difference is not None:
             raise ScanError(
                 f"{self.setup.model} computes something else here: {difference}; copy the driver's code"
