@@ -1,5 +1,8 @@
 import gzip
 import math
+import os
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 import zipfile
@@ -397,6 +400,18 @@ def test_interrupted_export_leaves_nothing_half_written(two_tracks, peaks, tmp_p
     left = {path.name for path in out.rglob("*") if path.is_file()}
     assert left == ({"peaks.narrowPeak", ".written.json"} if is_late else set())
     assert len(exported(two_tracks, out, form, peaks).tracks) == 2
+
+
+def test_what_a_killed_export_left_is_removed(stored, peaks, tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    out = tmp_path / "out"
+    out.mkdir()
+    theirs, running = (out / f".{pid}.0123abcd.partial" for pid in (killed.pid, os.getpid()))
+    for path in (theirs, running, out / ".other.partial"):
+        path.touch()
+    exported(stored, out, "modisco", peaks)
+    assert {path.name for path in out.glob("*.partial")} == {running.name, ".other.partial"}
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -20,7 +20,7 @@ from tism_scan.export.regions_readme import readme_text
 from tism_scan.genome.peaks import PeakSet, read_peaks
 from tism_scan.plan.tracks import choose_tracks, file_stems
 from tism_scan.progress import OnProgress, Progress
-from tism_scan.storage.atomic import full_disk_explained
+from tism_scan.storage.atomic import full_disk_explained, remove_partials
 from tism_scan.store.score_store import ScoreStore
 
 log = logging.getLogger(__name__)
@@ -153,6 +153,8 @@ def export_regions(
     folders = [stems[i] for i in i_tracks] if len(i_tracks) > 1 else ["."]
     target = _Target(out, form, folders, _peak_lines(peaks, width, plan.chroms))
     target.check(overwrite=request.overwrite)
+    for folder in folders:
+        remove_partials(out / folder)
     _check_room(out, len(peaks) * width, form, len(i_tracks))
     report = _Report(2 * len(peaks) * len(i_tracks), on_progress)
     written: list[TrackRegions] = []

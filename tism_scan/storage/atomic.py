@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -100,6 +100,25 @@ def write_chunks(chunks: Iterable[bytes], path: Path) -> str:
 def partial_beside(path: Path) -> Path:
     """Return where a file is written before it takes a path: a hidden name in the same folder."""
     return path.with_name(f".{os.getpid()}.{os.urandom(4).hex()}{PARTIAL}")
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove files of a folder that processes of this host were writing when they were killed."""
+    for partial in folder.glob(f".*{PARTIAL}"):
+        pid = partial.name.split(".")[1]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            with suppress(OSError):
+                partial.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
 
 
 def put_in_place(partial: Path, path: Path) -> None:
