@@ -1,6 +1,7 @@
 """A refinement from its plan to its arrays: resumed, fenced, verified, exported."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyBigWig
 import pytest
 import torch
 import zarr
+from refining import started
 
 from tism_scan.attribution import ism
 from tism_scan.errors import GenomeError, LeaseError, PlanError, StoreError, WeightsError
@@ -103,6 +105,27 @@ def test_what_is_interrupted_and_resumed_is_equal_to_what_is_not(refined, scan_c
     again = refine(plan_refinement(scan, refined.genome, refined.weights, quantile=0.99))
     assert 0 < again.n_blocks < len(list(planned.plan.all_blocks()))
     for chrom, effects in effects_in(existing_refinement(scan)).items():
+        np.testing.assert_array_equal(effects, refined.store.read_tism(chrom))
+
+
+def test_what_is_killed_goes_on_with_the_same_bits(refined, scan_copy):
+    scan, n_kills = scan_copy(), 0
+    place = scan.path, refined.genome, refined.weights, 0.99
+    while (store := open_refinement(scan)) is None or next(store.pending(), None) is not None:
+        n_before = 0 if store is None else len(store.ledger.done())
+        process = started(*place)
+        while process.is_alive():
+            store = open_refinement(scan)
+            if n_kills < 2 and store is not None and len(store.ledger.done()) > n_before:
+                process.kill()
+                n_kills += 1
+                break
+            time.sleep(0.05)
+        process.join()
+    assert n_kills == 2
+    assert process.exitcode == 0
+    assert verify_store(store.path, full=True).is_sound
+    for chrom, effects in effects_in(store).items():
         np.testing.assert_array_equal(effects, refined.store.read_tism(chrom))
 
 

@@ -1,10 +1,14 @@
 """Which bases are refined."""
 
+import gzip
+
 import numpy as np
 import pytest
 from small_plans import CHROMS, publish, random_scores, small_plan
 
 from tism_scan.errors import PlanError, RegionError, StoreError
+from tism_scan.export.seqlet_files import write_seqlets
+from tism_scan.export.seqlets import SeqletRule
 from tism_scan.refine import plan_refinement
 from tism_scan.refine.selecting import select_highest, select_listed
 from tism_scan.store.score_store import ScoreStore
@@ -90,3 +94,14 @@ def test_scan_of_effects_on_all_outputs_is_not_refined(tmp_path):
     scan = ScoreStore.create(tmp_path / "s.zarr", small_plan(stitch="all"))
     with pytest.raises(PlanError, match=r"holds effects on all outputs \(stitch 'all'\)"):
         plan_refinement(scan, "genome.fa", "weights.pth")
+
+
+def test_bases_of_seqlets_are_a_file_like_any_other(refined, tmp_path):
+    write_seqlets(refined.scan, tmp_path / "seqlets.bed.gz", SeqletRule(quantile=0.98))
+    spans, _ = select_listed(refined.scan, tmp_path / "seqlets.bed.gz")
+    with gzip.open(tmp_path / "seqlets.bed.gz", "rt") as file:
+        lines = [line.split("\t") for line in file if not line.startswith("#")]
+    expected = {(chrom, base) for chrom, start, end, *_ in lines for base in range(int(start), int(end))}
+    found = chosen_positions(spans)
+    assert {(chrom, base) for chrom, bases in found.items() for base in bases} == expected
+    assert expected
