@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tism_scan.engine.trunk import are_alike, forward, trunk_layers
+from tism_scan.engine.trunk import are_alike, first_linear, forward, trunk_layers
 
 
 def numbers(*shape):
@@ -35,3 +35,13 @@ def test_one_output_that_differs_makes_outputs_differ():
     others = outputs.clone()
     others[1, 7] += 0.01
     assert not are_alike(outputs, others)
+
+
+@pytest.mark.parametrize(
+    ("flatten", "is_found"), [(nn.Flatten(), True), (nn.Flatten(1, 2), True), (nn.Flatten(1, 1), False)]
+)
+def test_linear_layer_on_all_positions_is_found_behind_what_makes_one_row_of_them(flatten, is_found):
+    head = nn.Sequential(flatten, nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 2))
+    linear, rest = first_linear(head)
+    assert (linear is head[1]) is is_found
+    assert [*rest] == [*head][2:] if is_found else rest is head

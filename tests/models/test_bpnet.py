@@ -79,6 +79,8 @@ def test_chrombpnet_computes_what_its_file_says(tmp_path, layout):
     model = load_chrombpnet(path)
     assert (model.input_bp, model.alphabet, model.output_names) == (2114, "ACGT", ("counts", "profile"))
     assert model.shape == BPNetShape(6, 8)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
     assert_alike(model, state)
 
 

@@ -201,6 +201,18 @@ def test_no_more_actors_start_than_fit_and_are_of_use(n_useful, n_started):
     assert len(pool._starting) == n_started
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_actor_is_ended_unless_the_head_is_lost_which_ray_would_wait_for(monkeypatch, is_lost):
+    killed = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    pool = object.__new__(ActorPool)  # without a cluster
+    actor = Actor("a", in_flight={"call": "block"})
+    pool.ready, pool._owners, pool._cluster = [actor], {"call": actor}, SimpleNamespace(is_lost=is_lost)
+    pool._kill(actor)
+    assert killed == ([] if is_lost else ["a"])
+    assert (pool.ready, pool._owners, actor.in_flight) == ([], {}, {})
+
+
 def test_actor_is_doubted_for_failures_in_a_row_only(monkeypatch):
     pool = object.__new__(ActorPool)  # without a cluster
     actor = Actor("a", in_flight={"call": "block"}, n_failures_in_a_row=pool_module.MAX_FAILURES_IN_A_ROW - 1)

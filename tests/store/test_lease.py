@@ -359,3 +359,22 @@ def test_lease_that_keeps_changing_hands_is_given_up(folder, monkeypatch):
     monkeypatch.setattr(folder, "get", lambda key: None)
     with pytest.raises(LeaseError, match="the store's lease keeps changing hands"):
         current_owner(folder)
+
+
+def test_records_that_a_broken_off_taker_left_are_cleared_away_by_the_next(folder, lease_of):
+    ended = replace(lease_of().owner, released=True)
+    for generation in (2, 3, 4):
+        folder.put(f"{LEASE}/{generation}.json", json.dumps(asdict(ended)).encode())
+    lease_of().acquire()
+    assert list(folder.sizes(LEASE)) == [f"{LEASE}/5.json"]
+
+
+def test_lease_that_could_not_be_given_back_in_writing_is_free_for_this_process(
+    folder, lease_of, monkeypatch
+):
+    lease = lease_of().acquire()
+    with monkeypatch.context() as full:
+        full.setattr(LocalFolder, "_write_partial", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        lease.release()
+    assert not current_owner(folder)[1].released
+    assert lease_of().acquire().generation == 2
