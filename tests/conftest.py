@@ -37,27 +37,38 @@ torch.set_num_threads(1)
 # The files that take longest, longest first: workers begin with these, and what is left for the end is short,
 # so that all of them end together. A file is one worker's. Every other pair starts no Ray, so that few start
 # at once.
-BEGUN_FIRST = (
-    *("ray_scan/test_ray_scan", "ray_scan/test_cluster_scan", "faults/test_failing_calls"),
-    *(
-        "scan/test_packed_scan",
-        "faults/test_nodes",
-        "tests/test_executors",
-        "browser/chromium/test_page_zoom",
-    ),
-    *("browser/chromium/test_page", "ray_scan/test_object_storage_scan", "ray_scan/test_drivers"),
-    *("cli/test_cli_attribute", "engine/test_gpu_launches", "cli/test_cli_verify", "cluster/test_slurm"),
-    *(
-        "scan/test_estimate",
-        "store/test_takeover",
-        "faults/test_kills",
-        "faults/test_hosts",
-        "tests/test_walls",
-    ),
-    *("engine/test_trunk_engine", "cli/test_cli", "faults/test_disks", "storage/test_object_folder"),
-    *("tests/test_packaging", "tests/test_api", "ray_scan/test_nodes", "cli/test_cli_export"),
-    *("tests/test_security", "cli/test_cli_model", "faults/test_races"),
-)
+BEGUN_FIRST = [
+    "ray_scan/test_ray_scan",
+    "ray_scan/test_cluster_scan",
+    "faults/test_failing_calls",
+    "scan/test_packed_scan",
+    "faults/test_nodes",
+    "tests/test_executors",
+    "browser/chromium/test_page_zoom",
+    "browser/chromium/test_page",
+    "ray_scan/test_object_storage_scan",
+    "ray_scan/test_drivers",
+    "cli/test_cli_attribute",
+    "engine/test_gpu_launches",
+    "cli/test_cli_verify",
+    "cluster/test_slurm",
+    "scan/test_estimate",
+    "store/test_takeover",
+    "faults/test_kills",
+    "faults/test_hosts",
+    "tests/test_walls",
+    "engine/test_trunk_engine",
+    "cli/test_cli",
+    "faults/test_disks",
+    "storage/test_object_folder",
+    "tests/test_packaging",
+    "tests/test_api",
+    "ray_scan/test_nodes",
+    "cli/test_cli_export",
+    "tests/test_security",
+    "cli/test_cli_model",
+    "faults/test_races",
+]
 
 
 def pytest_collection_modifyitems(items):

@@ -26,6 +26,7 @@ from tism_scan.errors import InputError, ModelError, WeightsError
 from tism_scan.models import ModelSource
 from tism_scan.models.bpnet import BPNet, BPNetShape, weighted_logit
 from tism_scan.models.bpnet_files import load_bpnet, load_chrombpnet
+from tism_scan.models.keras_h5 import read_keras_h5
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 
@@ -105,6 +106,7 @@ def test_weights_alone_are_read_too(tmp_path):
             file.move(f"model_weights/{name}", name)
         del file["model_weights"]
     assert_alike(load_chrombpnet(path), state)
+    assert read_keras_h5(str(path)).layers.keys() == read_keras_h5(path).layers.keys()
 
 
 @pytest.mark.parametrize("n_strands", [1, 2])

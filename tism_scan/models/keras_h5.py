@@ -40,8 +40,12 @@ class KerasModel:
     crops: tuple[tuple[str, int], ...]
 
 
-def read_keras_h5(path: Path) -> KerasModel:
+def read_keras_h5(path: str | Path) -> KerasModel:
     """Return the layers of a model that Keras saved, whole or its weights alone.
+
+    Parameters
+    ----------
+    path : str or Path
 
     Raises
     ------
@@ -50,7 +54,7 @@ def read_keras_h5(path: Path) -> KerasModel:
     InputError
         If h5py is not installed.
     """
-    h5py = required("h5py", "Keras models in .h5 files", "'tism-scan[h5]'")
+    path, h5py = Path(path), required("h5py", "Keras models in .h5 files", "'tism-scan[h5]'")
     try:
         with h5py.File(path, "r") as file:
             layers = _layers_of(path, file, h5py.Dataset)
