@@ -32,7 +32,7 @@ def repeated_without_reason(lines, depth=2):
     return repeated
 
 
-def wait_until(is_so, patience_s=60.0):
+def wait_until(is_so, patience_s=120.0):
     """Wait until something is so, and return whether it became so in time."""
     deadline = time.monotonic() + patience_s
     while not is_so():
