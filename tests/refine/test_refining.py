@@ -10,6 +10,8 @@ import pytest
 import torch
 import zarr
 from refining import started
+from scan_models import smooth_model
+from sequences import random_sequence
 
 from tism_scan.attribution import ism
 from tism_scan.errors import GenomeError, LeaseError, PlanError, StoreError, WeightsError
@@ -22,6 +24,7 @@ from tism_scan.plan.selection import Selection
 from tism_scan.refine import plan_refinement, refine
 from tism_scan.refine import planning as refine_planning
 from tism_scan.refine.planning import refinement_plan
+from tism_scan.scan import plan_scan, scan_serially
 from tism_scan.scan.verify import verify_store
 from tism_scan.store.lease import Lease
 from tism_scan.store.refined import existing_refinement, open_refinement
@@ -234,9 +237,39 @@ def test_what_cannot_be_refined_is_refused(refined, make_scan, scan_copy, tmp_pa
     assert not (scan.path / "ism").exists()
 
 
+def test_a_damaged_record_says_whose_it_is(scan_copy):
+    scan = scan_copy(with_refinement=True)
+    (scan.path / "ism/.scan/run.json").write_text("{")
+    with pytest.raises(StoreError, match=r"the exact ISM at .*copy.zarr/ism: .scan/run.json is damaged"):
+        open_refinement(scan)
+
+
 def test_a_chrom_whose_array_has_the_place_is_refused(refined, tmp_path):
     plan = replace(refined.scan.plan, chroms={"ISM": 300}, wanted={"ISM": ((0, 300),)})
     store = ScoreStore.create(tmp_path / "s.zarr", plan)
     assert open_refinement(store) is None
     with pytest.raises(StoreError, match="has a chrom named 'ISM'"):
         plan_refinement(store, refined.genome, refined.weights)
+
+
+def test_short_chroms_that_share_an_array_are_refined_as_each_alone(tmp_path):
+    names = [f"contig{i}" for i in range(120)]
+    text = "".join(f">{name}\n{random_sequence(30 + i, i)}\n" for i, name in enumerate(names))
+    (tmp_path / "contigs.fa").write_text(text)
+    (tmp_path / "some.bed").write_text(
+        "".join(f"{name}\t{i % 20}\t{i % 20 + 3}\n" for i, name in enumerate(names))
+    )
+    model, stores = smooth_model(), []
+    for chroms in ((), ["contig7", "contig100"]):
+        plan = plan_scan(tmp_path / "contigs.fa", model, tracks="0,2", stride=8, block_bp=1200, chroms=chroms)
+        scan = plan.create_store(tmp_path / f"{len(chroms)}.zarr")
+        scan_serially(scan, plan.genome, plan.model)
+        planned = plan_refinement(scan, plan.genome, plan.model, bed=tmp_path / "some.bed")
+        assert refine(planned).n_scored == planned.plan.n_wanted == 3 * (len(chroms) or 120)
+        stores.append(existing_refinement(scan))
+    assert [store.plan.is_packed for store in stores] == [True, False]
+    for chrom in ("contig7", "contig100"):
+        packed, alone = (store.read_tism(chrom) for store in stores)
+        np.testing.assert_array_equal(np.isnan(packed), np.isnan(alone))
+        np.testing.assert_allclose(packed, alone, rtol=0, atol=1e-6)
+        assert np.isfinite(packed).sum() == 2 * 4 * 3

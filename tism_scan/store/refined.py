@@ -44,7 +44,11 @@ def open_refinement(store: ScoreStore) -> ScoreStore | None:
     """
     if store.plan.selection is not None or store.folder.get(f"{NAME}/{RUN_KEY}") is None:
         return None
-    refined = ScoreStore.open(refinement_place(store))
+    place = refinement_place(store)
+    try:
+        refined = ScoreStore.open(place)
+    except StoreError as error:
+        raise StoreError(f"the exact ISM at {place}: {error}; or remove that folder") from None
     selection = refined.plan.selection
     if selection is None or selection.scan != store.plan.digest():
         raise StoreError(
