@@ -134,6 +134,10 @@ def test_exported_bigwig_equals_the_store_in_an_independent_reader(scanned, inpu
     assert "was scanned along the path 1; expected one that is audited; add it as another" in refused.stderr
     audited = tism_scan(*audit, *chosen, "--store", scanned[0])
     assert audited.returncode == 0, audited.stderr
+    (tmp_path / "other.fa").write_text((inputs / "genome.fa").read_text().replace("N" * 3_000, "A" * 3_000))
+    foreign = tism_scan(*audit, *chosen, "--store", scanned[0], "--genome", tmp_path / "other.fa")
+    assert foreign.returncode == 2
+    assert "other.fa is another genome" in foreign.stderr
     (slope,) = kept_slopes(ts.ScoreStore.open(scanned[0])).values()  # ETS is none of the store's tracks
     result = tism_scan("export", scanned[0], "--out", tmp_path / "bw")
     assert result.returncode == 0, result.stderr

@@ -131,6 +131,49 @@ def test_windows_whose_outputs_do_not_continue_each_other_are_refused(stride, cr
     assert f"such as --stride {n_positions} for one base each" in str(caught.value)
 
 
+def test_channel_is_compared_by_itself_however_small_it_is_beside_others():
+    class Mixed(Profile):
+        def forward(self, X):  # the last channel has what padding reaches, and is tiny
+            padded = nn.functional.avg_pool1d(nn.functional.pad(X[:, 1:2, 30:70], (8, 8)), 17, 1)
+            return torch.cat([super().forward(X)[:, :2], 1e-6 * padded[:, :, ::2]], 1)
+
+    model = loaded_model(Mixed(), "m", reduction="sum")
+    with pytest.raises(PlanError, match="positions of a window do not go on"):
+        check_outputs_continue(model, scoring_of())
+
+
+def test_probabilities_do_not_add_up():
+    model = loaded_model(Profile(), "m", reduction="sum")
+    with pytest.raises(PlanError, match="adds up logits, and the probability of a sum is no sum"):
+        check_outputs_continue(model, scoring_of(output_space="probability"))
+
+
+def test_track_of_a_whole_window_is_refused_and_one_with_positions_beside_it_is_not():
+    class WithTotal(Profile):
+        def forward(self, X):
+            profile = super().forward(X)
+            return {"total": profile.sum((1, 2))[:, None], "profile": profile}
+
+    model = loaded_model(WithTotal(), "m", reduction="sum")
+    track = Track("donor", (1,), (1.0,))
+    check_outputs_continue(model, Scoring((track,), INPUT_BP, STRIDE, "all"))
+    for outputs in ((0,), (0, 1)):
+        total = Track("total", outputs, (1.0,) * len(outputs))
+        with pytest.raises(PlanError, match="track 'total' is of a whole window"):
+            check_outputs_continue(model, Scoring((track, total), INPUT_BP, STRIDE, "all"))
+
+
+@pytest.mark.parametrize("stride", [2, 10, 40])
+def test_one_position_can_be_compared_with_no_other(stride):
+    class Pooled(Profile):
+        def forward(self, X):
+            return super().forward(X).mean(2, keepdim=True)
+
+    model = loaded_model(Pooled(), "m", reduction="sum")
+    with pytest.raises(PlanError, match="the 1 positions of a window do not go on"):
+        check_outputs_continue(model, scoring_of(stride=stride))
+
+
 def test_other_stitches_ask_for_nothing():
     model = loaded_model(Profile(), "m")
     check_outputs_continue(model, scoring_of(stitch="mean", stride=20))

@@ -57,4 +57,7 @@ def test_store_keeps_its_blocks_unless_another_length_is_asked_for(monkeypatch, 
         planned(block_bp=4098).create_store(tmp_path / "s.zarr")
     with pytest.raises(StoreError, match="stride 6, not 8"):
         planned(stride=8).create_store(tmp_path / "s.zarr")
+    with pytest.raises(StoreError, match=r"path 1, not 1,0\.5") as caught:
+        planned(path=(1, 0.5)).create_store(tmp_path / "s.zarr")
+    assert "block_bp" not in str(caught.value)  # which nobody asked for
     assert later.create_store(tmp_path / "s.zarr", overwrite=True).plan == later.plan

@@ -26,6 +26,12 @@ def test_path_that_is_none_is_refused(path, shown):
     assert str(caught.value).startswith(f"path {shown} is none; expected different numbers above 0")
 
 
+@pytest.mark.parametrize("path", [("a",), (None,), 1])
+def test_path_that_is_no_numbers_is_refused(path):
+    with pytest.raises(PlanError, match="is none; expected numbers such as"):
+        Scoring(TRACKS, 24, 6, path=path)
+
+
 def test_the_mean_over_three_substitutions_is_positive_where_they_lower_the_output():
     effects = np.array([[0, -2], [-1, 0], [-2, 2], [-3, 3]], dtype=np.float32)
     np.testing.assert_array_equal(minus_mean_effect(effects), [2, -1])

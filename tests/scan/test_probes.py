@@ -213,3 +213,13 @@ def test_device_that_rounds_is_asked_first_and_does_not_decide(monkeypatch):
         asked.clear()
         assert difference_from(plan, model, "cuda") == expected
         assert asked == devices
+
+
+def test_small_track_beside_a_large_one_is_held_to_its_own_size():
+    tracks = (Track("large", (0,), (1.0,)), Track("small", (1,), (1.0,)))
+    outputs = np.array([[900.0, 0.1], [-500.0, 0.02]], np.float32)
+    before = Probes.of(tracks, outputs)
+    assert before.difference(Probes.of(tracks, outputs * np.float32(1 + 1e-4)), tracks) is None
+    assert "track 'small' is 0.5 on a fixed" in before.difference(Probes.of(tracks, outputs * [1, 5]), tracks)
+    rounded_with_the_large = outputs + np.float32(900 * 3e-6)
+    assert before.difference(Probes.of(tracks, rounded_with_the_large), tracks) is None

@@ -18,7 +18,7 @@ from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:
     from tism_scan.locus.auditing import Audit
-    from tism_scan.models.contract import Model
+    from tism_scan.plan.tracks import Track
     from tism_scan.store.score_store import ScoreStore
 
 
@@ -93,7 +93,7 @@ def command(
         model, tracks = model_and_tracks(options)
         if plot is not None:
             check_panels(len(tracks) * min(len(paths), 2))
-        kept = None if store is None else _store_of(store, model, options, paths)
+        kept = None if store is None else _store_of(store, genome, options, paths)
         results = audit(
             model,
             opened,
@@ -110,39 +110,43 @@ def command(
     _report(results)
     _write(results, out, plot)
     if kept is not None:
-        _keep_slopes(kept, results)
+        _keep_slopes(kept, results, tracks)
     return 0
 
 
 def _store_of(
-    place: Place, model: "Model", options: dict[str, Any], paths: Sequence[tuple[float, ...]]
+    place: Place, genome: Path, options: dict[str, Any], paths: Sequence[tuple[float, ...]]
 ) -> "ScoreStore":
     """Return the store that an audit is of, or raise if its scores are of another number than the audit's."""
+    from tism_scan.scan.verify import checked_model
     from tism_scan.store.score_store import ScoreStore
 
     store = ScoreStore.open(place)
-    plan = store.plan
-    if plan.weights_digest != model_source(options).identity(model)[1]:
+    scoring = store.plan.scoring
+    if scoring.path not in paths:
         raise StoreError(
-            f"{place} was scanned with other weights; expected the model's; give its own --weights"
+            f"{place} was scanned along the path {path_text(scoring.path)}; expected one that is audited; "
+            "add it as another --path"
         )
-    if plan.scoring.path not in paths:
+    if scoring.output_space != "logit" or scoring.stitch == "all":
         raise StoreError(
-            f"{place} was scanned along the path {path_text(plan.scoring.path)}; expected one that is "
-            "audited; add it as another --path"
+            f"{place} holds effects on {'all outputs' if scoring.stitch == 'all' else 'the probability'}; "
+            "expected those on a window's logit, which audit takes; leave --store out"
         )
-    if plan.scoring.output_space != "logit":
-        raise StoreError(f"{place} holds effects on the probability; expected the logit's, which audit takes")
+    checked_model(store.plan, genome, model_source(options))
     return store
 
 
-def _keep_slopes(store: "ScoreStore", results: Sequence["Audit"]) -> None:
+def _keep_slopes(store: "ScoreStore", results: Sequence["Audit"], tracks: Sequence["Track"]) -> None:
     from tism_scan.store.slopes import keep_slopes
 
     (result,) = [each for each in results if each.path == store.plan.scoring.path]
-    own = {track.name for track in store.plan.scoring.tracks}
-    slopes = {each.track: each.slope for each in result.agreements if each.track in own}
-    keep_slopes(store, {name: slope for name, slope in slopes.items() if not math.isnan(slope)})
+    name_of = {(track.outputs, track.weights): track.name for track in store.plan.scoring.tracks}
+    found = {
+        name_of.get((track.outputs, track.weights)): agreement.slope
+        for track, agreement in zip(tracks, result.agreements, strict=True)
+    }
+    keep_slopes(store, {name: slope for name, slope in found.items() if name and not math.isnan(slope)})
     say(f"slopes   {store.path}")
 
 

@@ -10,7 +10,7 @@ from tism_scan.models.outputs import tensors_of
 from tism_scan.plan.scoring import Scoring
 
 ADDING = ("sum", "wlogit")  # reductions that are sums over positions, so that windows' may be added up
-# Of the largest output, in float32.
+# Of a channel's largest output, in float32.
 _LARGEST_DIFFERENCE = 1e-3
 
 
@@ -27,39 +27,59 @@ def check_outputs_continue(model: Model, scoring: Scoring) -> None:
     Raises
     ------
     PlanError
-        If the model has no outputs for each position, does not add them up, or has others at its windows'
-        ends than the neighbours have there.
+        If the output space is none that adds up, a track has no outputs for each position, the model does not
+        add them up, or it has others at its windows' ends than the neighbours have there.
     """
     if scoring.stitch != "all":
         return
+    if scoring.output_space != "logit":
+        raise PlanError(
+            "stitch 'all' adds up logits, and the probability of a sum is no sum; expected output space "
+            "'logit'; use it, or --stitch mean"
+        )
     reduction = getattr(model, "reduction", None)
     if not isinstance(model, LoadedModel) or reduction not in ADDING:
         raise PlanError(
             "stitch 'all' adds up a model's outputs of all positions; expected --reduce sum or wlogit; give "
             "one of them for a model that has outputs for each position, or use --stitch mean"
         )
-    home = next(model.parameters(), torch.empty(0))
-    for n_positions in {positions.shape[2] for positions in _positions(model, _sequence(scoring.input_bp))}:
-        if scoring.stride % n_positions:
+    for i_part in _parts_read(model, scoring):
+        n_positions = _parts(model, _sequence(scoring.input_bp))[i_part].shape[2]
+        if n_positions < 2 or scoring.stride % n_positions:
             raise PlanError(_refusal(scoring, n_positions))
         n_later = n_positions // 2
         n_bp = n_later * scoring.stride // n_positions
-        sequence = _sequence(scoring.input_bp + n_bp).to(home.device)
+        sequence = _sequence(scoring.input_bp + n_bp)
         here, later = (
-            [each for each in _positions(model, window) if each.shape[2] == n_positions]
+            _parts(model, window)[i_part]
             for window in (sequence[:, :, : scoring.input_bp], sequence[:, :, n_bp:])
         )
-        for one, other in zip(here, later, strict=True):
-            difference = (one[:, :, n_later:] - other[:, :, : n_positions - n_later]).abs().amax()
-            if not difference <= _LARGEST_DIFFERENCE * one.abs().amax():
-                raise PlanError(_refusal(scoring, n_positions))
+        difference = (here[:, :, n_later:] - later[:, :, : n_positions - n_later]).abs().amax((0, 2))
+        if not (difference <= _LARGEST_DIFFERENCE * here.abs().amax((0, 2))).all():
+            raise PlanError(_refusal(scoring, n_positions))
 
 
-def _positions(model: LoadedModel, X: Tensor) -> list[Tensor]:
-    """Return what a model returns for each position, (1, C, positions), before it is reduced."""
+def _parts_read(model: LoadedModel, scoring: Scoring) -> list[int]:
+    """Return which of the tensors that a model returns the tracks read; PlanError if one has no positions."""
+    parts = _parts(model, _sequence(scoring.input_bp))
+    part_of = [i for i, part in enumerate(parts) for _ in range(part.shape[1])]
+    read = set()
+    for track in scoring.tracks:
+        of_track = {part_of[output] for output in track.outputs}
+        if any(parts[i].dim() < 3 for i in of_track):
+            raise PlanError(
+                f"stitch 'all' adds up outputs of all positions, and track {track.name!r} is of a whole "
+                "window; expected tracks with positions; scan it by itself with --stitch mean"
+            )
+        read |= of_track
+    return sorted(read)
+
+
+def _parts(model: LoadedModel, X: Tensor) -> list[Tensor]:
+    """Return the tensors that a model returns for a window, (1, C) or (1, C, positions), not yet reduced."""
     with frozen(model), torch.no_grad():
-        tensors = tensors_of(model.returned(X.to(next(model.parameters(), X))))
-    return [tensor.flatten(2).float() for tensor in tensors if tensor.dim() > 2]
+        tensors = tensors_of(model.returned(X.to(next(model.parameters(), X).device)))
+    return [(tensor.flatten(2) if tensor.dim() > 2 else tensor.flatten(1)).float() for tensor in tensors]
 
 
 def _refusal(scoring: Scoring, n_positions: int) -> str:

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from tism_scan.plan.tracks import Track
 
-# Of the largest value. Devices round float32 a hundred times less; bfloat16 keeps eight bits.
+# Of a track's largest value. Devices round float32 a hundred times less; bfloat16 keeps eight bits, and its
+# tolerance is of the largest value of all tracks.
 TOLERANCE = 1e-3
 TOLERANCE_OF_HALVES = 3e-2
+_ROUNDING = 1e-2  # in parts of the tolerance
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,16 @@ class Probes:
         before, after = (np.array(each.values, dtype=np.float64) for each in (self, now))  # None is NaN
         if before.shape != after.shape or before.shape[1:] != (len(tracks),):
             return f"it has outputs of shape {after.shape}, and had {before.shape}"
-        largest = float(np.max(np.abs(before), initial=0.0, where=np.isfinite(before)))
+        known = np.isfinite(before)
+        of_track = np.max(np.abs(before), axis=0, initial=0.0, where=known)
+        tolerance, largest = max(self.tolerance, now.tolerance), float(of_track.max(initial=0.0))
+        # Rounding is of what the outputs are made of: a track that is small beside others has theirs, too.
+        allowed = tolerance * (largest if tolerance > TOLERANCE else of_track + _ROUNDING * largest)
         apart = np.abs(after - before)
         apart[np.isnan(before) != np.isnan(after)] = np.inf
         apart[np.isnan(before) & np.isnan(after)] = 0
-        if not (apart > max(self.tolerance, now.tolerance) * largest).any():
+        if not (apart > allowed).any():
             return None
-        i_window, i_track = divmod(int(np.argmax(apart)), len(tracks))
+        i_window, i_track = divmod(int(np.argmax(np.where(apart > allowed, apart, -1))), len(tracks))
         was, is_now = before[i_window, i_track], after[i_window, i_track]
         return f"track {tracks[i_track].name!r} is {is_now:.4g} on a fixed random window, and was {was:.4g}"

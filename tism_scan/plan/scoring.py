@@ -117,7 +117,10 @@ class Scoring:
 
 def checked_path(path: Iterable[float]) -> tuple[float, ...]:
     """Return the points of a path from high to low, or raise PlanError if they are none."""
-    points = tuple(sorted((float(s) for s in path), reverse=True))
+    try:
+        points = tuple(sorted((float(s) for s in path), reverse=True))
+    except (TypeError, ValueError):
+        raise PlanError(f"path {path!r} is none; expected numbers such as (1, 0.75, 0.5)") from None
     if not points or not all(0 < s <= 1 for s in points) or len(set(points)) < len(points):
         raise PlanError(
             f"path {path_text(points) or '(nothing)'} is none; expected different numbers above 0 and up to "

@@ -112,7 +112,7 @@ def plan_refinement(
     thresholds: tuple[float, ...] = ()
     if bed is None:
         quantile = DEFAULT_QUANTILE if quantile is None else quantile
-        rule = f"quantile {quantile:g}"
+        rule = f"quantile {quantile!r}"
     else:
         spans, digest = select_listed(scan, bed)
         rule = f"bed {digest}"

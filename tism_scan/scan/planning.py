@@ -80,13 +80,12 @@ class PlannedScan:
         return store
 
     def _with_blocks_of(self, out: str | Place) -> ScanPlan:
-        """Return the plan with the blocks of the store that is there, if there is one of the same scan."""
+        """Return the plan with the blocks of the store that is there, if there is one."""
         try:
             recorded = ScoreStore.open(out).plan
         except StoreError:
             return self.plan
-        resized = replace(self.plan, block_bp=recorded.block_bp, is_packed=recorded.is_packed)
-        return resized if resized.digest() == recorded.digest() else self.plan
+        return replace(self.plan, block_bp=recorded.block_bp, is_packed=recorded.is_packed)
 
     def __str__(self) -> str:
         plan, scoring = self.plan, self.plan.scoring

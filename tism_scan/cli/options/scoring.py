@@ -21,9 +21,10 @@ class _PathParam(click.ParamType):  # type: ignore[type-arg]  # generic in new r
         if isinstance(value, tuple):
             return value
         try:
-            return checked_path(float(point) for point in str(value).split(","))
+            points = [float(point) for point in str(value).split(",")]
         except ValueError:
             self.fail(f"{value!r} is no list of numbers; expected points such as 1,0.75,0.5", param, ctx)
+        return checked_path(points)
 
 
 def path_option(**settings: Any) -> Callable[[Command], Command]:
