@@ -3,7 +3,5 @@
 
 def shown(figures: dict) -> str:
     """Return figures on one line."""
-    return ", ".join(
-        f"{key} {value:,.4g}" if isinstance(value, float) else f"{key} {value:,}"
-        for key, value in figures.items()
-    )
+    forms = {float: ",.4g", int: ","}
+    return ", ".join(f"{key} {value:{forms.get(type(value), '')}}" for key, value in figures.items())

@@ -7,11 +7,13 @@
 2. Exact ISM of some of the refined bases by tangermeme's `saturation_mutagenesis`: refining must be four
    times as fast for each base. Both are compared with the same in float64, in parts of the largest effect.
 3. With the demo's small model, windows anywhere in its genome: the share of the sum of squares of exact ISM
-   of all bases that is at the bases with the highest |mean TISM|, for each track.
+   of all bases that is at the bases with the highest |mean TISM|, for each track, by one gradient and by
+   three along a path.
 """
 
 import argparse
 import copy
+import itertools
 import json
 import tempfile
 import time
@@ -29,6 +31,7 @@ from tism_scan.genome.fasta import Genome
 from tism_scan.locus.sampling import sample_windows
 from tism_scan.models.beluga import load_beluga, random_beluga
 from tism_scan.models.source import GivenModel
+from tism_scan.plan.scoring import path_text
 from tism_scan.plan.tiling import Lattice
 from tism_scan.refine import plan_refinement, refine
 from tism_scan.scan import plan_scan, scan_serially
@@ -36,6 +39,7 @@ from tism_scan.store.refined import existing_refinement
 
 TRACK = 267
 SHARES = (0.003, 0.01, 0.03)
+PATHS = ((1.0,), (1.0, 0.75, 0.5))
 DEMO_WEIGHTS = Path(__file__).parents[2] / "tism_scan" / "demo" / "demo_beluga.pth"
 
 
@@ -115,12 +119,12 @@ def shares_of_squares(folder: Path, n_windows: int) -> list[dict]:
         codes = np.stack([genome.fetch(chrom, start, start + model.input_bp) for chrom, start in windows])
     X = one_hot(codes, model.alphabet)
     exact = ism(model, X, start=core.start, end=core.stop, progress=False)
-    approximate = np.abs(mean_tism(model, X)[..., core])
+    approximate = {path: np.abs(mean_tism(model, X, path=path)[..., core]) for path in PATHS}
     squares = (exact**2).sum(2)
     rows = []
-    for i_track in range(exact.shape[1]):
-        of_bases, ranked = squares[:, i_track].ravel(), approximate[:, i_track].ravel()
-        row = {"track": i_track}
+    for path, i_track in itertools.product(PATHS, range(exact.shape[1])):
+        of_bases, ranked = squares[:, i_track].ravel(), approximate[path][:, i_track].ravel()
+        row = {"path": path_text(path), "track": i_track}
         for share in SHARES:
             n = max(1, round(share * len(ranked)))
             by_tism = of_bases[np.argsort(-ranked)[:n]].sum() / of_bases.sum()

@@ -140,7 +140,7 @@ def test_stopped_run_ends_in_time_releases_the_store_and_says_how_to_resume(run_
         start_new_session=True,
     ) as process:
         deadline = time.monotonic() + 150
-        while not list(out.glob(".scan/done/*")) and time.monotonic() < deadline:
+        while not list(out.glob(".scan/done/[0-9]*")) and time.monotonic() < deadline:
             time.sleep(0.05)
         began = time.monotonic()
         os.killpg(process.pid, signal.SIGTERM)

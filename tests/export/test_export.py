@@ -2,6 +2,7 @@ import itertools
 import json
 import os
 import shutil
+import time
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -201,6 +202,20 @@ def test_an_export_of_other_tracks_forgets_nothing(store, out):
     export_bigwigs(store, out, tracks="0")
     export_bigwigs(store, out, tracks="1")
     assert written_again(store, out) == [FILES[2]]
+
+
+def test_interrupt_ends_processes_that_cannot_say_how_far_they_are(out, tmp_path):
+    # The pipe that they write it to holds some thousands of numbers, and fills while nobody reads it.
+    plan = small_plan(2, chroms={"chr1": 20_000_000}, block_bp=1024)
+    store = ScoreStore.create(tmp_path / "long.zarr", plan)
+
+    def interrupt_late(progress):
+        time.sleep(4)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_bigwigs(store, out, allow_incomplete=True, jobs=2, on_progress=interrupt_late)
+    assert list(out.glob(".*.partial")) == []
 
 
 def test_an_interrupted_export_goes_on_with_what_is_missing(store, out):

@@ -32,7 +32,11 @@ def test_status_verify_and_export_know_of_it(refined, tmp_path):
     export = tism_scan("export", path, "--values", "ism", "--out", tmp_path)
     assert (export.returncode, export.stderr) == (0, "")
     names = sorted(file.name for file in tmp_path.iterdir() if not file.name.startswith("."))
-    assert names == ["0000_output_0_ism.bw", "0002_output_2_ism.bw"]
+    assert names == ["0000_output_0_ism.bw", "0002_output_2_ism.bw", "README_ism.txt"]
+    readme = (tmp_path / "README_ism.txt").read_text()
+    assert "Positive: the reference base supports the prediction" in readme
+    assert f"{refined.store.plan.n_wanted:,} bases were chosen, by" in readme
+    assert "quantile 0.99, of the scan's scores" in readme
 
 
 def test_blocks_of_it_are_computed_again_by_verify(refined, inputs):

@@ -245,6 +245,7 @@ def _write_bigwigs(
 
 def _write_ism(store: Place, out: Path, options: dict[str, Any]) -> int:
     """Write the store's exact ISM as bigWigs; the files for browsers are those of the scan's own export."""
+    from tism_scan.export.ism_readme import write_ism_readme
     from tism_scan.store.refined import existing_refinement
     from tism_scan.store.score_store import ScoreStore
 
@@ -252,7 +253,9 @@ def _write_ism(store: Place, out: Path, options: dict[str, Any]) -> int:
     if given:
         option = f"--{given[0].replace('_', '-')}"
         raise click.UsageError(f"{option} has no meaning with --values ism; leave it out")
-    _write_and_say(existing_refinement(ScoreStore.open(store)), out, options)
+    refined = existing_refinement(ScoreStore.open(store))
+    _write_and_say(refined, out, options)
+    say(f"what they hold    {write_ism_readme(refined, out, channels=options['channels'])}")
     return 0
 
 

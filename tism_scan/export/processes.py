@@ -4,6 +4,7 @@ import multiprocessing as mp
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -107,10 +108,10 @@ def _at_once(
     progress: SimpleQueue[tuple[int, int]] = _SPAWN.SimpleQueue()
     stop = _SPAWN.Event()
     with spawned_pool(jobs, _begin, str(store.path), n_threads, progress, stop) as pool:
+        waiting: dict[Future[BigWigSummary], int] = {}
         try:
-            waiting: dict[Future[BigWigSummary], int] = {
-                pool.submit(_write, i_file, file): i_file for i_file, file in files.items()
-            }
+            for i_file, file in files.items():
+                waiting[pool.submit(_write, i_file, file)] = i_file
             while waiting:
                 finished, _ = wait(waiting, _POLL_S, FIRST_COMPLETED)
                 while not progress.empty():
@@ -119,7 +120,11 @@ def _at_once(
                     yield waiting.pop(future), _outcome(future.result)
         except BaseException:
             stop.set()
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in waiting):
+                time.sleep(_POLL_S)
+                while not progress.empty():  # a full pipe holds up those who write to it
+                    progress.get()
             # A process that Ctrl-C met as it started breaks the pool, which then ends the others at once.
             for file in files.values():
                 remove_leftovers(file.path)
