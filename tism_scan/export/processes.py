@@ -1,11 +1,11 @@
 """Files of an export written one after another, or several at once, each in a process."""
 
+import contextlib
 import multiprocessing as mp
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -110,8 +110,9 @@ def _at_once(
     with spawned_pool(jobs, _begin, str(store.path), n_threads, progress, stop) as pool:
         waiting: dict[Future[BigWigSummary], int] = {}
         try:
-            for i_file, file in files.items():
-                waiting[pool.submit(_write, i_file, file)] = i_file
+            with _interrupts_held():
+                for i_file, file in files.items():
+                    waiting[pool.submit(_write, i_file, file)] = i_file
             while waiting:
                 finished, _ = wait(waiting, _POLL_S, FIRST_COMPLETED)
                 while not progress.empty():
@@ -120,15 +121,40 @@ def _at_once(
                     yield waiting.pop(future), _outcome(future.result)
         except BaseException:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            while not all(future.done() for future in waiting):
-                time.sleep(_POLL_S)
-                while not progress.empty():  # a full pipe holds up those who write to it
-                    progress.get()
-            # A process that Ctrl-C met as it started breaks the pool, which then ends the others at once.
+            with _emptied(progress):
+                pool.shutdown(cancel_futures=True)
             for file in files.values():
                 remove_leftovers(file.path)
             raise
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C back for a moment; processes that are started meanwhile never get it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _emptied(progress: "SimpleQueue[tuple[int, int]]") -> Iterator[None]:
+    """Read what processes report, and forget it: a full pipe would hold them up."""
+    is_over = threading.Event()
+
+    def empty() -> None:
+        while not is_over.wait(_POLL_S):
+            while not progress.empty():
+                progress.get()
+
+    thread = threading.Thread(target=empty, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(_POLL_S * 10)
 
 
 def _outcome(write: Callable[[], BigWigSummary]) -> Outcome:
