@@ -2,6 +2,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import time
 from collections import namedtuple
 from dataclasses import replace
@@ -202,6 +203,14 @@ def test_an_export_of_other_tracks_forgets_nothing(store, out):
     export_bigwigs(store, out, tracks="0")
     export_bigwigs(store, out, tracks="1")
     assert written_again(store, out) == [FILES[2]]
+
+
+def test_processes_of_a_pool_never_get_an_interrupt_and_this_one_still_does():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with processes.spawned_pool(1) as pool:
+        assert signal.SIGINT in pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()).result()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    assert signal.SIGINT not in before
 
 
 def test_interrupt_ends_processes_that_cannot_say_how_far_they_are(out, tmp_path):

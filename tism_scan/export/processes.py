@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from tism_scan.bigwig import BigWigSummary, remove_leftovers, writers_that_fit
 from tism_scan.errors import ExportError, StoreError
@@ -22,19 +22,32 @@ Outcome = BigWigSummary | ExportError | StoreError
 Report = Callable[[int, int], None]
 """Take the number of a file, and how many of its bases are done."""
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
 _SPAWN = mp.get_context("spawn")  # a fork of a process with threads, as Zarr's, may hang
 _POLL_S = 0.1
 _BASES_WORTH_A_PROCESS = 20_000_000  # they take about as long as the start of a process
 
 
-def spawned_pool(jobs: int, begin: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
-    """Return a pool of new processes, each of which calls a function first."""
-    return ProcessPoolExecutor(jobs, mp_context=_SPAWN, initializer=begin, initargs=arguments)
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes never get Ctrl-C: it is for the process that started them, which stops them.
+
+    They are started as tasks are submitted, with the signals held back that are held back then.
+    """
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Submit a task; Ctrl-C that comes meanwhile is met right after."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def ignore_interrupts() -> None:
-    """Leave Ctrl-C to the process that started this one, which tells it to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def spawned_pool(jobs: int, begin: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
+    """Return a pool of new processes, which Ctrl-C does not meet; each calls a function first."""
+    return _Pool(jobs, mp_context=_SPAWN, initializer=begin, initargs=arguments)
 
 
 def usable_cores() -> int:
@@ -110,9 +123,8 @@ def _at_once(
     with spawned_pool(jobs, _begin, str(store.path), n_threads, progress, stop) as pool:
         waiting: dict[Future[BigWigSummary], int] = {}
         try:
-            with _interrupts_held():
-                for i_file, file in files.items():
-                    waiting[pool.submit(_write, i_file, file)] = i_file
+            for i_file, file in files.items():
+                waiting[pool.submit(_write, i_file, file)] = i_file
             while waiting:
                 finished, _ = wait(waiting, _POLL_S, FIRST_COMPLETED)
                 while not progress.empty():
@@ -126,16 +138,6 @@ def _at_once(
             for file in files.values():
                 remove_leftovers(file.path)
             raise
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C back for a moment; processes that are started meanwhile never get it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -222,7 +224,6 @@ _worker: _Worker | None = None  # a pool hands its processes nothing else that l
 
 def _begin(store: str, n_threads: int, progress: "SimpleQueue[tuple[int, int]]", stop: Event) -> None:
     global _worker
-    ignore_interrupts()
     _worker = _Worker(ScoreStore.open(store), n_threads, progress, stop)
     threading.Thread(target=_worker.follow_driver, daemon=True).start()
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tism_scan.bgzip import BED, check_pysam, compress_file, publish_indexed
 from tism_scan.browser.shown import one_line
 from tism_scan.errors import ExportError, ScanError, StoreError
-from tism_scan.export.processes import ignore_interrupts, spawned_pool
+from tism_scan.export.processes import spawned_pool
 from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, Seqlets, find_seqlets
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tracks import Track, choose_tracks
@@ -143,7 +143,7 @@ class _Workers:
     """Processes that carry out tasks, or this process alone."""
 
     def __init__(self, jobs: int) -> None:
-        self._pool = spawned_pool(jobs, ignore_interrupts) if jobs > 1 else None
+        self._pool = spawned_pool(jobs) if jobs > 1 else None
 
     def __enter__(self) -> "_Workers":
         return self

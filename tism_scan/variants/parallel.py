@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
 
 from tism_scan.errors import ScanError
-from tism_scan.export.processes import ignore_interrupts, spawned_pool
+from tism_scan.export.processes import spawned_pool
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -77,7 +77,6 @@ _worker: Callable[[Any], Any] | None = None  # a pool hands its processes nothin
 
 def _begin(make: Callable[..., Callable[[Any], Any]], *arguments: Any) -> None:
     global _worker
-    ignore_interrupts()
     threading.Thread(target=_end_with_driver, daemon=True).start()
     _worker = make(*arguments)
 
