@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scan_models import blocks_scored_by
 from torch import nn
 
-from tism_scan.engine import choice, trunk, trunk_engine
+from tism_scan.engine import choice, slabs, trunk
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.cost import most_windows
 from tism_scan.engine.sharing import NotSharedError, why_no_stack
@@ -304,7 +304,7 @@ def test_model_that_cannot_be_shared_is_refused_by_the_trunk_engine(tiny_model):
 
 def test_actors_that_share_a_device_take_no_more_than_their_parts_of_its_memory(narrow_beluga, monkeypatch):
     scoring = Scoring(TRACKS, 2000, 256)
-    monkeypatch.setattr(trunk_engine, "memory_of", lambda device: 40e6)
+    monkeypatch.setattr(slabs, "memory_of", lambda device: 40e6)
     whole, half = (make_engine(narrow_beluga, scoring, device="cpu", share=share) for share in (1.0, 0.5))
     assert half.batch_size == TrunkEngine(narrow_beluga, scoring, device="cpu", memory_gb=0.02).batch_size
     assert half.batch_size < whole.batch_size

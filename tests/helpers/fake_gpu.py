@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from tism_scan.engine import trunk_engine
+from tism_scan.engine import slabs, trunk_engine
 from tism_scan.models.beluga import Beluga
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
@@ -123,7 +123,7 @@ def trace(case):
 def main():
     ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
     trunk_engine.why_no_stack = lambda *given: None  # tensors without values cannot be compared
-    trunk_engine.memory_of = lambda device: 0.5 * MEMORY
+    slabs.memory_of = lambda device: 0.5 * MEMORY
     for module in (torch.nn.modules.conv._ConvNd, torch.nn.Linear):
         module.reset_parameters = lambda self: None
     json.dump([trace(case) for case in json.load(sys.stdin)], sys.stdout)

@@ -16,6 +16,7 @@ from tism_scan.errors import InputError
 from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:
+    from tism_scan.plan.scan_plan import ScanPlan
     from tism_scan.scan.verify import Damage, Sample, VerifyReport
 
 _MOST_SHOWN = 20
@@ -60,13 +61,15 @@ def command(
     from tism_scan.store.score_store import ScoreStore
 
     sample = _sample(n_recompute, genome, seed, model)
-    refined = open_refinement(ScoreStore.open(store))
+    opened = ScoreStore.open(store)
+    refined = open_refinement(opened)
     with progress_bar("verify") as show:
         options: dict[str, Any] = {"full": full, "break_lock": break_lock, "on_progress": show}
-        reports = [verify_store(store, sample=_with_engine(sample, store), **options)]
-        if refined is not None:
-            place = refined.path
-            reports.append(verify_store(place, sample=_with_engine(sample, place), **options))
+        reports = [
+            verify_store(each.path, sample=_with_engine(sample, each.plan), **options)
+            for each in (opened, refined)
+            if each is not None
+        ]
     if as_json:
         refinement = _plain(reports[1]) if refined is not None else None
         click.echo(json.dumps(_plain(reports[0]) | {"refinement": refinement}, indent=2))
@@ -76,11 +79,9 @@ def command(
     return 0 if all(report.is_sound for report in reports) else 1
 
 
-def _with_engine(sample: "Sample | None", store: Place) -> "Sample | None":
-    """Return a sample with the engine that computed a store."""
-    from tism_scan.store.score_store import ScoreStore
-
-    if sample is None or ScoreStore.open(store).plan.selection is None:
+def _with_engine(sample: "Sample | None", plan: "ScanPlan") -> "Sample | None":
+    """Return a sample with the engine that computes a plan."""
+    if sample is None or plan.selection is None:
         return sample
     from tism_scan.refine import make_ism_engine
 

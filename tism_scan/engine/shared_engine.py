@@ -19,7 +19,7 @@ from tism_scan.engine.cost import module_flop, saved_bytes
 from tism_scan.engine.head import TrunkHead
 from tism_scan.engine.layers import Passes
 from tism_scan.engine.sharing import NotSharedError, shared_step
-from tism_scan.engine.slabs import SlabEngine, index_of, memory_of, summed_over_windows
+from tism_scan.engine.slabs import SlabEngine, budget_of, index_of, summed_over_windows
 from tism_scan.engine.trunk import declared_parts
 from tism_scan.errors import ModelError
 from tism_scan.models.channels_last import channels_last
@@ -77,7 +77,7 @@ class SharedEngine(SlabEngine):
             features = self._trunk(window)
         self._n_places = features.shape[2]
         self._head = TrunkHead(head, self._n_places, (0, self._n_places), scoring, Passes(), self.device)
-        budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
+        budget = budget_of(self.device, memory_gb, share)
         self._n_heads = self._heads_within(budget / 4, head, features)
         if windows_per_slab is None:
             self.batch_size = self._windows_within(budget / 2, window, features)

@@ -91,6 +91,11 @@ def summed_over_windows(top: Tensor, step: int, windows: NDArray[np.int64]) -> T
     return summed
 
 
+def budget_of(device: torch.device, memory_gb: float | None, share: float) -> float:
+    """Return the bytes that an engine may use: those asked for, in GB, or its part of the default."""
+    return share * memory_of(device) if memory_gb is None else memory_gb * 1e9
+
+
 def memory_of(device: torch.device) -> float:
     """Return the bytes that a slab may take by default."""
     if device.type == "cuda":

@@ -27,7 +27,7 @@ from tism_scan.engine.cost import (
 from tism_scan.engine.head import TrunkHead
 from tism_scan.engine.layers import Passes
 from tism_scan.engine.sharing import NotSharedError, why_no_stack
-from tism_scan.engine.slabs import SlabEngine, index_of, memory_of, summed_over_windows
+from tism_scan.engine.slabs import SlabEngine, budget_of, index_of, summed_over_windows
 from tism_scan.engine.trunk import (
     backward,
     cone,
@@ -112,7 +112,7 @@ class TrunkEngine(SlabEngine):
         reach = scoring.reach
         self._extents = cone(self.layers, scoring.input_bp, reach.start, reach.stop)
         self._head = TrunkHead(head, self._n_positions, self._extents[-1], scoring, self.passes, self.device)
-        budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
+        budget = budget_of(self.device, memory_gb, share)
         self._n_pairs = self._pairs_within(budget / 2)
         if windows_per_slab is None:
             self.batch_size = self._windows_within(budget / 2)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.cost import module_flop, saved_bytes
 from tism_scan.engine.readout import TrackReader
-from tism_scan.engine.slabs import memory_of
+from tism_scan.engine.slabs import budget_of
 from tism_scan.engine.tism import mean_over_path
 from tism_scan.models.contract import Model
 from tism_scan.models.frozen import frozen
@@ -49,7 +49,7 @@ class WindowEngine(BlockEngine):
         super().__init__(model, scoring, batch_size=1 if batch_size is None else batch_size, device=device)
         self._reader = TrackReader(scoring.tracks, self.device)
         if batch_size is None:
-            budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
+            budget = budget_of(self.device, memory_gb, share)
             self.batch_size = self._windows_within(budget)
 
     def _windows_within(self, budget: float) -> int:

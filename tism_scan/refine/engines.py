@@ -17,7 +17,7 @@ from tism_scan.engine.cost import bytes_per_bp, module_flop, most_windows
 from tism_scan.engine.layers import Passes
 from tism_scan.engine.readout import values_of_tracks
 from tism_scan.engine.sharing import why_no_stack
-from tism_scan.engine.slabs import first_slab, memory_of
+from tism_scan.engine.slabs import budget_of, first_slab
 from tism_scan.engine.trunk import declared_parts, n_positions, trunk_layers
 from tism_scan.genome.alphabet import Codes, is_acgt
 from tism_scan.models.contract import Model
@@ -190,7 +190,7 @@ class TrunkIsm(IsmEngine):
         self._steps = steps
         is_on_gpu = self.device.type == "cuda"
         self._n_at_once = SUBSTITUTIONS_ON_GPU if is_on_gpu else SUBSTITUTIONS_ON_CPU
-        budget = share * memory_of(self.device) if memory_gb is None else memory_gb * 1e9
+        budget = budget_of(self.device, memory_gb, share)
         fitting = int(budget / 4 / self._trunk.bytes_per_substitution())
         self._n_at_once = max(1, min(self._n_at_once, fitting))
         if batch_size is None:

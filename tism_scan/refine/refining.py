@@ -24,15 +24,7 @@ class RefineWorker(BlockWorker):
 
     def engine_of(self, model: Model, plan: ScanPlan) -> Engine:
         """Return the engine that computes a plan with its model."""
-        how = self.setup.execution
-        return make_ism_engine(
-            model,
-            plan.scoring,
-            batch_size=how.batch_size,
-            device=how.device,
-            memory_gb=how.memory_gb,
-            share=how.share,
-        )
+        return self.setup.execution.engine(model, plan.scoring, make_ism_engine)
 
 
 def refine(

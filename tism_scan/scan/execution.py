@@ -1,5 +1,6 @@
 """How a scan is carried out. None of it changes the scores; what does is the plan's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tism_scan.engine.block_engine import BlockEngine
@@ -36,15 +37,24 @@ class Execution:
     retry_failed: bool = False
     break_lock: bool = False
 
-    def engine(self, model: Model, scoring: Scoring) -> BlockEngine:
+    def engine(
+        self, model: Model, scoring: Scoring, make: Callable[..., BlockEngine] = make_engine
+    ) -> BlockEngine:
         """Return the engine that computes a scoring with a model, within these limits.
+
+        Parameters
+        ----------
+        model, scoring
+            As for `make_engine`.
+        make : callable
+            What makes it, with the parameters of `make_engine`.
 
         Raises
         ------
         PlanError
             If the device does not know the scoring's precision.
         """
-        return make_engine(
+        return make(
             model,
             scoring,
             batch_size=self.batch_size,
