@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from tism_scan.engine.sharing import random_sequence
 from tism_scan.errors import PlanError
 from tism_scan.models.contract import LoadedModel, Model
 from tism_scan.models.frozen import frozen
@@ -43,25 +44,24 @@ def check_outputs_continue(model: Model, scoring: Scoring) -> None:
             "stitch 'all' adds up a model's outputs of all positions; expected --reduce sum or wlogit; give "
             "one of them for a model that has outputs for each position, or use --stitch mean"
         )
-    for i_part in _parts_read(model, scoring):
-        n_positions = _parts(model, _sequence(scoring.input_bp))[i_part].shape[2]
+    parts = _parts(model, random_sequence(scoring.input_bp))
+    read = _parts_read(parts, scoring)
+    for n_positions in {parts[i].shape[2] for i in read}:
         if n_positions < 2 or scoring.stride % n_positions:
             raise PlanError(_refusal(scoring, n_positions))
         n_later = n_positions // 2
-        n_bp = n_later * scoring.stride // n_positions
-        sequence = _sequence(scoring.input_bp + n_bp)
+        sequence = random_sequence(scoring.input_bp + n_later * scoring.stride // n_positions)
         here, later = (
-            _parts(model, window)[i_part]
-            for window in (sequence[:, :, : scoring.input_bp], sequence[:, :, n_bp:])
+            _parts(model, window)
+            for window in (sequence[:, :, : scoring.input_bp], sequence[:, :, -scoring.input_bp :])
         )
-        difference = (here[:, :, n_later:] - later[:, :, : n_positions - n_later]).abs().amax((0, 2))
-        if not (difference <= _LARGEST_DIFFERENCE * here.abs().amax((0, 2))).all():
-            raise PlanError(_refusal(scoring, n_positions))
+        for i in read:
+            if here[i].shape[2] == n_positions and not _continue(here[i], later[i], n_later):
+                raise PlanError(_refusal(scoring, n_positions))
 
 
-def _parts_read(model: LoadedModel, scoring: Scoring) -> list[int]:
+def _parts_read(parts: list[Tensor], scoring: Scoring) -> list[int]:
     """Return which of the tensors that a model returns the tracks read; PlanError if one has no positions."""
-    parts = _parts(model, _sequence(scoring.input_bp))
     part_of = [i for i, part in enumerate(parts) for _ in range(part.shape[1])]
     read = set()
     for track in scoring.tracks:
@@ -82,6 +82,12 @@ def _parts(model: LoadedModel, X: Tensor) -> list[Tensor]:
     return [(tensor.flatten(2) if tensor.dim() > 2 else tensor.flatten(1)).float() for tensor in tensors]
 
 
+def _continue(here: Tensor, later: Tensor, n_later: int) -> bool:
+    """Return whether outputs, (1, C, positions), are those of a window that begins some positions later."""
+    difference = (here[:, :, n_later:] - later[:, :, : here.shape[2] - n_later]).abs().amax((0, 2))
+    return bool((difference <= _LARGEST_DIFFERENCE * here.abs().amax((0, 2))).all())
+
+
 def _refusal(scoring: Scoring, n_positions: int) -> str:
     return (
         f"stitch 'all' counts each output once, and with stride {scoring.stride:,} the {n_positions:,} "
@@ -89,9 +95,3 @@ def _refusal(scoring: Scoring, n_positions: int) -> str:
         f"such as --stride {n_positions} for one base each; give it, crop what padding reaches, or use "
         "--stitch mean"
     )
-
-
-def _sequence(n_bp: int) -> Tensor:
-    """Return one-hot sequence, float32 (1, 4, n_bp), the same each time."""
-    codes = torch.randint(4, (1, n_bp), generator=torch.Generator().manual_seed(1))
-    return torch.nn.functional.one_hot(codes, 4).transpose(1, 2).float()

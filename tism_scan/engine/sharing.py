@@ -35,7 +35,7 @@ def why_no_stack(model: Model, scoring: Scoring) -> str | None:
     reason = _why_not_in_float32(model)
     if reason is not None:
         return reason
-    X = _random_sequence(scoring.input_bp).to(next(model.parameters(), torch.empty(0)))
+    X = random_sequence(scoring.input_bp).to(next(model.parameters(), torch.empty(0)))
     try:
         with frozen(model), torch.no_grad():
             is_its_head = are_alike(model(X), flat_outputs(parts[1](parts[0](X))))
@@ -101,7 +101,7 @@ def shared_step(model: Model, scoring: Scoring) -> int:
 def _tried_step(model: Model, scoring: Scoring) -> int:
     trunk, head = declared_parts(model) or (nn.Identity(), nn.Identity())
     input_bp, stride = scoring.input_bp, scoring.stride
-    sequence = _random_sequence(input_bp + 2 * stride).to(next(model.parameters(), torch.empty(0).double()))
+    sequence = random_sequence(input_bp + 2 * stride).to(next(model.parameters(), torch.empty(0).double()))
     window = sequence[:, :, :input_bp]
     features, stretch = trunk(window), trunk(sequence)
     n_places, n_more = features.shape[2], stretch.shape[2] - features.shape[2]
@@ -170,7 +170,7 @@ def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def _random_sequence(n_bp: int) -> Tensor:
+def random_sequence(n_bp: int) -> Tensor:
     """Return one-hot sequence, float32 (1, 4, n_bp), the same each time."""
     codes = torch.randint(4, (1, n_bp), generator=_generator())
     return nn.functional.one_hot(codes, 4).transpose(1, 2).float()
