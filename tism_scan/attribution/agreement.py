@@ -234,7 +234,7 @@ def pearson(a: Floats, b: Floats) -> float:
     """Return Pearson's correlation of two arrays (n,); NaN if n < 2 or either is constant."""
     if len(a) < 2:
         return float("nan")
-    da, db = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (a, b))
+    da, db = _centred(a), _centred(b)
     scale = float(np.sqrt((da @ da) * (db @ db)))
     return float(da @ db) / scale if scale > 0 else float("nan")
 
@@ -243,9 +243,15 @@ def slope_of(a: Floats, b: Floats) -> float:
     """Return the slope of the line of least squares that gives b by a, (n,); NaN as `pearson`."""
     if len(a) < 2:
         return float("nan")
-    da, db = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (a, b))
+    da, db = _centred(a), _centred(b)
     square = float(da @ da)
     return float(da @ db) / square if square > 0 else float("nan")
+
+
+def _centred(values: Floats) -> NDArray[np.float64]:
+    """Return values minus their mean."""
+    centred: NDArray[np.float64] = values.astype(np.float64) - values.mean(dtype=np.float64)
+    return centred
 
 
 def spearman(a: Floats, b: Floats) -> float:

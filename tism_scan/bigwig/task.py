@@ -1,6 +1,5 @@
 """What a bigWig is made of and where it goes, for whichever writer makes it."""
 
-import contextlib
 import glob
 import os
 import shutil
@@ -9,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from tism_scan.bigwig.headers import MAX_CHROM_BP
 from tism_scan.errors import ExportError
+from tism_scan.storage.atomic import remove_abandoned
 
 ReadScores = Callable[[str, int, int], NDArray[np.float32]]
 """Return the scores of ``(chrom, start, end)``, float32 (end - start,), NaN where there is none.
@@ -122,10 +121,7 @@ def partial_of(path: Path) -> Path:
 def remove_leftovers(path: Path) -> None:
     """Remove unfinished files of processes that were killed while they wrote a bigWig."""
     for partial in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        pid = partial.name.rsplit(".", 2)[1]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            with contextlib.suppress(OSError):
-                partial.unlink()
+        remove_abandoned(partial, partial.name.rsplit(".", 2)[1])
 
 
 def refuse_little_space(path: Path, n_bytes: float) -> None:

@@ -181,6 +181,7 @@ def audit(
     checked = [checked_path(path) for path in paths]
     compared = compare(model, X, chosen, positions, checked, batch_size=batch_size, progress=progress)
     whole_pass_s = _seconds_per_whole_pass(model, X, chosen, positions, batch_size)
+    exact = _by_track(compared[0].exact, compared[0].is_substitution)
     audits = []
     for path, found in zip(checked, compared, strict=True):
         one_track = _tism_seconds(model, X, chosen[:1], batch_size, path)
@@ -200,7 +201,7 @@ def audit(
             device=device,
             path=path,
             approximate=_by_track(found.approximate, found.is_substitution),
-            exact=_by_track(found.exact, found.is_substitution),
+            exact=exact,
         )
         audits.append(each)
     return tuple(audits)

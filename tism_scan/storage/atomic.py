@@ -105,10 +105,14 @@ def partial_beside(path: Path) -> Path:
 def remove_partials(folder: Path) -> None:
     """Remove files of a folder that processes of this host were writing when they were killed."""
     for partial in folder.glob(f".*{PARTIAL}"):
-        pid = partial.name.split(".")[1]
-        if pid.isdecimal() and not _is_running(int(pid)):
-            with suppress(OSError):
-                partial.unlink()
+        remove_abandoned(partial, partial.name.split(".")[1])
+
+
+def remove_abandoned(partial: Path, pid: str) -> None:
+    """Remove an unfinished file if the process of this host that wrote it is gone; `pid` is from its name."""
+    if pid.isdecimal() and not _is_running(int(pid)):
+        with suppress(OSError):
+            partial.unlink()
 
 
 def _is_running(pid: int) -> bool:
