@@ -32,6 +32,8 @@ class Faults:
     shares : dict of str to float
         How many of the requests have ``errors``, are ``slow``, or have ``lost answers``.
     slow_s : float
+    passes_over, rejects : tuple of str
+        The conditions of writes that are not looked at, or not known, such as ``"HTTP_IF_MATCH"``.
     behind_s : float
         How far the server's clock is behind this machine's.
     counts : dict of str to int
@@ -40,7 +42,8 @@ class Faults:
 
     shares: dict[str, float] = field(default_factory=dict)
     slow_s: float = 0.0
-    passes_over_conditions: bool = False
+    passes_over: tuple[str, ...] = ()
+    rejects: tuple[str, ...] = ()
     wrong_credentials: bool = False
     behind_s: float = 0.0
     chance: random.Random = field(default_factory=lambda: random.Random(0))
@@ -133,8 +136,10 @@ class ObjectServer:
         if faults.happens("errors"):
             return refusal("503 Service Unavailable", "SlowDown")
         environ = in_words_of_s3(environ)
-        if faults.passes_over_conditions:
-            environ.pop("HTTP_IF_NONE_MATCH", None)
+        if any(condition in environ for condition in faults.rejects):
+            return refusal("501 Not Implemented", "NotImplemented")
+        for condition in faults.passes_over:
+            environ.pop(condition, None)
         if is_google(environ) and environ["REQUEST_METHOD"] == "DELETE":
             status, _, _ = self._ask(environ | {"REQUEST_METHOD": "HEAD"}, b"")
             if status.startswith("404"):

@@ -297,13 +297,38 @@ def test_server_that_is_not_there_is_told_of_soon(monkeypatch, server):
         ScoreStore.open("s3://scores/x")
 
 
-def test_service_that_passes_over_conditions_is_refused(server, prefix):
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"passes_over": ("HTTP_IF_NONE_MATCH",)},
+        {"rejects": ("HTTP_IF_NONE_MATCH",)},
+        {"rejects": ("HTTP_IF_MATCH",)},
+    ],
+    ids=["none-match passed over", "none-match rejected", "match rejected"],
+)
+def test_service_that_cannot_write_on_condition_is_refused(server, prefix, faults):
     with (
-        server.failing(passes_over_conditions=True),
+        server.failing(**faults),
         pytest.raises(AccessError, match="is on a service that cannot write on condition"),
     ):
         ScoreStore.create(f"s3://{BUCKET}/{prefix}", small_plan())
     assert server.objects(prefix) == {}
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_service_that_passes_over_versions_is_told_of(server, prefix, scheme, caplog):
+    plan, place = small_plan(), f"{scheme}://{BUCKET}/{prefix}"
+    with server.failing(passes_over=("HTTP_IF_MATCH",)):
+        ScoreStore.create(place, plan)
+    assert [record.message for record in caplog.records] == [
+        f"{place} is on a service that passes over If-Match: a run that is suspended, and goes on after "
+        "another run took the store over, may spoil a block; do not suspend runs"
+    ]
+    caplog.clear()
+    store = ScoreStore.create(place, plan)
+    assert caplog.records == []
+    assert not [key for key in server.objects(prefix) if "probe" in key]
+    assert store.plan == plan
 
 
 def test_missing_library_is_named_with_the_command_that_installs_it(monkeypatch):
@@ -339,6 +364,7 @@ def test_key_is_won_although_the_answer_was_lost(folder, server):
 def test_slow_answer_is_asked_for_again(monkeypatch, server, prefix):
     monkeypatch.setattr(object_storage, "ANSWER_S", 0.3)
     folder = open_folder(f"s3://{BUCKET}/{prefix}")
+    assert folder.put_new("first", b"")  # which asks what the service can do
     with server.failing(shares={"slow": 0.5}, slow_s=0.6) as faults:
         for i in range(3):
             folder.put(f"{i}", b"x")

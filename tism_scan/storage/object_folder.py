@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import logging
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ N_TRIES_OF_CONDITIONAL_PUT = 5
 PROBE = ".scan/probe"
 PROBE_IDLE_S = 180.0
 _WRITER = "tism-scan-writer"
+
+log = logging.getLogger(__name__)
 
 
 class ObjectFolder:
@@ -87,7 +90,7 @@ class ObjectFolder:
             As `put`; also if the service cannot write on condition.
         """
         if not self._is_exclusive:
-            self._check_exclusive()
+            self._check_conditions()
         if self._fence is not None:
             self._fence()
         return self._put_new(key, content)
@@ -265,8 +268,7 @@ class ObjectFolder:
                 if names_no_bucket(error):
                     raise
             except self._obstore.exceptions.GenericError as error:
-                if i_try == N_TRIES_OF_CONDITIONAL_PUT - 1 or "kind: Timeout" not in str(error):
-                    raise
+                self._raise_unless_slow(error, i_try)
             mode = self._as_it_is(key)
         raise self._interfered(key)
 
@@ -301,8 +303,7 @@ class ObjectFolder:
                     if found is not None:
                         return found == writer
                 except self._obstore.exceptions.GenericError as error:
-                    if i_try == N_TRIES_OF_CONDITIONAL_PUT - 1 or "kind: Timeout" not in str(error):
-                        raise
+                    self._raise_unless_slow(error, i_try)
         # Two writes at once may both be refused, and nothing be there: S3 asks to try again.
         raise self._interfered(key)
 
@@ -314,11 +315,17 @@ class ObjectFolder:
             return None
         return next((value for name, value in attributes.items() if name.lower() == _WRITER), "")
 
-    def _check_exclusive(self) -> None:
+    def _check_conditions(self) -> None:
         """Raise unless the service writes on condition: some pass over the condition without a word."""
         key = f"{PROBE}/{uuid.uuid4().hex}"
         try:
             is_kept = self._put_new(key, b"") and not self._put_new(key, b"")
+            if is_kept and not self._keeps_versions(key):
+                log.warning(
+                    "%s is on a service that passes over If-Match: a run that is suspended, and goes on "
+                    "after another run took the store over, may spoil a block; do not suspend runs",
+                    self.place,
+                )
         except TismScanError as error:
             if not re.search(r"\b(501|NotImplemented|not supported)\b", str(error)):
                 raise
@@ -326,11 +333,39 @@ class ObjectFolder:
         self.remove(key)
         if not is_kept:
             raise AccessError(
-                f"{self.place} is on a service that cannot write on condition (If-None-Match), which keeps "
-                "two runs from writing one store; expected one such as S3, Google Cloud Storage or a recent "
-                "MinIO; update it, or use a folder"
+                f"{self.place} is on a service that cannot write on condition (If-None-Match, If-Match), "
+                "which keeps two runs from writing one store; expected one such as S3, Google Cloud Storage "
+                "or a recent MinIO; update it, or use a folder"
             )
         self._is_exclusive = True
+
+    def _keeps_versions(self, other: str) -> bool:
+        """Return whether an object is kept from who expects another version of it, such as another key's."""
+        key = f"{PROBE}/{uuid.uuid4().hex}"
+        with self._explained(key, "write"):
+            self._obstore.put(self.client, key, b"kept", use_multipart=False)
+            try:
+                for i_try in range(N_TRIES_OF_CONDITIONAL_PUT):
+                    try:
+                        self._obstore.put(
+                            self.client, key, b"", mode=self._as_it_is(other), use_multipart=False
+                        )
+                        return False
+                    except self._obstore.exceptions.PreconditionError:
+                        return True
+                    except self._obstore.exceptions.GenericError as error:
+                        self._raise_unless_slow(error, i_try)
+            finally:
+                self._remove([key])
+        raise self._interfered(key)
+
+    def _raise_unless_slow(self, error: Exception, i_try: int) -> None:
+        """Raise what a conditional write met, unless its answer is late, and there are tries left.
+
+        The library itself does not try such a write again.
+        """
+        if i_try == N_TRIES_OF_CONDITIONAL_PUT - 1 or "kind: Timeout" not in str(error):
+            raise error
 
 
 class RemoteObject:
