@@ -4,7 +4,6 @@ import pytest
 from small_plans import small_plan
 
 from tism_scan.errors import PlanError, StoreError
-from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import LocalFolder
 from tism_scan.store.ledger import RUN_KEY, Checksum, Failure, Ledger, ShardAddress
 
@@ -185,8 +184,8 @@ def test_later_failure_of_a_block_replaces_the_earlier(ledger):
 
 def test_failure_can_be_forgotten(ledger):
     ledger.mark_failed(0, Failure("a", 1, "", 1))
-    ledger.forget_failure(0, Block("a", 1, 512, 1024))
-    ledger.forget_failure(0, Block("a", 1, 512, 1024))
+    ledger.forget_failure(0, 1)
+    ledger.forget_failure(0, 1)
     assert ledger.failures() == []
 
 

@@ -19,7 +19,8 @@ from tism_scan.plan import scan_plan as plan_module
 from tism_scan.scan.verify import verify_store
 from tism_scan.store import score_store as store_module
 from tism_scan.store.arrays import encode_shard, node_name, rounded
-from tism_scan.store.score_store import ScoreStore, checksum_of
+from tism_scan.store.ledger import checksum_of
+from tism_scan.store.score_store import ScoreStore
 
 # Shards of two tracks, so that the last group of three has one only; and one track with all four bases.
 LAYOUTS = [("mean", 3, 2), ("mean", 3, 3), ("tism", 3, 2), ("tism", 1, 1)]

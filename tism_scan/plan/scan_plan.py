@@ -16,7 +16,6 @@ from tism_scan.plan.probes import Probes
 from tism_scan.plan.scoring import ONE_GRADIENT, Scoring, path_text
 from tism_scan.plan.selection import Selection
 from tism_scan.plan.tiling import Block, Stretch
-from tism_scan.plan.tracks import Track
 
 # Of a store's record. 1 named shards' CRC32C in its markers, which does not depend on what is in them; the
 # markers of 2 bear no plan; 4 has short chroms in one array, very many spans in a file of their own, or
@@ -245,7 +244,7 @@ class ScanPlan:
 
     def _but_for_wanted(self) -> dict[str, Any]:
         """Return what `to_json` does, without the bases to score, of which there may be very many."""
-        scoring = {f.name: getattr(self.scoring, f.name) for f in fields(Scoring)}
+        scoring = self.scoring.to_json()
         kept = [f.name for f in fields(ScanPlan) if f.compare and f.name != "wanted"]
         described = {name: getattr(self, name) for name in kept}
         format_number = FORMAT
@@ -263,7 +262,7 @@ class ScanPlan:
             format_number, described["selection"] = SELECTION_FORMAT, self.selection.to_json()
         return described | {
             "format": format_number,
-            "scoring": scoring | {"tracks": _plain(self.scoring.tracks)},
+            "scoring": scoring,
             "chroms": [[name, length] for name, length in self.chroms.items()],
         }
 
@@ -283,14 +282,13 @@ class ScanPlan:
                 f"the plan has format {found!r}, expected {_READABLE[0]} to {_READABLE[-1]}; use the "
                 "release that wrote it"
             )
-        scoring = dict(settings.pop("scoring"))
-        scoring["tracks"] = tuple(Track.from_json(track) for track in scoring["tracks"])
         settings["chroms"] = dict(settings["chroms"])
         settings["wanted"] = {name: Spans.of(spans) for name, spans in settings["wanted"]}
         is_packed = bool(settings.pop("is_packed", False))
         if "selection" in settings:
             settings["selection"] = Selection.from_json(settings["selection"])
-        plan = cls(scoring=Scoring(**scoring), is_packed=is_packed, **settings)
+        settings["scoring"] = Scoring.from_json(settings["scoring"])
+        plan = cls(is_packed=is_packed, **settings)
         plan.check_listable()
         return plan
 
@@ -318,11 +316,6 @@ class ScanPlan:
                 break
         shown = {name: (value, theirs.get(name, "nothing")) for name, value in mine.items()}
         return [f"{name} {one}, not {another}" for name, (one, another) in shown.items() if one != another]
-
-
-def _plain(tracks: tuple[Track, ...]) -> list[dict[str, Any]]:
-    """Return tracks as a store gives them back: a weight of 1 is 1.0."""
-    return [Track.from_json(track.to_json()).to_json() for track in tracks]
 
 
 def _summary(plan: ScanPlan) -> dict[str, str]:

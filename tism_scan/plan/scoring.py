@@ -1,7 +1,7 @@
 """Which number is computed for each base."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from numpy.typing import NDArray
@@ -108,6 +108,17 @@ class Scoring:
     def n_gradients(self) -> int:
         """Gradients of each track and window: one for each strand and point of the path."""
         return (2 if self.strands == "both" else 1) * len(self.path)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the scoring as plain lists, dicts, strings and numbers; a weight of 1 is 1.0."""
+        tracks = [Track.from_json(track.to_json()).to_json() for track in self.tracks]
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"tracks": tracks}
+
+    @classmethod
+    def from_json(cls, described: Mapping[str, Any]) -> "Scoring":
+        """Return the scoring that `to_json` described."""
+        tracks = tuple(Track.from_json(track) for track in described["tracks"])
+        return cls(**dict(described) | {"tracks": tracks})
 
     @property
     def path_note(self) -> str:

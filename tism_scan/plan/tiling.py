@@ -51,6 +51,11 @@ class Block:
         """Number of bases."""
         return len(self) - self.gap_bp
 
+    @property
+    def size(self) -> int:
+        """How much of a scan it is: its bases."""
+        return self.n_bases
+
     def __str__(self) -> str:
         return self.label or f"{self.chrom}:{self.start + 1:,}-{self.end:,}"
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tism_scan.errors import InputChangedError, ScanError
 from tism_scan.models.source import AnyModel, model_source
@@ -18,22 +19,22 @@ from tism_scan.ray_scan.pool import ActorPool
 from tism_scan.scan.claim import Claim, claimed, stopping_on_signals
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ScanResult
-from tism_scan.scan.worker import BlockWorker, WorkerSetup
+from tism_scan.scan.work import Work
+from tism_scan.scan.worker import BlockWorker, Worker, WorkerSetup
 from tism_scan.storage.watched import stamp_of_content
-from tism_scan.store.score_store import ScoreStore
 
 log = logging.getLogger(__name__)
 
 
 def scan_on_ray(
-    store: ScoreStore,
+    store: Work[Any],
     genome: str | Path,
     model: AnyModel,
     *,
     execution: Execution | None = None,
     options: RayOptions | None = None,
     on_progress: OnProgress | None = None,
-    worker_class: type[BlockWorker] = BlockWorker,
+    worker_class: type[Worker[Any, Any]] = BlockWorker,
 ) -> ScanResult:
     """Compute every pending block of a store on Ray's actors.
 
@@ -44,7 +45,7 @@ def scan_on_ray(
 
     Parameters
     ----------
-    store : ScoreStore
+    store : ScoreStore, or another Work
         Made by `ScoreStore.create` in this process.
     genome : str or Path
         The FASTA file of the store's plan, visible under the same path on every node. Where size or time
@@ -58,7 +59,7 @@ def scan_on_ray(
         The cluster, and what is used of it.
     on_progress : callable, optional
         Called twice a second and after each block, with the bases done and pending in this run.
-    worker_class : type of BlockWorker
+    worker_class : type of Worker
         What an actor is; a subclass may use another engine.
 
     Returns
@@ -104,7 +105,7 @@ def scan_on_ray(
 
 
 @contextlib.contextmanager
-def _ending_with_ray(claim: Claim) -> Iterator[None]:
+def _ending_with_ray(claim: Claim[Any]) -> Iterator[None]:
     """Take it for a clean stop if Ray ends once a stop was asked for: the same signal may have ended both."""
     try:
         yield
@@ -115,7 +116,7 @@ def _ending_with_ray(claim: Claim) -> Iterator[None]:
         claim.result.was_stopped = claim.result.n_blocks_left > 0
 
 
-def _feed(pool: ActorPool, claim: Claim, on_progress: OnProgress | None) -> None:
+def _feed(pool: ActorPool, claim: Claim[Any], on_progress: OnProgress | None) -> None:
     """Have the actors compute the blocks, and tell Ray and the caller how far they are."""
     metrics = ScanMetrics()
 

@@ -1,4 +1,4 @@
-"""What the actors of a scan are given, and what becomes of it.
+"""What the actors of a scan are given, and what becomes of it: blocks, or the units of another work.
 
 Up to two blocks are in flight per actor. A block that failed is given to another actor, three times in all.
 An actor that dies with two blocks in flight does not tell which of them killed it: both become suspects, and
@@ -12,13 +12,14 @@ import collections
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 from tism_scan.errors import LeaseError
-from tism_scan.plan.tiling import Block
 from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, ActorPool, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.claim import Claim
 from tism_scan.scan.result import ENDS_THE_SCAN, MAX_ATTEMPTS
+from tism_scan.scan.work import Unit
 from tism_scan.store.lease import HEARTBEAT_S
 
 MAX_LOSSES = 20
@@ -43,17 +44,17 @@ class Feed:
     def __init__(
         self,
         pool: ActorPool,
-        claim: Claim,
+        claim: Claim[Any],  # actors answer for units of any kind
         on_change: Callable[[], None],
     ) -> None:
         self.pool, self.blocks, self.store = pool, iter(claim.blocks), claim.store
         self.claim, self.result, self.on_change = claim, claim.result, on_change
         self.stop, self.disowned = claim.stop, claim.disowned
-        self.again: list[tuple[Block, Actor | None]] = []
-        self.suspects: collections.deque[Block] = collections.deque()
-        self.alone: set[Block] = set()
-        self.n_attempts: collections.Counter[Block] = collections.Counter()
-        self.n_losses: collections.Counter[Block] = collections.Counter()
+        self.again: list[tuple[Unit, Actor | None]] = []
+        self.suspects: collections.deque[Unit] = collections.deque()
+        self.alone: set[Unit] = set()
+        self.n_attempts: collections.Counter[Unit] = collections.Counter()
+        self.n_losses: collections.Counter[Unit] = collections.Counter()
         self.stragglers = Stragglers()
         self.has_more = True
 
@@ -138,7 +139,7 @@ class Feed:
                         self.pool.submit(actor, block)
         self.pool.fit_cluster(n_useful=self.result.n_blocks_left)
 
-    def _next_block(self, actor: Actor) -> Block | None:
+    def _next_block(self, actor: Actor) -> Unit | None:
         """Return the block to be computed next, a suspect only for an actor that has nothing else."""
         if self.suspects and not actor.in_flight:
             block = self.suspects.popleft()
@@ -154,7 +155,7 @@ class Feed:
             return block_or_none
         return self._late_block()
 
-    def _late_block(self) -> Block | None:
+    def _late_block(self) -> Unit | None:
         """Return a block that another actor has had for long, and that never failed."""
         in_flight = (block for actor in self.pool.ready for block in actor.in_flight.values())
         # Those that did fail, suspects among them, may be what ends an actor.
@@ -164,10 +165,10 @@ class Feed:
             log.info("%s takes long; another actor computes it, too", block)
         return block
 
-    def _is_in_flight(self, block: Block) -> bool:
+    def _is_in_flight(self, block: Unit) -> bool:
         return any(block in actor.in_flight.values() for actor in self.pool.ready)
 
-    def _was_lost_race(self, block: Block) -> bool:
+    def _was_lost_race(self, block: Unit) -> bool:
         """Return whether another actor finished a block before this end of it."""
         is_loser = block in self.stragglers.losers
         self.stragglers.losers.discard(block)
@@ -184,12 +185,12 @@ class Feed:
                 self.stragglers.losers.add(block)
                 self.pool.abandon(actor, block)
         if finished.actor is not None:
-            self.result.bp_per_s[finished.actor.name] = block.n_bases / max(report.seconds, 1e-9)
+            self.result.bp_per_s[finished.actor.name] = block.size / max(report.seconds, 1e-9)
         self._forget(block)
         self.result.count(block, report.n_scored)
         log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
 
-    def _fail(self, block: Block, actor: Actor, reason: str) -> None:
+    def _fail(self, block: Unit, actor: Actor, reason: str) -> None:
         """Charge a block with an error, unless another actor finished it or still computes it."""
         if not self._was_lost_race(block) and not self._is_in_flight(block):
             self.stragglers.end(block, is_done=False)
@@ -219,7 +220,7 @@ class Feed:
             else:
                 self.suspects.append(block)
 
-    def _charge(self, block: Block, reason: str, actor: Actor | None, *, is_suspect: bool = False) -> None:
+    def _charge(self, block: Unit, reason: str, actor: Actor | None, *, is_suspect: bool = False) -> None:
         """Count a failed attempt; try again, on another actor if there is one, or give the block up."""
         self.alone.discard(block)
         self.n_attempts[block] += 1
@@ -235,11 +236,11 @@ class Feed:
         """Warn of what went wrong; while the scan stops, it is expected, and only noted."""
         log.log(logging.INFO if self.stop.is_set() else logging.WARNING, message, *details)
 
-    def _give_up(self, block: Block, reason: str, n_attempts: int) -> None:
+    def _give_up(self, block: Unit, reason: str, n_attempts: int) -> None:
         self._forget(block)
         self.result.give_up(self.store, block, reason, n_attempts)
 
-    def _forget(self, block: Block) -> None:
+    def _forget(self, block: Unit) -> None:
         """Drop what is remembered of a block, so that memory does not grow with their number."""
         self.n_attempts.pop(block, None)
         self.n_losses.pop(block, None)

@@ -37,7 +37,7 @@ class ScanMetrics:
             return
         self._shown_at = now
         # A counter refuses 0.
-        if result.n_bp > self._n_bp:
+        if result.unit == "bases" and result.n_bp > self._n_bp:
             self._bases.inc(result.n_bp - self._n_bp)
             self._n_bp = result.n_bp
         if result.n_blocks > self._n_blocks:

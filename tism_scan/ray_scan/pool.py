@@ -15,13 +15,13 @@ import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from tism_scan.errors import ScanError, TismScanError
-from tism_scan.plan.tiling import Block
 from tism_scan.progress import steps
 from tism_scan.ray_scan.cluster import ClusterWatch, RayOptions
 from tism_scan.ray_scan.demand import Demand
 from tism_scan.scan.blocks import BlockReport
 from tism_scan.scan.result import reason_of
-from tism_scan.scan.worker import BlockWorker, WorkerSetup
+from tism_scan.scan.work import Unit
+from tism_scan.scan.worker import BlockWorker, Worker, WorkerSetup
 
 IN_FLIGHT_PER_ACTOR = 2
 CPUS_PER_ACTOR = 4  # at most, and fewer where that many would leave more idle than this:
@@ -44,7 +44,7 @@ class Actor:
 
     handle: Any
     name: str = ""
-    in_flight: dict[Any, Block] = field(default_factory=dict)
+    in_flight: dict[Any, Unit] = field(default_factory=dict)
     n_failures_in_a_row: int = 0
     busy_until: float = 0.0
 
@@ -58,7 +58,7 @@ class Actor:
 class Finished:
     """A block is computed and published."""
 
-    block: Block
+    block: Unit
     report: BlockReport
     actor: Actor | None = None
 
@@ -67,7 +67,7 @@ class Finished:
 class Failed:
     """A block ended with an error; its actor lives."""
 
-    block: Block
+    block: Unit
     actor: Actor
     error: TismScanError
 
@@ -78,13 +78,13 @@ class Lost:
 
     Attributes
     ----------
-    blocks : tuple of Block
+    blocks : tuple of Unit
     reason : str
     is_accident : bool
         The actor's node is gone, or out of memory or reach, which no block is to blame for.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[Unit, ...]
     reason: str
     is_accident: bool
 
@@ -97,7 +97,7 @@ class ActorPool:
     setup : WorkerSetup
         For every actor; the device and the number of threads are set here, by the actor's share of a node.
     options : RayOptions
-    worker_class : type of BlockWorker
+    worker_class : type of Worker
 
     Attributes
     ----------
@@ -106,7 +106,10 @@ class ActorPool:
     """
 
     def __init__(
-        self, setup: WorkerSetup, options: RayOptions, worker_class: type[BlockWorker] = BlockWorker
+        self,
+        setup: WorkerSetup,
+        options: RayOptions,
+        worker_class: type[Worker[Any, Any]] = BlockWorker,
     ) -> None:
         self.options = options
         self.ready: list[Actor] = []
@@ -167,13 +170,13 @@ class ActorPool:
                 self._waits_for = waits_for
                 steps.info(waits_for)
 
-    def submit(self, actor: Actor, block: Block) -> None:
+    def submit(self, actor: Actor, block: Unit) -> None:
         """Give an actor a block."""
         ref = actor.handle.process.remote(block)
         actor.in_flight[ref] = block
         self._owners[ref] = actor
 
-    def abandon(self, actor: Actor, block: Block) -> None:
+    def abandon(self, actor: Actor, block: Unit) -> None:
         """Have an actor not publish a block that another one has published."""
         self._abandoning.append(actor.handle.abandon.remote(block))
 
@@ -283,7 +286,7 @@ class ActorPool:
         actor.n_failures_in_a_row = 0
         return Finished(self._take_back(ref), report, actor)
 
-    def _take_back(self, ref: Any) -> Block:
+    def _take_back(self, ref: Any) -> Unit:
         """Return the block of a call that was answered; a doubted actor ends with its last one."""
         actor = self._owners.pop(ref)
         block = actor.in_flight.pop(ref)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 
-from tism_scan.plan.tiling import Block
+from tism_scan.scan.work import Unit
 
 PATIENCE = 2.0  # in units of the mean time from a block's being given to its end
 LEAST_PATIENCE_S = 1.0
@@ -18,26 +18,26 @@ class Stragglers:
 
     Attributes
     ----------
-    losers : set of Block
+    losers : set of Unit
         Blocks that are done, and still in flight on a second worker.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.losers: set[Block] = set()
+        self.losers: set[Unit] = set()
         self._clock = clock
-        self._given: dict[Block, float] = {}
-        self._copied: set[Block] = set()
+        self._given: dict[Unit, float] = {}
+        self._copied: set[Unit] = set()
         self._n_ended, self._seconds = 0, 0.0
         self._look_at = -float("inf")
 
-    def give(self, block: Block) -> None:
+    def give(self, block: Unit) -> None:
         """Note that a block was given to a worker."""
         if block in self._given:
             self._copied.add(block)
         else:
             self._given[block] = self._clock()
 
-    def end(self, block: Block, *, is_done: bool) -> None:
+    def end(self, block: Unit, *, is_done: bool) -> None:
         """Note that a block is in flight nowhere that counts."""
         given = self._given.pop(block, None)
         self._copied.discard(block)
@@ -45,11 +45,11 @@ class Stragglers:
             self._n_ended += 1
             self._seconds += self._clock() - given
 
-    def end_copy(self, block: Block) -> None:
+    def end_copy(self, block: Unit) -> None:
         """Note that one of a block's two workers is gone; it may have another."""
         self._copied.discard(block)
 
-    def latest(self, blocks: Iterable[Block]) -> Block | None:
+    def latest(self, blocks: Iterable[Unit]) -> Unit | None:
         """Return that of some blocks in flight which is late the longest, and has no second worker.
 
         If no block is late, later calls return None without looking again for `LOOK_EVERY_S` seconds.

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from tism_scan.engine.block_engine import Engine
 from tism_scan.models.contract import Model
-from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.progress import OnProgress
 from tism_scan.refine.engines import make_ism_engine
 from tism_scan.refine.planning import PlannedRefinement
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ScanResult
 from tism_scan.scan.serial import scan_serially
+from tism_scan.scan.work import Plan
 from tism_scan.scan.worker import BlockWorker
 from tism_scan.store.lease import Lease
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class RefineWorker(BlockWorker):
     """Computes exact ISM of a block's chosen bases."""
 
-    def engine_of(self, model: Model, plan: ScanPlan) -> Engine:
+    def engine_of(self, model: Model, plan: Plan) -> Engine:
         """Return the engine that computes a plan with its model."""
         return self.setup.execution.engine(model, plan.scoring, make_ism_engine)
 

@@ -16,6 +16,7 @@ from tism_scan.genome.spans import span_mask
 from tism_scan.plan.packing import Part
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block, Stretch
+from tism_scan.scan.work import Plan, Unit
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +27,14 @@ class BlockReport:
 
     Attributes
     ----------
-    block : Block
+    block : Unit
     n_scored : int
-        Bases that got a score: wanted, and A, C, G or T.
+        Bases that got a score: wanted, and A, C, G or T; of another kind of unit, what of it was computed.
     seconds : float
         Time that the engine took.
     """
 
-    block: Block
+    block: Unit
     n_scored: int
     seconds: float
 
@@ -117,7 +118,7 @@ def score_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.flo
     return scores, BlockReport(block, int(expected.sum()), time.monotonic() - began)
 
 
-def check_genome(genome: Genome, plan: ScanPlan) -> None:
+def check_genome(genome: Genome, plan: Plan) -> None:
     """Raise if a genome's chroms are not those of a plan.
 
     Raises

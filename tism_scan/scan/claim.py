@@ -6,27 +6,26 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from types import FrameType
+from typing import Generic
 
 from tism_scan.errors import ScanError
-from tism_scan.plan.tiling import Block
 from tism_scan.progress import steps
 from tism_scan.scan.execution import Execution
-from tism_scan.scan.order import WidestFirst
 from tism_scan.scan.result import ScanResult
+from tism_scan.scan.work import U, Work
 from tism_scan.store.lease import Lease
-from tism_scan.store.score_store import ScoreStore
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Generic[U]):
     """A store that this process scans into.
 
     Attributes
     ----------
-    store : ScoreStore
+    store : Work
         For writing in the name of the lease's owner: see `ScoreStore.held_by`.
     lease : Lease
-    blocks : iterable of Block
+    blocks : iterable of Unit
         Those to be computed, in the order that is best for many workers.
     result : ScanResult
         Kept up to date while they are.
@@ -36,9 +35,9 @@ class Claim:
         Set, before `stop`, once another process is known to have taken the store.
     """
 
-    store: ScoreStore
+    store: Work[U]
     lease: Lease
-    blocks: Iterable[Block] = ()
+    blocks: Iterable[U] = ()
     result: ScanResult = field(default_factory=ScanResult)
     stop: threading.Event = field(default_factory=threading.Event)
     disowned: threading.Event = field(default_factory=threading.Event)
@@ -50,7 +49,7 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claimed(store: ScoreStore, execution: Execution) -> Iterator[Claim]:
+def claimed(store: Work[U], execution: Execution) -> Iterator[Claim[U]]:
     """Hold a store while its pending blocks are computed; in the end, consolidate it if none is left.
 
     What interrupted writers left is removed first.
@@ -68,9 +67,8 @@ def claimed(store: ScoreStore, execution: Execution) -> Iterator[Claim]:
     lease.on_lost = claim.leave  # before the first heartbeat: listing what is pending may take longer
     with lease.acquire(break_lock=execution.break_lock):
         store = store.held_by(lease.tenure)
-        blocks = WidestFirst(store.plan, store.pending(retry_failed=execution.retry_failed))
-        n_bp = sum(block.n_bases for block in store.plan.all_blocks())
-        result = ScanResult(blocks.n_blocks, blocks.n_bp, n_bp_before=n_bp - blocks.n_bp)
+        blocks = store.in_order(retry_failed=execution.retry_failed)
+        result = ScanResult(len(blocks), blocks.size, n_bp_before=store.size - blocks.size, unit=store.counts)
         yield replace(claim, store=store, blocks=blocks, result=result)
         lease.tenure.check(lease.folder)
         if not finish(store) and not result.was_stopped and not store.ledger.failures():
@@ -100,7 +98,7 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def finish(store: ScoreStore) -> bool:
+def finish(store: Work[U]) -> bool:
     """Consolidate a store if nothing is pending in it, and return whether that is so."""
     is_complete = next(store.pending(retry_failed=True), None) is None
     if is_complete:

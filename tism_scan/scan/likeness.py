@@ -7,8 +7,8 @@ from tism_scan.errors import ModelError
 from tism_scan.models.contract import Model
 from tism_scan.models.probe import is_half, probe_outputs
 from tism_scan.plan.probes import Probes
-from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tracks import Track
+from tism_scan.scan.work import Plan
 
 
 def probes_of(model: Model, tracks: Sequence[Track], device: str | None = None) -> Probes:
@@ -29,14 +29,14 @@ def probes_of(model: Model, tracks: Sequence[Track], device: str | None = None) 
     return Probes.of(tracks, probe_outputs(model, device), is_half=is_half(model))
 
 
-def difference_from(plan: ScanPlan, model: Model, device: str | None = None) -> str | None:
+def difference_from(plan: Plan, model: Model, device: str | None = None) -> str | None:
     """Return how a model differs from the one that a plan was made with, in words, or None.
 
     None, too, if the plan's store is of an earlier release, which recorded nothing of it.
 
     Parameters
     ----------
-    plan : ScanPlan
+    plan : Plan
     model : Model
     device : str, optional
         Where to ask first, since it is fast. It may round what the model casts to half precision there; so

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 
 from tism_scan.errors import InputChangedError, StorageFullError, TismScanError
-from tism_scan.plan.tiling import Block
 from tism_scan.progress import Progress
-from tism_scan.store.score_store import ScoreStore
+from tism_scan.scan.work import U, Unit, Work
 
 MAX_ATTEMPTS = 3
 # Errors that no other block would be spared: they end the scan, and are charged to none.
@@ -15,6 +14,8 @@ ENDS_THE_SCAN = (InputChangedError, StorageFullError)
 @dataclass
 class ScanResult:
     """How far a scan is, and in the end what it did; one object, updated as the scan goes on.
+
+    What is said of blocks and bases holds for the units of any other work, and what their sizes count.
 
     Attributes
     ----------
@@ -34,6 +35,8 @@ class ScanResult:
         The run ended before everything was tried.
     n_bp_before : int
         The length of the blocks that were not pending: finished or given up by earlier runs.
+    unit : str
+        What lengths count, in the plural.
     """
 
     n_blocks_total: int = 0
@@ -46,19 +49,20 @@ class ScanResult:
     failed: dict[str, str] = field(default_factory=dict)
     was_stopped: bool = False
     n_bp_before: int = 0
+    unit: str = "bases"
 
     @property
     def n_blocks_left(self) -> int:
         """Blocks that are neither finished nor failed."""
         return self.n_blocks_total - self.n_blocks - len(self.failed)
 
-    def count(self, block: Block, n_scored: int) -> None:
+    def count(self, block: Unit, n_scored: int) -> None:
         """Count a finished block, and the bases in it that got a score."""
         self.n_blocks += 1
-        self.n_bp += block.n_bases
+        self.n_bp += block.size
         self.n_scored += n_scored
 
-    def give_up(self, store: ScoreStore, block: Block, reason: str, n_attempts: int) -> None:
+    def give_up(self, store: Work[U], block: U, reason: str, n_attempts: int) -> None:
         """Record, here and in the store, that a block failed every attempt."""
         store.mark_failed(block, reason, n_attempts)
         self.failed[str(block)] = reason
@@ -69,6 +73,7 @@ class ScanResult:
         return ScanProgress(
             self.n_bp_before + self.n_bp,
             self.n_bp_before + self.n_bp_total,
+            unit=self.unit,
             note=f"{workers}, {len(self.failed):,} failed",
             n_before=self.n_bp_before,
             n_blocks=self.n_blocks,

@@ -3,29 +3,29 @@
 import contextlib
 import logging
 from pathlib import Path
+from typing import Any
 
 from tism_scan.errors import LeaseError
 from tism_scan.models.source import AnyModel, model_source
-from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress
 from tism_scan.scan.claim import Claim, claimed, stopping_on_signals
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ENDS_THE_SCAN, MAX_ATTEMPTS, ScanResult, reason_of
-from tism_scan.scan.worker import BlockWorker, WorkerSetup
+from tism_scan.scan.work import U, Work
+from tism_scan.scan.worker import BlockWorker, Worker, WorkerSetup
 from tism_scan.storage.watched import stamp_of_content
-from tism_scan.store.score_store import ScoreStore
 
 log = logging.getLogger(__name__)
 
 
 def scan_serially(
-    store: ScoreStore,
+    store: Work[Any],
     genome: str | Path,
     model: AnyModel,
     *,
     execution: Execution | None = None,
     on_progress: OnProgress | None = None,
-    worker_class: type[BlockWorker] = BlockWorker,
+    worker_class: type[Worker[Any, Any]] = BlockWorker,
 ) -> ScanResult:
     """Compute every pending block of a store in this process.
 
@@ -35,7 +35,7 @@ def scan_serially(
 
     Parameters
     ----------
-    store : ScoreStore
+    store : ScoreStore, or another Work
         Made by `ScoreStore.create`.
     genome : str or Path
         The FASTA file of the store's plan.
@@ -44,7 +44,7 @@ def scan_serially(
     execution : Execution, optional
     on_progress : callable, optional
         Called at the start and after each block, with the bases done and pending in this run.
-    worker_class : type of BlockWorker
+    worker_class : type of Worker
         What computes a block; a subclass may use another engine.
 
     Returns
@@ -88,7 +88,7 @@ def scan_serially(
     return result
 
 
-def _process(worker: BlockWorker, block: Block, claim: Claim) -> None:
+def _process(worker: Worker[U, Any], block: U, claim: Claim[U]) -> None:
     """Compute a block and count it, or record that it failed every attempt."""
     for i_attempt in range(1, MAX_ATTEMPTS + 1):
         try:

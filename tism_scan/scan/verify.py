@@ -23,8 +23,8 @@ from tism_scan.scan.likeness import difference_from
 from tism_scan.scan.recompute import Recomputed, recompute_block
 from tism_scan.storage.places import Place
 from tism_scan.store.lease import Lease
-from tism_scan.store.ledger import Checksum, ShardAddress
-from tism_scan.store.score_store import ScoreStore, checksum_of
+from tism_scan.store.ledger import Checksum, ShardAddress, checksum_of
+from tism_scan.store.score_store import ScoreStore
 
 MOST_READERS = 8  # each holds a whole shard, up to 128 MB, in memory
 

@@ -1,12 +1,14 @@
-"""What computes blocks in a process of its own: the model, the genome and the store, opened once."""
+"""What computes blocks, or other units of work, in a process of its own; what it needs is opened once."""
 
 import contextlib
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 
@@ -17,11 +19,11 @@ from tism_scan.genome.fasta import Genome
 from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.source import GivenModel, ModelSource
-from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.scan.blocks import BlockReport, check_genome, fetch_block, score_block
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.likeness import difference_from
+from tism_scan.scan.work import Plan, U, Work
 from tism_scan.storage.places import Place
 from tism_scan.storage.staging import staged
 from tism_scan.storage.watched import stamp_of
@@ -68,12 +70,15 @@ class WorkerSetup:
     version: str = __version__
 
 
-class BlockWorker:
-    """Turns blocks into published scores; on Ray, the actor.
+E = TypeVar("E")
 
-    Two threads may call `process` at once, so that one block's sequence is fetched and another's scores are
-    written while the model works on a third thread of its own; one more may call `abandon`. A subclass may
-    compute with another engine.
+
+class Worker(ABC, Generic[U, E]):
+    """Turns the units of a work into published results; on Ray, the actor.
+
+    Two threads may call `process` at once, so that one unit's input is fetched and another's results are
+    written while the model works on a third thread of its own; one more may call `abandon`. A subclass says
+    which store it opens, with what it computes, and how it processes a unit.
     """
 
     device = ""  # what markers say of what it computes on; see `Ledger.note_device`
@@ -86,7 +91,7 @@ class BlockWorker:
         )
 
     def start(self) -> None:
-        """Load everything that a block needs.
+        """Load everything that a unit needs.
 
         Raises
         ------
@@ -99,13 +104,13 @@ class BlockWorker:
                 f"tism-scan {__version__} is installed here, and {self.setup.version} where the scan was "
                 "started; install the same"
             )
-        self.store = ScoreStore.open(self.setup.store, self.setup.tenure)
-        plan = self.store.plan
+        work = self.open_store()
+        plan = work.plan
         if plan.digest() != self.setup.plan_digest:
             raise ScanError(f"{self.setup.store} is another store here; mount the driver's")
         self.genome = self.open_genome(plan)
         self.engine = self._model_thread.submit(self.make_engine, plan).result()
-        self.device = self.store.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
+        self.device = work.ledger.note_device(name_of_device(getattr(self.engine, "device", "cpu")))
 
     def start_on_node(self) -> str:
         """Start, and return this node's name.
@@ -128,7 +133,7 @@ class BlockWorker:
         if hasattr(self, "genome"):
             self.genome.close()
 
-    def open_genome(self, plan: ScanPlan) -> Genome:
+    def open_genome(self, plan: Plan) -> Genome:
         """Return the plan's genome, or a sound copy of it if one was asked for.
 
         Raises
@@ -149,7 +154,7 @@ class BlockWorker:
                 )
         return genome
 
-    def make_engine(self, plan: ScanPlan) -> Engine:
+    def make_engine(self, plan: Plan) -> E:
         """Return the engine for a plan, made in the thread that will use it.
 
         Raises
@@ -182,7 +187,40 @@ class BlockWorker:
             )
         return self.engine_of(loaded, plan)
 
-    def engine_of(self, model: Model, plan: ScanPlan) -> Engine:
+    @abstractmethod
+    def open_store(self) -> Work[U]:
+        """Return the driver's store, for writing in the driver's name; a subclass keeps it, too."""
+
+    @abstractmethod
+    def engine_of(self, model: Model, plan: Plan) -> E:
+        """Return what computes a plan with its model."""
+
+    @abstractmethod
+    def process(self, block: U) -> BlockReport:
+        """Compute a unit and publish it, unless `abandon` was called for it.
+
+        Raises
+        ------
+        LeaseError
+            If the store is not the driver's any more; nothing is published then.
+        """
+
+    def abandon(self, block: U) -> None:
+        """Return when this worker will not touch a unit's objects any more."""
+        self._publishing.abandon(block)
+
+
+class BlockWorker(Worker[Block, Engine]):
+    """Turns blocks into published scores. A subclass may compute with another engine."""
+
+    store: ScoreStore
+
+    def open_store(self) -> ScoreStore:
+        """Return the driver's store."""
+        self.store = ScoreStore.open(self.setup.store, self.setup.tenure)
+        return self.store
+
+    def engine_of(self, model: Model, plan: Plan) -> Engine:
         """Return the engine that computes a plan with its model."""
         execution = self.setup.execution
         check_differentiable(model, model.input_bp, execution.device or default_device())
@@ -203,10 +241,6 @@ class BlockWorker:
                 self.store.publish_block(block, scores, self.device)
                 self.store.forget_failure(block)
         return report
-
-    def abandon(self, block: Block) -> None:
-        """Return when this worker will not touch a block's objects any more."""
-        self._publishing.abandon(block)
 
 
 def _take_threads(n_threads: int | None) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -22,7 +23,6 @@ from tism_scan.errors import StoreError
 from tism_scan.genome.spans import Spans
 from tism_scan.plan.probes import Probes
 from tism_scan.plan.scan_plan import NEWER_FORMAT, ScanPlan
-from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder
 
 ROOT = ".scan"
@@ -110,6 +110,10 @@ class Ledger:
         described = {"digest": plan.digest(), "plan": planned, "provenance": dict(provenance)}
         if plan.probes is not None:  # beside the plan, where earlier releases do not mind it
             described["probes"] = plan.probes.to_json()
+        return self.record(described)
+
+    def record(self, described: Mapping[str, Any]) -> bool:
+        """Record a plan with its digest unless one is recorded, and return whether it was recorded."""
         return self.folder.put_new(RUN_KEY, _in_lines(described).encode())
 
     def plan(self) -> ScanPlan | None:
@@ -120,7 +124,7 @@ class Ledger:
         StoreError
             If the record is damaged.
         """
-        described = self._run()
+        described = self.recorded()
         if described is None:
             return None
         try:
@@ -152,10 +156,17 @@ class Ledger:
 
     def provenance(self) -> dict[str, Any]:
         """Return the versions and names that were recorded at the start; nothing if they cannot be read."""
-        recorded = (self._run() or {}).get("provenance")
+        recorded = (self.recorded() or {}).get("provenance")
         return dict(recorded) if isinstance(recorded, dict) else {}
 
-    def _run(self) -> dict[str, Any] | None:
+    def recorded(self) -> dict[str, Any] | None:
+        """Return what was recorded at the start: ``plan``, ``digest`` and more; None if nothing was.
+
+        Raises
+        ------
+        StoreError
+            If the record is damaged.
+        """
         content = self.folder.get(RUN_KEY)
         if content is None:
             return None
@@ -219,7 +230,7 @@ class Ledger:
     @cached_property
     def _takes_unsigned(self) -> bool:
         """Whether the store is of an earlier release, whose records bear no plan."""
-        plan = (self._run() or {}).get("plan")
+        plan = (self.recorded() or {}).get("plan")
         return isinstance(plan, dict) and plan.get("format") == _LAST_UNSIGNED_FORMAT
 
     def mark_failed(self, i_array: int, failure: Failure) -> None:
@@ -227,9 +238,9 @@ class Ledger:
         described = asdict(failure) | {"plan": self.signature}
         self.folder.put(_failure_key(i_array, failure.i_block), json.dumps(described).encode())
 
-    def forget_failure(self, i_array: int, block: Block) -> None:
+    def forget_failure(self, i_array: int, i_block: int) -> None:
         """Make a failed block pending again."""
-        self.folder.remove(_failure_key(i_array, block.i_block))
+        self.folder.remove(_failure_key(i_array, i_block))
 
     def note_device(self, name: str) -> str:
         """Record that a kind of device computes blocks, and return what its markers are to say of it.
@@ -272,6 +283,11 @@ class Ledger:
             except StoreError:
                 damaged.append(key)
         return damaged
+
+
+def checksum_of(content: bytes) -> Checksum:
+    """Return the size and CRC-32 of an object."""
+    return Checksum(len(content), zlib.crc32(content))
 
 
 def spans_file(wanted: Mapping[str, Spans], chroms: Sequence[str]) -> bytes:

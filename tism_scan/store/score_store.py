@@ -5,12 +5,10 @@ is no score. One shard is one block of a group of tracks; its inner chunks are o
 that the export of one track reads its own bytes only. Any Zarr v3 reader opens it.
 """
 
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.errors import PlanError, StoreError
+from tism_scan.plan.order import WidestFirst
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder, open_folder
-from tism_scan.storage.places import Place, Url
+from tism_scan.storage.places import Place
 from tism_scan.store.arrays import (
     coordinates_of,
     encode_shard,
@@ -30,8 +29,9 @@ from tism_scan.store.arrays import (
     metadata_of,
     node_name,
 )
-from tism_scan.store.lease import LEASE, Lease, Tenure
-from tism_scan.store.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress
+from tism_scan.store.lease import Lease, Tenure
+from tism_scan.store.ledger import RUN_KEY, Checksum, Failure, Ledger, ShardAddress, checksum_of
+from tism_scan.store.owned import OwnedStore, refuse_foreign
 from tism_scan.store.reading import StoredScores
 
 _GROUP = "zarr.json"
@@ -40,7 +40,7 @@ _CHROMS_SHOWN = 5
 METADATA_THREADS = 16
 
 
-class ScoreStore(StoredScores):
+class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
     """The scores of one scan, and the record of what is done.
 
     Make one with `create`, or open one that exists with `open`.
@@ -103,7 +103,7 @@ class ScoreStore(StoredScores):
         plan.check_listable()
         store = cls(folder, plan)
         try:
-            _refuse_foreign(store.folder)
+            refuse_foreign(store.folder)
             if overwrite or not store._is_recorded() or store.folder.get(_GROUP) is None:
                 with Lease(store.folder).acquire(break_lock=break_lock) as lease:
                     store._written_by(lease.tenure)._begin(provenance or {}, overwrite=overwrite)
@@ -144,41 +144,6 @@ class ScoreStore(StoredScores):
             raise StoreError(f"{where} is not a store of scores: {RUN_KEY} is missing in it; check the path")
         store = cls(folder, plan)
         return store if tenure is None else store._written_by(tenure)
-
-    def held_by(self, tenure: Tenure) -> "ScoreStore":
-        """Return the store for writing in the name of its owner; once another takes it, LeaseError is raised.
-
-        Parameters
-        ----------
-        tenure : Tenure
-            Of the store's `Lease`.
-
-        Raises
-        ------
-        StoreError
-            If the store was deleted, or begun anew under another plan, since it was opened.
-        """
-        if not self._is_recorded():
-            raise StoreError(f"{self.path} was deleted while it was about to be written; run the same again")
-        return self._written_by(tenure)
-
-    def _written_by(self, tenure: Tenure) -> "ScoreStore":
-        return ScoreStore(self.folder.fenced(partial(tenure.check, self.folder)), self.plan)
-
-    def delete(self) -> None:
-        """Delete the store, its record last, so that a deletion that was cut short can be repeated.
-
-        The record of who may write stays, so that who wrote until now does not write into the next store.
-
-        Raises
-        ------
-        StoreError
-            If a file of it cannot be deleted.
-        """
-        try:
-            self.folder.clear(last=RUN_KEY, kept=LEASE)
-        except OSError as error:
-            raise StoreError(f"cannot delete {self.path}: {error.strerror}; delete it by hand") from None
 
     def publish_block(self, block: Block, scores: NDArray[np.float32], device: str = "") -> None:
         """Write the scores of a block, durably, and mark it done.
@@ -253,6 +218,20 @@ class ScoreStore(StoredScores):
             if (block.chrom, block.i_block) not in passed_by:
                 yield block
 
+    def in_order(self, *, retry_failed: bool = False) -> WidestFirst:
+        """Return the blocks that `pending` yields, those with most wanted bases first."""
+        return WidestFirst(self.plan, self.pending(retry_failed=retry_failed))
+
+    @property
+    def size(self) -> int:
+        """The length, bp, of all blocks that hold a wanted base."""
+        return sum(block.size for block in self.plan.all_blocks())
+
+    @property
+    def counts(self) -> str:
+        """What `size` counts."""
+        return "bases"
+
     def check_complete(self, chroms: Collection[str]) -> None:
         """Raise unless every wanted block of some chroms is computed.
 
@@ -286,7 +265,7 @@ class ScoreStore(StoredScores):
 
     def forget_failure(self, block: Block) -> None:
         """Forget that a block was given up."""
-        self.ledger.forget_failure(self._i_array[block.chrom], block)
+        self.ledger.forget_failure(self._i_array[block.chrom], block.i_block)
 
     def block_at(self, address: ShardAddress) -> Block | None:
         """Return the block that a shard belongs to, or None if the plan has no such shard."""
@@ -334,22 +313,11 @@ class ScoreStore(StoredScores):
         """Return what is of the arrays of the plan."""
         return {address: sums for address, sums in done.items() if address.i_array < len(self._array_names)}
 
-    def _is_recorded(self) -> bool:
-        """Return whether there is a plan; raise if it is not ours."""
-        recorded = self.ledger.plan()
-        if recorded is not None and recorded.digest() != self.plan.digest():
-            raise StoreError(
-                f"{self.path} was made under another plan: {'; '.join(recorded.differences(self.plan))}; use "
-                "the same settings, another --out, or --overwrite"
-            )
-        if recorded is not None and recorded.probes is not None and self.plan.probes is not None:
-            difference = recorded.probes.difference(self.plan.probes, self.plan.scoring.tracks)
-            if difference is not None:
-                raise StoreError(
-                    f"{self.path} was made with a model that computes something else: {difference}; use the "
-                    "code that made it, another --out, or --overwrite"
-                )
-        return recorded is not None
+    def _recorded_plan(self) -> ScanPlan | None:
+        return self.ledger.plan()
+
+    def _with_folder(self, folder: Folder) -> "ScoreStore":
+        return ScoreStore(folder, self.plan)
 
     def _begin(self, provenance: Mapping[str, Any], *, overwrite: bool) -> None:
         """Record the plan and lay out its arrays, in place of what is there or as far as it is missing."""
@@ -398,17 +366,3 @@ def _check_node_names(plan: ScanPlan) -> None:
         raise PlanError(
             f"the name of chrom {too_long[0][:40]!r}... is too long to be a file's; shorten it in the FASTA"
         )
-
-
-def _refuse_foreign(folder: Folder) -> None:
-    """Raise if a folder holds anything that is not a store of ours."""
-    if not folder.is_there() and isinstance(folder.place, Url):
-        return
-    found = folder.stranger(own=ROOT)
-    if found is not None and folder.get(RUN_KEY) is None:
-        raise StoreError(f"{folder.place} holds other files ({found}, ...); choose another --out or empty it")
-
-
-def checksum_of(content: bytes) -> Checksum:
-    """Return the size and CRC-32 of an object."""
-    return Checksum(len(content), zlib.crc32(content))

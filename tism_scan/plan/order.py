@@ -24,28 +24,30 @@ class WidestFirst:
 
     Attributes
     ----------
-    n_blocks, n_bp : int
-        How many there are, and their length.
+    size : int
+        Their length, bp.
     """
 
     def __init__(self, plan: ScanPlan, blocks: Iterable[Block]) -> None:
         self._plan = plan
         self._arrays = tuple(plan.arrays)
         i_array = {array: i for i, array in enumerate(self._arrays)}
-        self.n_bp = 0
+        self.size = 0
         held: list[tuple[int, int, int, int]] = []
         columns = []
         for block in blocks:
-            self.n_bp += block.n_bases
+            self.size += block.size
             held.append((i_array[block.chrom], block.i_block, block.start, block.end))
             if len(held) == 4096:
                 columns.append(self._measured(np.array(held)))
                 held.clear()
         columns.append(self._measured(np.array(held, np.int64).reshape(-1, 4)))
         self._blocks = np.concatenate(columns)
-        self.n_blocks = len(self._blocks)
         lengths = np.array(list(plan.arrays.values()))
         self._order = np.lexsort((-lengths[self._blocks["i_array"]], -self._blocks["n_wanted"]))
+
+    def __len__(self) -> int:
+        return len(self._blocks)
 
     def __iter__(self) -> Iterator[Block]:
         for i in self._order:

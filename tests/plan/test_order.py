@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_plans import small_plan
 
-from tism_scan.scan.order import WidestFirst
+from tism_scan.plan.order import WidestFirst
 
 LENGTHS = st.lists(st.integers(1, 3000), min_size=1, max_size=4)
 
@@ -43,8 +43,8 @@ def test_among_blocks_of_one_width_longer_chroms_come_first(plan):
 def test_blocks_and_their_bases_are_counted():
     plan = small_plan()
     order = WidestFirst(plan, plan.all_blocks())
-    assert order.n_blocks == len(list(plan.all_blocks()))
-    assert order.n_bp == 1300 + 300 + 512
+    assert len(order) == len(list(plan.all_blocks()))
+    assert order.size == 1300 + 300 + 512
 
 
 def test_no_blocks_have_an_order_too():

@@ -1,0 +1,119 @@
+"""A store that one process at a time writes, under a plan that is recorded in it."""
+
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import Generic, Protocol, Self, TypeVar
+
+from tism_scan.errors import StoreError
+from tism_scan.plan.probes import Probes
+from tism_scan.plan.scoring import Scoring
+from tism_scan.storage.folder import Folder
+from tism_scan.storage.places import Place, Url
+from tism_scan.store.lease import LEASE, Tenure
+from tism_scan.store.ledger import ROOT, RUN_KEY, Ledger
+
+
+class RecordedPlan(Protocol):
+    """What is asked of a plan that another is compared with."""
+
+    @property
+    def scoring(self) -> Scoring: ...  # noqa: D102
+
+    @property
+    def probes(self) -> Probes | None: ...  # noqa: D102
+
+    def digest(self) -> str: ...  # noqa: D102
+
+    def differences(self, other: Self, /) -> list[str]: ...  # noqa: D102
+
+
+P = TypeVar("P", bound=RecordedPlan)
+
+
+class OwnedStore(ABC, Generic[P]):
+    """What stores of any plan have in common: who may write them, and which plan they are of.
+
+    Attributes
+    ----------
+    folder : Folder
+    plan : P
+    ledger : Ledger
+    """
+
+    folder: Folder
+    plan: P
+    ledger: Ledger
+
+    @property
+    def path(self) -> Place:
+        """Where it is."""
+        return self.folder.place
+
+    @abstractmethod
+    def _recorded_plan(self) -> P | None:
+        """Return the plan that is recorded, or None if none is."""
+
+    @abstractmethod
+    def _with_folder(self, folder: Folder) -> Self:
+        """Return the same store in a folder that is for its owner."""
+
+    def held_by(self, tenure: Tenure) -> Self:
+        """Return the store for writing in the name of its owner; once another takes it, LeaseError is raised.
+
+        Parameters
+        ----------
+        tenure : Tenure
+            Of the store's `Lease`.
+
+        Raises
+        ------
+        StoreError
+            If the store was deleted, or begun anew under another plan, since it was opened.
+        """
+        if not self._is_recorded():
+            raise StoreError(f"{self.path} was deleted while it was about to be written; run the same again")
+        return self._written_by(tenure)
+
+    def _written_by(self, tenure: Tenure) -> Self:
+        return self._with_folder(self.folder.fenced(partial(tenure.check, self.folder)))
+
+    def delete(self) -> None:
+        """Delete the store, its record last, so that a deletion that was cut short can be repeated.
+
+        The record of who may write stays, so that who wrote until now does not write into the next store.
+
+        Raises
+        ------
+        StoreError
+            If a file of it cannot be deleted.
+        """
+        try:
+            self.folder.clear(last=RUN_KEY, kept=LEASE)
+        except OSError as error:
+            raise StoreError(f"cannot delete {self.path}: {error.strerror}; delete it by hand") from None
+
+    def _is_recorded(self) -> bool:
+        """Return whether there is a plan; raise if it is not ours."""
+        recorded = self._recorded_plan()
+        if recorded is not None and recorded.digest() != self.plan.digest():
+            raise StoreError(
+                f"{self.path} was made under another plan: {'; '.join(recorded.differences(self.plan))}; use "
+                "the same settings, another --out, or --overwrite"
+            )
+        if recorded is not None and recorded.probes is not None and self.plan.probes is not None:
+            difference = recorded.probes.difference(self.plan.probes, self.plan.scoring.tracks)
+            if difference is not None:
+                raise StoreError(
+                    f"{self.path} was made with a model that computes something else: {difference}; use the "
+                    "code that made it, another --out, or --overwrite"
+                )
+        return recorded is not None
+
+
+def refuse_foreign(folder: Folder) -> None:
+    """Raise if a folder holds anything that is not a store of ours."""
+    if not folder.is_there() and isinstance(folder.place, Url):
+        return
+    found = folder.stranger(own=ROOT)
+    if found is not None and folder.get(RUN_KEY) is None:
+        raise StoreError(f"{folder.place} holds other files ({found}, ...); choose another --out or empty it")
