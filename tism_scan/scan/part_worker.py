@@ -1,0 +1,48 @@
+"""What computes the parts of a list."""
+
+import time
+from abc import abstractmethod
+from typing import Generic, TypeVar
+
+from tism_scan.plan.parts import Part
+from tism_scan.scan.blocks import BlockReport
+from tism_scan.scan.worker import E, Worker
+from tism_scan.store.parts import PartStore
+
+I = TypeVar("I")  # noqa: E741
+
+
+class PartWorker(Worker[Part, E], Generic[E, I]):
+    """Turns parts into published results. A subclass says what is read, and what is computed of it."""
+
+    store: PartStore
+
+    def open_store(self) -> PartStore:
+        """Return the driver's store."""
+        self.store = PartStore.open(self.setup.store, self.setup.tenure)
+        return self.store
+
+    @abstractmethod
+    def fetch(self, part: Part) -> I:
+        """Return what a part is computed of, while the model may work on another."""
+
+    @abstractmethod
+    def compute(self, fetched: I) -> tuple[bytes, int]:
+        """Return a part's results, and how many of its items were computed; called in the model's thread."""
+
+    def process(self, part: Part) -> BlockReport:
+        """Compute a part and publish it, unless `abandon` was called for it.
+
+        Raises
+        ------
+        LeaseError
+            If the store is not the driver's any more; nothing is published then.
+        """
+        fetched, began = self.fetch(part), time.monotonic()
+        content, n_computed = self._model_thread.submit(self.compute, fetched).result()
+        report = BlockReport(part, n_computed, time.monotonic() - began)
+        with self._publishing.of(part) as may_publish:
+            if may_publish:
+                self.store.publish(part, content, self.device)
+                self.store.forget_failure(part)
+        return report

@@ -1,0 +1,316 @@
+"""Results of a list, part by part, under a plan, so that the work on it can go on after an interruption.
+
+A part is one object, of whatever bytes its worker makes. Who may write, what is done, and what failed are
+kept as for a store of scores, in ``.scan/``. Beside it, ``.scan/input/`` has what the workers read.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tism_scan.errors import PlanError, StoreError
+from tism_scan.plan.parts import Part, PartsPlan
+from tism_scan.plan.probes import Probes
+from tism_scan.storage.folder import Folder, open_folder
+from tism_scan.storage.places import Place
+from tism_scan.store.lease import Lease, Tenure
+from tism_scan.store.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress, checksum_of
+from tism_scan.store.owned import OwnedStore, refuse_foreign
+
+INPUT = f"{ROOT}/input"
+PARTS = "parts"
+_NONE_IS_THERE = "is not there, or holds no parts of results; run the command that makes them"
+
+
+@dataclass(frozen=True)
+class PartsInOrder:
+    """Parts that are still to be computed.
+
+    Attributes
+    ----------
+    parts : tuple of Part
+    """
+
+    parts: tuple[Part, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of their items."""
+        return sum(part.size for part in self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self.parts)
+
+
+class PartStore(OwnedStore[PartsPlan]):
+    """The results of one list, and the record of what is done.
+
+    Make one with `create`, or open one that exists with `open`.
+
+    Attributes
+    ----------
+    folder : Folder
+    plan : PartsPlan
+    ledger : Ledger
+    """
+
+    def __init__(self, folder: Folder, plan: PartsPlan) -> None:
+        self.folder, self.plan = folder, plan
+        self.ledger = Ledger(folder, plan.digest()[:16])
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Place,
+        plan: PartsPlan,
+        inputs: Iterable[tuple[str, bytes]] = (),
+        provenance: Mapping[str, Any] | None = None,
+        *,
+        overwrite: bool = False,
+        break_lock: bool = False,
+    ) -> "PartStore":
+        """Return the store of a plan: a new one, or the one that is there if its plan is equal.
+
+        Parameters
+        ----------
+        path : str, Path or Url
+            A folder that is absent, empty, or holds such a store; ``s3://bucket/prefix`` or
+            ``gs://bucket/prefix`` for one in object storage.
+        plan : PartsPlan
+        inputs : iterable of (str, bytes)
+            Names and contents of what the workers read with `read_input`; it is gone through, and kept, only
+            if the store is new.
+        provenance : Mapping, optional
+            Versions and names for the record.
+        overwrite : bool
+            Delete the store that is there first.
+        break_lock : bool
+            Take the store even if another process seems to write it.
+
+        Raises
+        ------
+        LeaseError
+            If there is something to write, and another process is writing the store.
+        StoreError
+            If the folder cannot be written, holds something else, or results of another plan; every field
+            that differs is named, with both values.
+        StorageFullError
+            If there is no room left.
+        AccessError
+            If there is no such bucket, or it may not be used.
+        """
+        store = cls(open_folder(path), plan)
+        try:
+            refuse_foreign(store.folder)
+            if overwrite or not store._is_recorded():
+                with Lease(store.folder).acquire(break_lock=break_lock) as lease:
+                    store._written_by(lease.tenure)._begin(inputs, provenance or {}, overwrite=overwrite)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to {store.path}: {error.strerror}; choose another --out"
+            ) from None
+        return store
+
+    @classmethod
+    def open(cls, path: str | Place, tenure: Tenure | None = None) -> "PartStore":
+        """Return a store that exists.
+
+        Parameters
+        ----------
+        path : str, Path or Url
+        tenure : Tenure, optional
+            Of the store's owner, to write in its name.
+
+        Raises
+        ------
+        StoreError
+            If there is none at this path, or its record is damaged.
+        AccessError
+            If there is no such bucket, or it may not be used.
+        """
+        folder = open_folder(path)
+        plan = recorded_plan(Ledger(folder))
+        if plan is None:
+            raise StoreError(f"{folder.place} {_NONE_IS_THERE}")
+        store = cls(folder, plan)
+        return store if tenure is None else store._written_by(tenure)
+
+    @property
+    def size(self) -> int:
+        """Number of items in the list."""
+        return self.plan.n_items
+
+    @property
+    def counts(self) -> str:
+        """What `size` counts."""
+        return self.plan.items
+
+    def read_input(self, name: str) -> bytes:
+        """Return what was given to the workers under a name.
+
+        Raises
+        ------
+        StoreError
+            If it is missing.
+        """
+        content = self.folder.get(f"{INPUT}/{name}")
+        if content is None:
+            raise StoreError(f"{INPUT}/{name} is missing in {self.path}; delete that folder, and run again")
+        return content
+
+    def publish(self, part: Part, content: bytes, device: str = "") -> None:
+        """Write the results of a part, durably, and mark it done; to publish it again is harmless.
+
+        Parameters
+        ----------
+        part : Part
+        content : bytes
+        device : str
+            What `Ledger.note_device` returned to who computed them.
+
+        Raises
+        ------
+        StorageFullError
+            If there is no room left; nothing is marked done then.
+        """
+        self.folder.put(_key(part), content)
+        self.ledger.mark_done(_address(part), checksum_of(content), device)
+
+    def read(self, part: Part) -> bytes:
+        """Return the results of a finished part.
+
+        Raises
+        ------
+        StoreError
+            If they are missing, or not what was published; the part is pending then.
+        """
+        content = self._sound(part, self.ledger.done().get(_address(part), ()))
+        if content is None:
+            raise StoreError(f"{part} are missing or damaged in {self.path}; run the same command again")
+        return content
+
+    def results(self) -> Iterator[tuple[Part, bytes | None]]:
+        """Yield each part with its results, in the list's order; None for one that failed every attempt.
+
+        Raises
+        ------
+        StoreError
+            As `read`; also for a part that is pending.
+        """
+        marked, failed = self.ledger.done(), {failure.i_block for failure in self.ledger.failures()}
+        for part in self.plan.parts():
+            content = self._sound(part, marked.get(_address(part), ()))
+            if content is None and part.i_part not in failed:
+                raise StoreError(f"{part} are missing or damaged in {self.path}; run the same command again")
+            yield part, content
+
+    def verify(self) -> list[Part]:
+        """Read every finished part again, and return those that are damaged; they are pending then."""
+        marked = self.ledger.done()
+        parts = [part for part in self.plan.parts() if _address(part) in marked]
+        return [part for part in parts if self._sound(part, marked[_address(part)]) is None]
+
+    def pending(self, *, retry_failed: bool = False) -> Iterator[Part]:
+        """Yield the parts that are still to be computed, in the list's order.
+
+        Parameters
+        ----------
+        retry_failed : bool
+            Whether parts that were given up count as pending, too.
+        """
+        sizes, marked = self.folder.sizes(PARTS), self.ledger.done()
+        failed = set() if retry_failed else {failure.i_block for failure in self.ledger.failures()}
+        for part in self.plan.parts():
+            size = sizes.get(_key(part))
+            is_done = any(checksum.size == size for checksum in marked.get(_address(part), ()))
+            if not is_done and part.i_part not in failed:
+                yield part
+
+    def in_order(self, *, retry_failed: bool = False) -> PartsInOrder:
+        """Return the parts that `pending` yields."""
+        return PartsInOrder(tuple(self.pending(retry_failed=retry_failed)))
+
+    def mark_failed(self, part: Part, error: str, n_attempts: int) -> None:
+        """Record that a part was given up."""
+        self.ledger.mark_failed(0, Failure(self.plan.items, part.i_part, error, n_attempts))
+
+    def forget_failure(self, part: Part) -> None:
+        """Forget that a part was given up."""
+        self.ledger.forget_failure(0, part.i_part)
+
+    def consolidate(self) -> None:
+        """Do nothing: each part is whole by itself."""
+
+    def _sound(self, part: Part, checksums: Iterable[Checksum]) -> bytes | None:
+        """Return the results of a part if they are what was published; else make it pending."""
+        content = self.folder.get(_key(part))
+        if content is not None and checksum_of(content) in checksums:
+            return content
+        for checksum in checksums:
+            self.ledger.unmark(_address(part), checksum)
+        return None
+
+    def _recorded_plan(self) -> PartsPlan | None:
+        return recorded_plan(self.ledger)
+
+    def _with_folder(self, folder: Folder) -> "PartStore":
+        return PartStore(folder, self.plan)
+
+    def _begin(
+        self, inputs: Iterable[tuple[str, bytes]], provenance: Mapping[str, Any], *, overwrite: bool
+    ) -> None:
+        """Keep the inputs, and then record the plan: where there is one, the inputs are whole."""
+        if overwrite:
+            self.delete()
+        if self._is_recorded():  # by another process, since we looked
+            return
+        for name, content in inputs:
+            self.folder.put(f"{INPUT}/{name}", content)
+        described = {
+            "digest": self.plan.digest(),
+            "plan": self.plan.to_json(),
+            "provenance": dict(provenance),
+        }
+        if self.plan.probes is not None:
+            described["probes"] = self.plan.probes.to_json()
+        self.ledger.record(described)
+
+
+def recorded_plan(ledger: Ledger) -> PartsPlan | None:
+    """Return the recorded plan, or None if there is none.
+
+    Raises
+    ------
+    StoreError
+        If the record is damaged, or that of a store of scores.
+    """
+    place = ledger.folder.place
+    try:
+        if isinstance(place, Path) and place.is_file():
+            raise StoreError(f"{place} is a file; expected a folder")
+        described = ledger.recorded()
+        if described is None:
+            return None
+        plan = PartsPlan.from_json(described["plan"])
+        probes = described.get("probes")
+        if plan.digest() != described["digest"]:
+            raise StoreError(f"{RUN_KEY} was altered: its plan does not fit its digest; restore the file")
+        return plan if probes is None else plan.with_probes(Probes.from_json(probes))
+    except OSError as error:
+        raise StoreError(f"cannot read {place}: {error.strerror}; check who may read it") from None
+    except PlanError as error:
+        raise StoreError(f"{place} holds other results: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise StoreError(f"{RUN_KEY} is damaged: its plan cannot be read; restore the file") from None
+
+
+def _key(part: Part) -> str:
+    return f"{PARTS}/{part.i_part:07d}"
+
+
+def _address(part: Part) -> ShardAddress:
+    return ShardAddress(0, part.i_part, 0)
