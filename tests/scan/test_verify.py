@@ -17,6 +17,7 @@ from tism_scan.genome.fasta import Genome
 from tism_scan.models.source import ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tracks import Track
 from tism_scan.scan.recompute import recompute_block
 from tism_scan.scan.verify import Sample, verify_store
 from tism_scan.storage.folder import LocalFolder
@@ -259,11 +260,11 @@ def test_what_is_no_store_is_one_clear_error(tmp_path):
 
 
 @pytest.fixture
-def scanned(tmp_path, tiny_genome, monkeypatch):
+def scanned(tmp_path, tiny_genome, monkeypatch, request):
     """Return a store that was scanned, and a sample of all of its blocks."""
     monkeypatch.setattr(ModelSource, "identity", lambda source: ("smooth", "weights"))
     monkeypatch.setattr(ModelSource, "load", lambda source: smooth_model())
-    scoring = Scoring(TRACKS, INPUT_BP, 6)
+    scoring = Scoring(getattr(request, "param", TRACKS), INPUT_BP, 6)
     with Genome(tiny_genome) as genome:
         chroms = {chrom: ((0, length),) for chrom, length in genome.chroms.items() if length}
         plan = ScanPlan(scoring, genome.digest(), "weights", dict(genome.chroms), chroms, 60, model="smooth")
@@ -308,8 +309,24 @@ def test_block_that_was_computed_wrongly_is_named_and_pending(scanned):
     block = wrong_block(store, lambda scores: scores * np.float32(1.1))
     ((what, said),) = verify_store(store.path, sample=sample).damaged
     assert what == str(block)
-    assert "scores come out differently, the most by 0.091 of the block's largest" in said
+    assert "scores come out differently, the most by 0.091 of its track's largest" in said
     assert list(store.pending()) == [block]
+
+
+def with_wrong_track(scores):
+    scores[1] *= np.float32(1.1)
+    return scores
+
+
+@pytest.mark.parametrize(
+    "scanned", [(TRACKS[0], Track("small", (1,), (1e-5,)))], indirect=True, ids=["a track of small scores"]
+)
+def test_wrong_scores_are_found_beside_a_track_of_much_larger_ones(scanned):
+    store, sample = scanned
+    block = wrong_block(store, with_wrong_track)
+    ((what, said),) = verify_store(store.path, sample=sample).damaged
+    assert what == str(block)
+    assert "the most by 0.091 of its track's largest" in said
 
 
 def test_block_with_a_gap_that_is_none_is_named(scanned):

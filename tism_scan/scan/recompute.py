@@ -1,8 +1,10 @@
 """Blocks computed a second time, and compared with what a store holds of them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tism_scan.engine.block_engine import Engine
 from tism_scan.genome.fasta import Genome
@@ -13,6 +15,7 @@ from tism_scan.store.score_store import ScoreStore
 
 TOLERANCE = 1e-4
 FRACTION_ALLOWED = 1e-4
+_ROUNDING = 1e-3  # of the largest score of all tracks, in parts of the tolerance: float32's own
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,10 @@ class Recomputed:
     n_unequal : int
         Those that are not equal to the bit.
     n_wrong : int
-        Those that are further apart than rounding explains: by more than 1e-4 of the block's largest score,
-        and than what ``keep_bits`` drops; or NaN on one side only.
+        Those that are further apart than rounding explains: by more than 1e-4 of their own track's largest
+        score in the block, and than what ``keep_bits`` drops; or NaN on one side only.
     largest : float
-        The largest difference, as a part of the block's largest score.
+        The largest difference, as a part of its track's largest score in the block.
     device : str
         The kind of device that computed the stored scores; empty if that was not recorded.
     """
@@ -80,15 +83,23 @@ def recompute_block(genome: Genome, engine: Engine, store: ScoreStore, block: Bl
     stored = store.read_block(block)
     is_missing = np.isnan(stored)
     apart = np.abs(stored.astype(np.float64) - expected)
-    scale = float(np.max(np.abs(stored), initial=0.0, where=~is_missing))
+    largest = _largest_of_tracks(np.abs(stored))
+    allowed = TOLERANCE * (largest + _ROUNDING * largest.max())
     dropped = 0.0 if store.plan.keep_bits is None else 2.0**-store.plan.keep_bits
     is_wrong = is_missing != np.isnan(expected)
-    is_wrong |= apart > TOLERANCE * scale + dropped * np.abs(stored)
+    is_wrong |= apart > allowed + dropped * np.abs(stored)
+    scale = np.where(largest > 0, largest, max(largest.max(), np.finfo(np.float32).tiny))
     return Recomputed(
         block,
         stored.size,
         int((stored.view(np.uint32) != expected.view(np.uint32)).sum()),
         int(is_wrong.sum()),
-        float(np.max(apart, initial=0.0, where=~np.isnan(apart))) / scale if scale else 0.0,
+        float((_largest_of_tracks(apart) / scale).max()),
         store.device_of(block),
     )
+
+
+def _largest_of_tracks(numbers: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return each track's largest of numbers (T, ...), none below 0, shaped to be compared with them."""
+    axes = tuple(range(1, numbers.ndim))
+    return np.asarray(np.fmax.reduce(numbers, axes, np.float64, keepdims=True, initial=0.0))

@@ -338,7 +338,7 @@ def _recompute(
                     continue
                 fault = (
                     f"is wrong: {found.n_wrong:,} of {found.n_values:,} scores come out differently, the "
-                    f"most by {found.largest:.2g} of the block's largest"
+                    f"most by {found.largest:.2g} of its track's largest"
                 )
             for address in store.addresses(block):
                 for checksum in marked[address]:
