@@ -1,16 +1,19 @@
 """Which bases are refined."""
 
 import gzip
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from small_plans import CHROMS, publish, random_scores, small_plan
 
 from tism_scan.errors import PlanError, RegionError, StoreError
 from tism_scan.export.seqlet_files import write_seqlets
 from tism_scan.export.seqlets import SeqletRule
 from tism_scan.refine import plan_refinement
-from tism_scan.refine.selecting import select_highest, select_listed
+from tism_scan.refine.selecting import HighestScores, select_highest, select_listed
 from tism_scan.store.score_store import ScoreStore
 
 
@@ -58,6 +61,33 @@ def test_equal_scores_are_chosen_together_and_zeros_never(tmp_path):
     assert thresholds == (0.5, 0.0)  # the other track is 0 everywhere
     assert set(chosen_positions(spans)["chr1"]) <= set(range(10, 30))
     assert len(chosen_positions(spans)["chr1"]) > 10
+
+
+@given(
+    st.lists(st.sampled_from([0, 0.5, -0.5, 1, -2, 3, np.nan]), max_size=80),
+    st.lists(st.integers(0, 80)),
+    st.sampled_from([0.5, 0.8, 0.95, 1]),
+)
+def test_highest_do_not_depend_on_the_pieces_that_the_scores_come_in(scores, cuts, quantile):
+    scores = np.array(scores, np.float32)
+    edges = [0, *sorted(cut for cut in cuts if cut <= len(scores)), len(scores)]
+    highest = HighestScores(round((1 - quantile) * len(scores)))
+    for start, end in pairwise(edges):
+        highest.add(scores[start:end], start)
+    threshold, positions = highest.above(quantile)
+    ranked = np.sort(np.abs(scores[~np.isnan(scores)]))[::-1]
+    n = min(round((1 - quantile) * len(ranked)), len(ranked) // 2)
+    assert highest.n_scored == len(ranked)
+    assert threshold == (ranked[n - 1] if n else np.inf)
+    expected = [i for i, score in enumerate(np.abs(scores)) if score >= threshold and score > 0]
+    assert positions.tolist() == expected
+
+
+@pytest.mark.parametrize("n_bases", [98, 99, 100, 101])  # halves of odd numbers are rounded to even ones
+def test_half_of_any_number_of_bases_can_be_chosen(n_bases, tmp_path):
+    store = store_of(tmp_path, np.nan_to_num, n_tracks=1, chroms={"chr1": n_bases})
+    spans, _ = select_highest(store, 0.5)
+    assert sum(each.n_bases for each in spans.values()) == n_bases // 2
 
 
 @pytest.mark.parametrize(

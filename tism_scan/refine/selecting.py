@@ -1,8 +1,7 @@
 """Which bases are refined: those with the highest |score| of each track, or those of a BED file."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,8 @@ from numpy.typing import NDArray
 from tism_scan.errors import RegionError, StoreError
 from tism_scan.genome.bed import read_bed
 from tism_scan.genome.spans import Spans, merge, subtract
-from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.store.score_store import ScoreStore
-from tism_scan.variants.ranks import Refinement, new_counts, places_from_top
-
-Passes = Callable[[], Iterator[NDArray[np.float32]]]  # each call goes through all scores of a track
 
 DEFAULT_QUANTILE = 0.997
 MOST_OF_THE_BASES = 0.5
@@ -35,42 +30,35 @@ def select_highest(
         The part of the scored bases that is left out, of each track. Equal scores are chosen together;
         scores of 0 never are.
     on_progress : callable, optional
-        Called with the bases that are read; there are two passes a track, and one for all tracks together.
+        Called with the bases that are read, once for each track.
 
     Raises
     ------
     StoreError
         If the quantile chooses no base, or more than half of them, or the store is damaged.
     """
-    n_tracks, n_wanted = len(store.plan.scoring.tracks), store.plan.n_wanted
-    n_done, n_total = 0, 3 * n_tracks * n_wanted
-
-    def scores_of(i_track: int, piece: Block) -> NDArray[np.float32]:
-        nonlocal n_done
-        n_done = min(n_done + len(piece), n_total)
-        if on_progress is not None:
-            on_progress(Progress(n_done, n_total, "bases", note="choosing the bases"))
-        return store.read_track(piece.chrom, piece.start, piece.end, i_track)
-
-    def all_scores(i_track: int) -> Iterator[NDArray[np.float32]]:
+    tracks, n_wanted = store.plan.scoring.tracks, store.plan.n_wanted
+    firsts = _firsts(store.plan.chroms)
+    union, thresholds, n_scored = np.empty(0, dtype=np.int64), [], 0
+    for i_track, track in enumerate(tracks):
+        highest, n_read = HighestScores(_number(quantile, n_wanted)), i_track * n_wanted
         for chrom in store.plan.wanted:
             for piece in store.plan.pieces(chrom):
-                scores = scores_of(i_track, piece)
-                yield scores[~np.isnan(scores)]
-
-    counts = [_threshold(partial(all_scores, i_track), quantile) for i_track in range(n_tracks)]
-    thresholds, n_scored = tuple(threshold for threshold, _ in counts), counts[0][1]
-    chosen: dict[str, list[NDArray[np.int64]]] = {}
-    for chrom in store.plan.wanted:
-        for piece in store.plan.pieces(chrom):
-            is_chosen = np.zeros(len(piece), dtype=np.bool_)
-            for i_track, threshold in enumerate(thresholds):
-                magnitudes = np.abs(scores_of(i_track, piece))
-                is_chosen |= (magnitudes >= threshold) & (magnitudes > 0)
-            chosen.setdefault(chrom, []).append(np.flatnonzero(is_chosen) + piece.start)
-    spans = {chrom: _spans_of(np.concatenate(parts)) for chrom, parts in chosen.items()}
-    _check_number(store, quantile, sum(each.n_bases for each in spans.values()), n_scored)
-    return {chrom: each for chrom, each in spans.items() if each}, thresholds
+                scores = store.read_track(chrom, piece.start, piece.end, i_track)
+                highest.add(scores, firsts[chrom] + piece.start)
+                n_read = min(n_read + len(piece), (i_track + 1) * n_wanted)
+                if on_progress is not None:
+                    on_progress(Progress(n_read, len(tracks) * n_wanted, "bases", part=track.name))
+        threshold, positions = highest.above(quantile)
+        thresholds.append(threshold)
+        union = np.sort(np.concatenate([union, positions]), kind="stable")  # which merges what is in order
+        union = union[np.diff(union, prepend=-1) > 0]
+        n_scored = max(n_scored, highest.n_scored)
+    _check_number(store, quantile, len(union), n_scored)
+    ends = np.searchsorted(union, [first + store.plan.chroms[chrom] for chrom, first in firsts.items()])
+    by_chrom = zip(firsts.items(), np.split(union, ends[:-1]), strict=True)
+    spans = {chrom: _spans_of(positions - first) for (chrom, first), positions in by_chrom if len(positions)}
+    return spans, tuple(thresholds)
 
 
 def select_listed(store: ScoreStore, bed: str | Path) -> tuple[dict[str, Spans], str]:
@@ -91,22 +79,75 @@ def select_listed(store: ScoreStore, bed: str | Path) -> tuple[dict[str, Spans],
     return spans, digest.hexdigest()[:16]
 
 
-def _threshold(passes: Passes, quantile: float) -> tuple[float, int]:
-    """Return the lowest magnitude above a quantile, and how many there are; infinity if none is above it."""
-    first = new_counts()
-    for scores in passes():
-        first.add(scores)
-    n = int(first.counts.sum())
-    n_chosen = round((1 - quantile) * n)
-    if not n_chosen:
-        return float("inf"), n
-    bins, nth = places_from_top(first.counts, np.array([n_chosen]))
-    second = Refinement(bins)
-    for scores in passes():
-        second.add(scores)
-    sub, _ = places_from_top(second.counts[0], nth)
-    bits = (bins * second.counts.shape[1] + sub).astype(np.uint32)
-    return float(bits.view(np.float32)[0]), n
+class HighestScores:
+    """The highest magnitudes of one track, as its scores come, with where they are.
+
+    Parameters
+    ----------
+    n_most : int
+        How many of them may be asked for; those that are equal to the lowest of these are kept, too.
+
+    Attributes
+    ----------
+    n_scored : int
+        How many scores there were.
+    """
+
+    def __init__(self, n_most: int) -> None:
+        self.n_scored = 0
+        self._n_most, self._lowest = n_most, np.float32(0)
+        self._magnitudes, self._positions = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
+        self._waiting: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
+        self._n_waiting = 0
+
+    def add(self, scores: NDArray[np.float32], first: int) -> None:
+        """Take the scores of neighbours, float32 (n,), NaN without one, the first of them at a position."""
+        magnitudes = np.abs(scores)
+        self.n_scored += len(scores) - int(np.isnan(scores).sum())
+        found = np.flatnonzero((magnitudes >= self._lowest) & (magnitudes > 0))
+        self._waiting.append((magnitudes[found], found + first))
+        self._n_waiting += len(found)
+        if self._n_waiting > max(self._n_most, len(self._magnitudes)):  # each is sorted a few times only
+            self._gather()
+
+    def above(self, quantile: float) -> tuple[float, NDArray[np.int64]]:
+        """Return the lowest magnitude above a quantile (infinity if none is), and where those from it on are."""
+        self._gather()
+        n = _number(quantile, self.n_scored)
+        if not n:
+            return float("inf"), self._positions[:0]
+        threshold = _nth_largest(self._magnitudes, n)
+        return float(threshold), np.sort(self._positions[self._magnitudes >= threshold])
+
+    def _gather(self) -> None:
+        """Leave out what is not among the highest so far."""
+        parts = [(self._magnitudes, self._positions), *self._waiting]
+        magnitudes, positions = (np.concatenate(each) for each in zip(*parts, strict=True))
+        self._waiting, self._n_waiting = [], 0
+        self._lowest = _nth_largest(magnitudes, self._n_most) if self._n_most else np.float32(np.inf)
+        is_kept = magnitudes >= self._lowest
+        self._magnitudes, self._positions = magnitudes[is_kept], positions[is_kept]
+
+
+def _number(quantile: float, n_bases: int) -> int:
+    """Return how many of some bases are above a quantile: never more than half, whatever the rounding."""
+    return min(round((1 - quantile) * n_bases), int(MOST_OF_THE_BASES * n_bases))
+
+
+def _nth_largest(magnitudes: NDArray[np.float32], n: int) -> np.float32:
+    """Return the n-th largest of magnitudes above 0, n from 1; 0 if there are fewer."""
+    if n > len(magnitudes):
+        return np.float32(0)
+    nth: np.float32 = np.partition(magnitudes, len(magnitudes) - n)[len(magnitudes) - n]
+    return nth
+
+
+def _firsts(chroms: Mapping[str, int]) -> dict[str, int]:
+    """Return where each chrom begins if all stand one after another."""
+    firsts, n_bp = {}, 0
+    for chrom, length in chroms.items():
+        firsts[chrom], n_bp = n_bp, n_bp + length
+    return firsts
 
 
 def _spans_of(positions: NDArray[np.int64]) -> Spans:
