@@ -34,9 +34,11 @@ ROW_OF = {module: i_row for i_row, row in enumerate(ROWS) for module in row}
 DOORS = {
     "botocore": {"storage"},
     "click": {"cli"},
+    "google_crc32c": {"store.shards"},
     "h5py": {"export.region_files", "models.keras_h5"},
     "logomaker": {"plot"},
     "matplotlib": {"plot"},
+    "numcodecs": {"store.shards"},
     "obstore": {"storage"},
     "psutil": {"bigwig", "store"},
     "pyBigWig": {"bigwig"},

@@ -4,14 +4,14 @@ import warnings
 import numpy as np
 import pytest
 import zarr
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from small_plans import WEIRD_NAMES, small_plan
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
-from tism_scan.store.arrays import metadata_of, node_name, rounded
+from tism_scan.store.arrays import encode_shard, metadata_of, node_name, rounded
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -82,6 +82,64 @@ def test_every_nan_becomes_the_one_nan(keep_bits):
 def test_ties_arerounded_to_even():
     scores = np.array([1.25, 1.75, -1.25, 1.2500001], np.float32)
     assert rounded(scores, 1).tolist() == [1.0, 2.0, -1.0, 1.5]
+
+
+def scores_of_any_kind(shape, seed):
+    """Return random bits, noise, zeros, and NaN alone, a chunk each, with runs of NaN in them."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(scale=1e-3, size=shape).astype(np.float32)
+    for place in np.ndindex(shape[:-1]):
+        kind = rng.integers(4)
+        if kind == 0:
+            scores[place] = rng.integers(0, 1 << 32, shape[-1], dtype=np.uint32).view(np.float32)
+        elif kind == 1:
+            scores[place] = np.nan
+        elif kind == 2:
+            scores[place] = 0
+        start, end = np.sort(rng.integers(0, shape[-1] + 1, 2))
+        scores[place][start:end] = np.nan
+    return scores
+
+
+@given(
+    values=st.sampled_from(["mean", "tism"]),
+    n_per_shard=st.integers(1, 9),
+    n_present=st.integers(1, 9),
+    n_cores=st.integers(1, 40),
+    n_missing=st.integers(0, 63),
+    keep_bits=st.none() | st.integers(1, 23),
+    is_transposed=st.booleans(),
+    seed=st.integers(0, 1 << 32),
+)
+@example("tism", 9, 7, 40, 1, None, False, 0)
+@example("mean", 1, 1, 1, 63, 10, True, 1)
+@settings(max_examples=80, deadline=None)
+def test_shard_is_the_one_that_zarr_itself_writes(
+    values, n_per_shard, n_present, n_cores, n_missing, keep_bits, is_transposed, seed
+):
+    bases, block_bp = ((4,) if values == "tism" else ()), 64 * n_cores
+    n_present = min(n_per_shard, n_present)
+    chroms = {"c": 3 * block_bp - n_missing}
+    plan = small_plan(n_per_shard, chroms=chroms, block_bp=block_bp, values=values, keep_bits=keep_bits)
+    assert plan.tracks_per_shard == n_per_shard
+    for block in list(plan.blocks("c"))[1:]:
+        scores = scores_of_any_kind((n_present, *bases, len(block)), seed)
+        memory = MemoryStore()
+        theirs = zarr.create_array(
+            memory,
+            shape=scores.shape,
+            dtype="float32",
+            shards=(n_per_shard, *bases, block_bp),
+            chunks=(1, *(1 for _ in bases), block_bp),
+            compressors=(BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4), Crc32cCodec()),
+            fill_value=float("nan"),
+            config={"write_empty_chunks": True},
+        )
+        theirs[:] = rounded(scores, keep_bits)
+        (expected,) = (value.to_bytes() for key, value in memory._store_dict.items() if key != "zarr.json")
+        given_scores = np.asfortranarray(scores) if is_transposed else scores
+        assert encode_shard(plan, block, given_scores) == expected
+        assert np.array_equal(given_scores.view(np.uint32), scores.view(np.uint32))  # it changes nothing
 
 
 @pytest.mark.parametrize("values", ["mean", "tism"])

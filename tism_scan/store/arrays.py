@@ -18,10 +18,11 @@ from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import ONE_GRADIENT
 from tism_scan.plan.tiling import Block
+from tism_scan.store.shards import BLOSC, encode_chunk, join_chunks, places_in_order
 
 _GROUP = "zarr.json"
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-_COMPRESSORS = (BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4), Crc32cCodec())
+_COMPRESSORS = (BloscCodec(**BLOSC, shuffle="bitshuffle"), Crc32cCodec())
 
 
 def metadata_of(
@@ -112,26 +113,33 @@ def encode_shard(plan: ScanPlan, block: Block, scores: NDArray[np.float32]) -> b
     scores : float32 (T, len(block)), or (T, 4, len(block))
         As many tracks as a shard of the plan holds, or fewer in the last group.
     """
-    memory = MemoryStore()
-    # Where the tracks or the chrom end within the shard, so does this array, as the store's own does.
     layout = _layout(plan, plan.array_block_bp(block.chrom))
-    twin = zarr.create_array(memory, shape=scores.shape, **layout.options())
-    twin[:] = rounded(scores, plan.keep_bits)
-    (key,) = (key for key in memory._store_dict if key != _GROUP)
-    return memory._store_dict[key].to_bytes()
+
+    def encoded(place: tuple[int, ...]) -> bytes:
+        chunk = rounded(scores[place], plan.keep_bits)
+        n_past_end = layout.block_bp - len(chunk)
+        return encode_chunk(np.pad(chunk, (0, n_past_end), constant_values=np.nan) if n_past_end else chunk)
+
+    # Of the tracks that the last group lacks, the store's array has no chunk.
+    present = places_in_order(scores.shape[:-1])
+    return join_chunks(((place, encoded(place)) for place in present), layout.grid)
 
 
 def rounded(scores: NDArray[np.float32], keep_bits: int | None) -> NDArray[np.float32]:
     """Return scores with one NaN only, rounded to some bits of mantissa, half to even."""
-    canonical = np.where(np.isnan(scores), np.float32(np.nan), scores).astype(np.float32)
+    canonical = scores.astype(np.float32)
+    canonical[np.isnan(canonical)] = np.nan
     if keep_bits is None or keep_bits == 23:
         return canonical
-    drop = 23 - keep_bits
+    drop = np.uint32(23 - keep_bits)
     bits = canonical.view(np.uint32)
-    half = np.uint32((1 << (drop - 1)) - 1) + ((bits >> np.uint32(drop)) & np.uint32(1))
-    kept = (((bits + half) >> np.uint32(drop)) << np.uint32(drop)).view(np.float32)
+    kept = bits >> drop
+    kept &= np.uint32(1)
+    kept += (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1)
+    kept += bits
+    kept &= np.uint32(0xFFFFFFFF) << drop
     # NaN and infinity stay, and so do the largest numbers, which would be rounded to infinity.
-    return np.where(np.isfinite(kept), kept, canonical)
+    return np.where(np.isfinite(kept.view(np.float32)), kept.view(np.float32), canonical)
 
 
 class _Layout(NamedTuple):
@@ -150,13 +158,17 @@ class _Layout(NamedTuple):
     n_bases: int
     block_bp: int
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """How many chunks a shard has, of tracks, and of bases if there are any."""
+        return (self.n_tracks, self.n_bases) if self.n_bases else (self.n_tracks,)
+
     def options(self) -> dict[str, Any]:
         """Return how Zarr is told to cut, compress and fill such an array."""
-        bases = (self.n_bases,) if self.n_bases else ()
         return {
             "dtype": "float32",
-            "shards": (self.n_tracks, *bases, self.block_bp),
-            "chunks": (1, *(1 for _ in bases), self.block_bp),
+            "shards": (*self.grid, self.block_bp),
+            "chunks": (*(1 for _ in self.grid), self.block_bp),
             "compressors": _COMPRESSORS,
             "fill_value": float("nan"),
             "config": {"write_empty_chunks": True},
