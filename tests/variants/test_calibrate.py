@@ -8,6 +8,7 @@ from variant_stores import variant_store, vcf_text
 
 from tism_scan.errors import RegionError, StoreError
 from tism_scan.scan.verify import verify_store
+from tism_scan.store.arrays import rounded
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants import annotate, calibrate, calibration, read_calibration
 
@@ -30,10 +31,11 @@ def substitutions(letters, tism, i_track, spans=None):
     return np.array([value for value in found if not np.isnan(value)])
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_ranks_are_those_of_all_substitutions_and_of_all_bases(tmp_path, monkeypatch, jobs):
+@pytest.mark.parametrize(("jobs", "keep_bits"), [(1, None), (2, None), (1, 10)])
+def test_ranks_are_those_of_all_substitutions_and_of_all_bases(tmp_path, monkeypatch, jobs, keep_bits):
     monkeypatch.setattr(calibration, "_TASK_BP", 600)
-    store, letters, tism = variant_store(tmp_path / "s.zarr")
+    store, letters, tism = variant_store(tmp_path / "s.zarr", keep_bits=keep_bits)
+    tism = {chrom: rounded(values, keep_bits) for chrom, values in tism.items()}
     found = calibrate(store, jobs=jobs)
     for i_track in range(2):
         ranked = substitutions(letters, tism, i_track)
@@ -127,6 +129,15 @@ def test_infinite_score_is_named(tmp_path):
     store, _, tism = variant_store(tmp_path / "s.zarr")
     values = tism["chr1"].copy()
     values[1, 2, 700] = np.inf
+    publish(store, {**tism, "chr1": values})
+    with pytest.raises(StoreError, match="the score of chr1:701 is infinite"):
+        calibrate(store, jobs=1)
+
+
+def test_infinities_that_cancel_are_named(tmp_path):
+    store, _, tism = variant_store(tmp_path / "s.zarr")
+    values = tism["chr1"].copy()
+    values[0, :2, 700] = np.inf, -np.inf
     publish(store, {**tism, "chr1": values})
     with pytest.raises(StoreError, match="the score of chr1:701 is infinite"):
         calibrate(store, jobs=1)

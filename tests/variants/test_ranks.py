@@ -4,10 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tism_scan.store.arrays import rounded
 from tism_scan.variants.ranks import (
     RankTable,
     Refinement,
     bins_to_refine,
+    exact_table,
     new_counts,
     rank_table,
     ranks_of_steps,
@@ -48,6 +50,27 @@ def test_phred_is_that_of_the_rank_whatever_the_ties(values):
 def test_phred_is_exact_for_many_values(n, draw):
     values = getattr(np.random.default_rng(n), draw)(size=n).astype(np.float32)
     assert table_of(values).phred(values) == pytest.approx(by_sorting(values, values), abs=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(arrays(np.float32, st.integers(1, 400), elements=numbers), st.integers(1, 14))
+def test_one_pass_is_enough_for_scores_of_few_bits(values, keep_bits):
+    kept = rounded(values, keep_bits)
+    tally = new_counts()
+    for piece in np.array_split(kept, 3):
+        tally.add(piece)
+    is_enough = not (kept.view(np.uint32) & 0x1FF).any()  # what would be infinite is not rounded
+    assert tally.is_exact == is_enough
+    if is_enough:
+        assert exact_table(tally.counts).phred(kept) == pytest.approx(by_sorting(kept, kept), abs=1e-9)
+
+
+def test_one_number_of_many_bits_asks_for_a_second_pass():
+    values = np.ones(200_000, np.float32)
+    values[150_000] = np.float32(1.0000001)
+    tally = new_counts()
+    tally.add(values)
+    assert not tally.is_exact
 
 
 def test_values_of_one_bin_are_told_apart():

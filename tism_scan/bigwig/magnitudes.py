@@ -1,9 +1,13 @@
 """How often each magnitude comes in a stream of scores, in memory that does not grow."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 _EXPONENT_BITS, _MANTISSA_BITS = 8, 23
+_SIGNLESS = np.uint32(0x7FFFFFFF)
+_PIECE = 1 << 16  # as much as a core's cache holds
 
 
 class Magnitudes:
@@ -28,10 +32,11 @@ class Magnitudes:
         found = np.bincount(self.bins(scores))
         self.counts[: len(found)] += found
 
-    def bins(self, scores: NDArray[np.float32]) -> NDArray[np.uint32]:
+    def bins(self, scores: NDArray[np.float32]) -> NDArray[np.intp]:
         """Return the bin of each score's magnitude."""
-        bits = np.ascontiguousarray(scores, dtype=np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF)
-        bins: NDArray[np.uint32] = bits >> self._dropped_bits
+        bins = np.empty(len(scores), dtype=np.intp)
+        for start, bits in magnitude_bits(scores):
+            bins[start : start + len(bits)] = bits >> self._dropped_bits
         return bins
 
     def lowest_in(self, i_bin: int) -> float:
@@ -41,6 +46,16 @@ class Magnitudes:
     def highest_in(self, i_bin: int) -> float:
         """Return the highest magnitude of a bin."""
         return _float_of(((i_bin + 1) << int(self._dropped_bits)) - 1)
+
+
+def magnitude_bits(scores: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+    """Yield the bits of scores without their sign, some at once, and where these begin.
+
+    As numbers, they are in the order of the magnitudes.
+    """
+    bits = np.ascontiguousarray(scores, dtype=np.float32).view(np.uint32)
+    for start in range(0, len(bits), _PIECE):
+        yield start, bits[start : start + _PIECE] & _SIGNLESS
 
 
 def _float_of(bits: int) -> float:

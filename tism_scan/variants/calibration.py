@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,16 @@ from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.parallel import Workers
-from tism_scan.variants.ranks import Counts, RankTable, Refinement, bins_to_refine, new_counts, rank_table
+from tism_scan.variants.ranks import (
+    Counts,
+    RankTable,
+    Refinement,
+    Tally,
+    bins_to_refine,
+    exact_table,
+    new_counts,
+    rank_table,
+)
 
 KEY = ".scan/calibration.npz"
 FORMAT = 1
@@ -66,7 +75,7 @@ class _Task:
     blocks : list of Block
     i_track : int
     bins : Mapping from str to int64 (n,), or None
-        Of each kind of score, the bins to refine; None in the first pass.
+        Of each kind of score that is counted, the bins to refine; None in the first pass.
     """
 
     blocks: list[Block]
@@ -74,7 +83,15 @@ class _Task:
     bins: Mapping[str, NDArray[np.int64]] | None
 
 
-_Found = dict[str, tuple[NDArray[np.int64], Counts]]  # of each kind of score, places that are not 0
+class _Part(NamedTuple):
+    """What a task found of one kind of score: counts that are not 0, and where among all they are."""
+
+    places: NDArray[np.int64]
+    numbers: Counts
+    is_exact: bool
+
+
+_Found = dict[str, _Part]
 
 
 def calibrate(
@@ -96,7 +113,7 @@ def calibrate(
         Processes; None chooses by cores and the store's size. With more than one, a script needs the guard
         ``if __name__ == "__main__"``.
     on_progress : callable, optional
-        Called with the bases that are read; there are two passes a track.
+        Called with the bases that are read, in one or two passes a track.
 
     Raises
     ------
@@ -192,30 +209,39 @@ def _tables(
     workers: Workers[_Task, _Found],
     show: Any,
 ) -> dict[str, RankTable]:
-    """Return the ranks of one track's scores, in two passes."""
-    counts = {kind: new_counts().counts for kind in kinds}
-    _count(store, i_track, None, counts, spans, workers, show)
-    bins = {kind: bins_to_refine(counts[kind]) for kind in kinds}
-    refined = {kind: Refinement(bins[kind]).counts for kind in kinds}
-    _count(store, i_track, bins, {kind: each.ravel() for kind, each in refined.items()}, spans, workers, show)
-    return {kind: rank_table(counts[kind], bins[kind], refined[kind]) for kind in kinds}
+    """Return the ranks of one track's scores, in two passes, or one where every bin is one number."""
+    tallies = {kind: new_counts() for kind in kinds}
+    for found in _results(store, i_track, None, spans, workers, show):
+        for kind, part in found.items():
+            tallies[kind].counts[part.places] += part.numbers
+            tallies[kind].is_exact &= part.is_exact
+    counts = {kind: tally.counts for kind, tally in tallies.items()}
+    bins = {kind: bins_to_refine(counts[kind]) for kind in kinds if not tallies[kind].is_exact}
+    refined = {kind: Refinement(each).counts for kind, each in bins.items()}
+    for found in _results(store, i_track, bins, spans, workers, show) if bins else ():
+        for kind, part in found.items():
+            refined[kind].ravel()[part.places] += part.numbers
+    return {
+        kind: rank_table(counts[kind], bins[kind], refined[kind])
+        if kind in bins
+        else exact_table(counts[kind])
+        for kind in kinds
+    }
 
 
-def _count(
+def _results(
     store: ScoreStore,
     i_track: int,
     bins: Mapping[str, NDArray[np.int64]] | None,
-    into: Mapping[str, Counts],
     spans: Mapping[str, Spans] | None,
     workers: Workers[_Task, _Found],
     show: Any,
-) -> None:
-    """Add what all blocks hold of a track to counts."""
+) -> Iterator[_Found]:
+    """Yield what all blocks hold of a track, some at once."""
     n_done, n_total = 0, store.plan.n_wanted
     tasks = [_Task(blocks, i_track, bins) for blocks in _groups(store, spans)]
     for task, found in zip(tasks, workers.results(tasks), strict=True):
-        for kind, (places, numbers) in found.items():
-            into[kind][places] += numbers
+        yield found
         n_done += sum(map(len, task.blocks))
         show(i_track, bins is not None, min(n_done, n_total))
 
@@ -256,45 +282,56 @@ class _Counter:
     def __call__(self, task: _Task) -> _Found:
         """Return what the blocks of a task hold."""
         kinds = (SUBSTITUTIONS, MEAN) if self._store.plan.scoring.values == "tism" else (MEAN,)
+        counters: dict[str, Tally | Refinement]
         if task.bins is None:
-            counters: dict[str, Any] = {kind: new_counts() for kind in kinds}
+            counters = {kind: new_counts() for kind in kinds}
         else:
-            counters = {kind: Refinement(task.bins[kind]) for kind in kinds}
+            counters = {kind: Refinement(bins) for kind, bins in task.bins.items()}
         for block in task.blocks:
-            channels = self._scores(block, task.i_track)
-            if len(channels) == 1:
-                counters[MEAN].add(channels[0])
-                continue
-            counters[MEAN].add(minus_mean_effect(channels))
-            counters[SUBSTITUTIONS].add(channels.ravel())
-            # One of the four is the base itself, which is no substitution: exactly 0, in the lowest bin.
-            n_bases = channels.shape[1]
-            if task.bins is None:
-                counters[SUBSTITUTIONS].counts[0] -= n_bases
-            elif task.bins[SUBSTITUTIONS][:1].tolist() == [0]:
-                counters[SUBSTITUTIONS].counts[0, 0] -= n_bases
+            channels, mean = self._scores(block, task.i_track)
+            if MEAN in counters:
+                counters[MEAN].add(mean)
+            if SUBSTITUTIONS in counters:
+                counters[SUBSTITUTIONS].add(channels.ravel())
+                # One of the four is the base itself, which is no substitution: exactly 0, in the lowest bin.
+                if task.bins is None or task.bins[SUBSTITUTIONS][:1].tolist() == [0]:
+                    counters[SUBSTITUTIONS].counts.ravel()[0] -= len(mean)
         found = {}
         for kind, counter in counters.items():
-            flat = counter.counts.ravel()
-            places = np.flatnonzero(flat)
-            found[kind] = places, flat[places]
+            places = np.flatnonzero(counter.counts)
+            is_exact = isinstance(counter, Tally) and counter.is_exact
+            found[kind] = _Part(places, counter.counts.ravel()[places], is_exact)
         return found
 
-    def _scores(self, block: Block, i_track: int) -> NDArray[np.float32]:
-        """Return the scores of a block's bases that have one, float32 (4, n), or (1, n) of mean TISM."""
+    def _scores(self, block: Block, i_track: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return TISM, float32 (4, n), and mean TISM, float32 (n,), of a block's bases that are ranked.
+
+        Of a store of mean TISM, the first is of one channel.
+        """
         place = block.chrom, block.start, block.end, i_track
         if self._store.plan.scoring.values == "tism":
             channels = self._store.read_channels(*place)
+            with np.errstate(invalid="ignore"):  # infinities that cancel, which are refused below
+                mean = minus_mean_effect(channels)
         else:
-            channels = self._store.read_track(*place)[None]
-        is_ranked = ~np.isnan(channels).any(axis=0)
+            mean = self._store.read_track(*place)
+            channels = mean[None]
+        is_ranked = np.isfinite(mean)
+        if not is_ranked.all():
+            _refuse_infinite(channels, block)
         if self._spans is not None:
             is_ranked &= span_mask(self._spans.get(block.chrom, ()), block.start, block.end)
-        scores: NDArray[np.float32] = channels[:, is_ranked]
-        if np.isinf(scores).any():
-            position = block.start + int(np.isinf(channels).any(axis=0).argmax())
-            raise StoreError(
-                f"the score of {block.chrom}:{position + 1:,} is infinite; expected numbers; scan that block "
-                "again"
-            )
-        return scores
+        if not is_ranked.all():
+            channels, mean = channels[:, is_ranked], mean[is_ranked]
+        return channels, mean
+
+
+def _refuse_infinite(channels: NDArray[np.float32], block: Block) -> None:
+    """Raise StoreError if a score of a block is infinite."""
+    is_infinite = np.isinf(channels).any(axis=0)
+    if is_infinite.any():
+        position = block.start + int(is_infinite.argmax())
+        raise StoreError(
+            f"the score of {block.chrom}:{position + 1:,} is infinite; expected numbers; scan that block "
+            "again"
+        )

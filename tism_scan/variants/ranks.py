@@ -1,9 +1,10 @@
-"""Ranks of magnitudes among very many, exact, in two passes and bounded memory.
+"""Ranks of magnitudes among very many, exact, in one or two passes and bounded memory.
 
 PHRED is -10 log10(rank / N), where the rank of a magnitude is the number of those at or above it. To two
 decimals, it takes about 1,000 steps for each power of ten of N; each step begins right above one order
 statistic. The first pass counts magnitudes in bins of 1/2**14 of their size, which says in which bins these
-order statistics are; the second counts every float32 number of those bins.
+order statistics are; the second counts every float32 number of those bins. Where the scores were rounded to
+14 bits of mantissa or fewer, each bin is one number, and there is no second pass.
 """
 
 import math
@@ -12,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.bigwig.magnitudes import Magnitudes
+from tism_scan.bigwig.magnitudes import Magnitudes, magnitude_bits
 
 MANTISSA_BITS = 14
 _SUB_BITS = 23 - MANTISSA_BITS
 _N_SUB = 1 << _SUB_BITS
-_SIGNLESS = np.uint32(0x7FFFFFFF)
+_SUB_MASK = np.uint32(_N_SUB - 1)
 STEPS_OF_TEN = 1_000  # PHRED's hundredths for each power of ten
 
 Scores = NDArray[np.float32]
@@ -69,9 +70,32 @@ def ranks_of_steps(n: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     return ranks[is_last], steps[is_last].astype(np.int32)
 
 
-def new_counts() -> Magnitudes:
+class Tally(Magnitudes):
+    """The counts of a first pass.
+
+    Attributes
+    ----------
+    counts : int64 (2**22,)
+        How many magnitudes are in each bin.
+    is_exact : bool
+        Whether every bin holds its lowest number only.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(MANTISSA_BITS)
+        self.is_exact = True
+
+    def add(self, scores: Scores) -> None:
+        """Count scores, float32 (n,), all finite."""
+        super().add(scores)
+        if self.is_exact:
+            lower = (np.bitwise_or.reduce(bits) & _SUB_MASK for _, bits in magnitude_bits(scores))
+            self.is_exact = not any(lower)
+
+
+def new_counts() -> Tally:
     """Return the counts of a first pass, all 0."""
-    return Magnitudes(MANTISSA_BITS)
+    return Tally()
 
 
 def places_from_top(
@@ -100,21 +124,24 @@ class Refinement:
     ----------
     bins : int64 (n,)
         Sorted, each once.
+
+    Attributes
+    ----------
+    counts : int64 (n, 512)
     """
 
     def __init__(self, bins: NDArray[np.int64]) -> None:
-        self._slot_of = np.full(1 << (8 + MANTISSA_BITS), -1, dtype=np.int32)
-        self._slot_of[bins] = np.arange(len(bins), dtype=np.int32)
+        self._bins = bins
+        self._is_refined = np.zeros(1 << (8 + MANTISSA_BITS), dtype=bool)
+        self._is_refined[bins] = True
         self.counts = np.zeros((len(bins), _N_SUB), dtype=np.int64)
 
     def add(self, scores: Scores) -> None:
         """Count scores, float32 (n,), all finite; those in other bins are ignored."""
-        bits = np.ascontiguousarray(scores, dtype=np.float32).view(np.uint32) & _SIGNLESS
-        slots = self._slot_of[bits >> np.uint32(_SUB_BITS)]
-        is_in = slots >= 0
-        within = (bits[is_in] & np.uint32(_N_SUB - 1)).astype(np.int64)
-        found = np.bincount(slots[is_in].astype(np.int64) * _N_SUB + within)
-        self.counts.ravel()[: len(found)] += found
+        for _, bits in magnitude_bits(scores):
+            within = bits[self._is_refined[(bits >> _SUB_BITS).astype(np.intp)]]
+            slots = np.searchsorted(self._bins, within >> _SUB_BITS)
+            np.add.at(self.counts.ravel(), slots * _N_SUB + (within & _SUB_MASK), 1)
 
 
 def bins_to_refine(counts: Counts) -> NDArray[np.int64]:
@@ -139,12 +166,25 @@ def rank_table(counts: Counts, bins: NDArray[np.int64], refined: Counts) -> Rank
     n = int(counts.sum())
     ranks, steps = ranks_of_steps(n)
     in_bin, nth = places_from_top(counts, ranks + 1)
-    edges = np.empty(len(ranks), dtype=np.uint32)
-    for slot, number in enumerate(bins.tolist()):
-        here = np.flatnonzero(in_bin == number)
-        sub, _ = places_from_top(refined[slot], nth[here])
-        edges[here] = (number << _SUB_BITS) + sub
-    return _without_repeats(n, edges.view(np.float32), steps)
+    slots = np.searchsorted(bins, in_bin)
+    above = _n_above(refined.sum(axis=1))[slots]  # in higher bins that were refined
+    places, _ = places_from_top(refined.ravel(), above + nth)
+    edges = (in_bin << _SUB_BITS) + places % _N_SUB
+    return _without_repeats(n, edges.astype(np.uint32).view(np.float32), steps)
+
+
+def exact_table(counts: Counts) -> RankTable:
+    """Return the table of a first pass whose bins each hold their lowest number only."""
+    n = int(counts.sum())
+    ranks, steps = ranks_of_steps(n)
+    bins, _ = places_from_top(counts, ranks + 1)
+    return _without_repeats(n, (bins << _SUB_BITS).astype(np.uint32).view(np.float32), steps)
+
+
+def _n_above(counts: Counts) -> Counts:
+    """Return how many values are in the bins after each."""
+    above: Counts = counts.sum() - np.cumsum(counts)
+    return above
 
 
 def _without_repeats(n: int, edges: NDArray[np.float32], steps: NDArray[np.int32]) -> RankTable:
