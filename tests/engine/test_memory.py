@@ -8,9 +8,9 @@ import torch
 from scan_models import TRACKS, blocks_scored_by
 
 from tism_scan.engine import slabs
-from tism_scan.engine.block_engine import is_out_of_memory
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import ScanError
+from tism_scan.models.failures import is_out_of_memory
 from tism_scan.plan.scoring import Scoring
 
 CODES = np.random.default_rng(5).integers(0, 4, 100).astype(np.uint8)

@@ -16,18 +16,11 @@ from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
 from tism_scan.errors import PlanError, ScanError
 from tism_scan.genome.alphabet import Codes, channel_of_base, complement_channels, is_acgt, one_hot_table
 from tism_scan.models.contract import Model
+from tism_scan.models.failures import is_out_of_memory
 from tism_scan.models.frozen import check_batch_size, frozen
 from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Stretch
-
-# As a CPU's allocator, cuBLAS and cuDNN, cuDNN once no algorithm's workspace fits, and the driver say it.
-_OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "ALLOC_FAILED",
-    "unable to find an engine",
-    "CUDA error: out of memory",
-)
 
 log = logging.getLogger(__name__)
 
@@ -210,12 +203,6 @@ class BlockEngine(ABC):
         if self.scoring.values == "tism":
             return tism_from_gradient(gradient, reference)
         return mean_tism_from_gradient(gradient, reference).unsqueeze(2)
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error says that a device's memory is full, which not all of them do by their type."""
-    words = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or any(each in words for each in _OUT_OF_MEMORY)
 
 
 def needed_windows(target: NDArray[np.bool_], reach: slice, stride: int, n_windows: int) -> NDArray[np.int64]:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tism_scan.engine.block_engine import is_out_of_memory
 from tism_scan.engine.layers import Convolution, Extent, Layer, Passes
+from tism_scan.models.failures import is_out_of_memory
 
 _MOST_ELEMENTS = 2**31 - 1
 

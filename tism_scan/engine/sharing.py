@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tism_scan.engine.trunk import are_alike, declared_parts, total_stride, trunk_layers
-from tism_scan.models.contract import Model, one_line
+from tism_scan.models.contract import Model
+from tism_scan.models.failures import one_line
 from tism_scan.models.frozen import frozen
 from tism_scan.models.outputs import flat_outputs
 from tism_scan.plan.scoring import Scoring

@@ -16,6 +16,7 @@ from tism_scan.models.differentiable import (
     take_from_inference,
     without_reentry,
 )
+from tism_scan.models.failures import one_line
 from tism_scan.models.outputs import Reduced, flat_outputs, names_of, own_names
 from tism_scan.models.reading import Layout, Reading, control_argument, readings
 
@@ -268,8 +269,3 @@ def _misnamed(spec: str, found: str, n_outputs: int) -> str:
         f"model {spec!r} has {found} in output_names for {n_outputs:,} outputs; expected a list with a name "
         "for each; correct the attribute, or remove it"
     )
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's kind and words on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())

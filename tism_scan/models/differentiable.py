@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from tism_scan.errors import ModelError
+from tism_scan.models.failures import is_out_of_memory, one_line
 from tism_scan.models.frozen import frozen
 
 # TorchScript runs as it was written at first, and in code of its own from the third call on.
 _CALLS_OF_TORCHSCRIPT = 3
-_FULL = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 def check_differentiable(model: nn.Module, input_bp: int, device: str | torch.device | None = None) -> None:
@@ -50,19 +50,13 @@ def check_differentiable(model: nn.Module, input_bp: int, device: str | torch.de
         except ModelError:
             raise
         except Exception as error:  # a user's forward may fail in any way
-            if any(words in str(error) for words in _FULL):
+            if is_out_of_memory(error):
                 return
             kind = "a TorchScript model: load the module that it was made from; " if is_script else ""
             raise ModelError(
-                f"the model's outputs cannot be differentiated on {target}: {shortened(error)}; {kind}use "
+                f"the model's outputs cannot be differentiated on {target}: {one_line(error)}; {kind}use "
                 f"ism, which needs no gradient, or change the model{left_behind(model, target)}"
             ) from None
-
-
-def shortened(error: Exception) -> str:
-    """Return an error's kind and its first words on one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def left_behind(model: nn.Module, device: torch.device) -> str:

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from tism_scan.errors import ModelError
 from tism_scan.genome.alphabet import one_hot
-from tism_scan.models.contract import Model, one_line
+from tism_scan.models.contract import Model
+from tism_scan.models.failures import one_line
 from tism_scan.models.frozen import frozen
 
 N_PROBES = 2

@@ -23,7 +23,8 @@ from torch import nn
 from tism_scan.errors import ModelError, TismScanError, WeightsError
 from tism_scan.models.beluga import load_beluga, weights_digest
 from tism_scan.models.bpnet_files import load_bpnet, load_chrombpnet
-from tism_scan.models.contract import Model, check_description, loaded_model, one_line
+from tism_scan.models.contract import Model, check_description, loaded_model
+from tism_scan.models.failures import one_line
 from tism_scan.models.outputs import check_reduction
 from tism_scan.models.reading import Layout, check_layout
 from tism_scan.storage.copies import local_copy
