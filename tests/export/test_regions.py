@@ -226,7 +226,7 @@ def test_bases_that_are_zeros_are_counted_by_reason(stored, peaks, tmp_path):
     positions = [(chrom, center - 50 + i) for chrom, center in places_of(peaks) for i in range(100)]
     on_chrom = [(chrom, p) for chrom, p in positions if 0 <= p < CHROMS[chrom]]
     assert track.counts.n_off_chrom == len(positions) - len(on_chrom) > 0
-    assert track.counts.n_not_scanned == sum(chrom == "unwanted" for chrom, _ in on_chrom) > 0
+    assert track.counts.n_unwanted == sum(chrom == "unwanted" for chrom, _ in on_chrom) > 0
     n_letters = sum(chrom != "unwanted" and stored[1][chrom][p] == "N" for chrom, p in on_chrom)
     assert track.counts.n_without_score == n_letters > 0
 
@@ -238,7 +238,7 @@ def test_spans_that_were_not_asked_for_are_zeros(tmp_path, peaks):
     scored = [p for chrom, c in places_of(peaks) for p in range(c - 50, c + 50) if chrom == "chr1"]
     scored = [p for p in scored if 495 <= p < 505 or 1250 <= p < 1300]
     n_on_chrom = 700 - track.counts.n_off_chrom
-    assert track.counts.n_not_scanned == n_on_chrom - len(scored)
+    assert track.counts.n_unwanted == n_on_chrom - len(scored)
 
 
 def test_rows_of_short_chroms_that_share_an_array(tmp_path):

@@ -16,7 +16,7 @@ _README = """\
 {rule}
 
 WHAT THE NUMBERS ARE
-{meaning}
+{meaning}{exact}
   unit   The {unit} of the model's output, for one base.
   gaps   No score: not A, C, G or T in the reference, not asked for, or not scored yet. 0 is a score.
 {slopes}
@@ -60,6 +60,12 @@ is 0 where both are the same.
 }
 
 
+_EXACT = """\
+Exact ISM in the bigWigs named *_ism*.bw (darker): what in-silico mutagenesis finds, by forward
+passes, at the bases that were refined; all others are gaps. The signs are those of the scan's
+scores. README_ism.txt tells which bases these are."""
+
+
 def readme_text(shown: Shown) -> str:
     """Return what a reader of the folder, who knows nothing of this package, needs."""
     plan, scoring = shown.plan, shown.plan.scoring
@@ -72,7 +78,8 @@ def readme_text(shown: Shown) -> str:
             f"  {f'{each.stem}.bed, .bb':<20} {one_line(each.name, 60)}, as BED and as bigBed\n"
             for each in shown.annotations
         ),
-        meaning=_MEANING[shown.values],
+        meaning=_MEANING[shown.values] if shown.has(is_exact=False) else _EXACT,
+        exact=f"\n\n{_EXACT}\n" if shown.has(is_exact=False) and shown.has(is_exact=True) else "",
         slopes=_slopes(shown.slopes),
         rule="=" * len(title),
         unit="logit" if scoring.output_space == "logit" else "probability",

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from tism_scan.browser import igv_js
 from tism_scan.browser.annotations import GENES, Annotation
 from tism_scan.browser.sessions import CHROM_SIZES
-from tism_scan.browser.shown import BLUE, VERMILION, Shown, TrackFile
+from tism_scan.browser.shown import Shown, TrackFile
 
 SESSION = "igv-session.json"
 LETTERS_WINDOW_BP = 5000
@@ -165,8 +165,8 @@ def _wig(track: TrackFile) -> dict[str, Any]:
         "type": "wig",
         "format": "bigwig",
         "url": quote(track.path.name),
-        "color": "rgb({},{},{})".format(*BLUE),
-        "altColor": "rgb({},{},{})".format(*VERMILION),
+        "color": "rgb({},{},{})".format(*track.colors[0]),
+        "altColor": "rgb({},{},{})".format(*track.colors[1]),
     }
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from tism_scan.browser.annotations import Annotation
-from tism_scan.browser.shown import BLUE, VERMILION, Shown, TrackFile, identifiers
+from tism_scan.browser.shown import Shown, TrackFile, identifiers
 
 CHROM_SIZES = "chrom.sizes"
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -50,8 +50,8 @@ def _igv_track(track: TrackFile, file: str) -> dict[str, str]:
         "clazz": "org.broad.igv.track.DataSourceTrack",
         "renderer": "DYNSEQ",
         "windowFunction": "mean",
-        "color": ",".join(map(str, BLUE)),
-        "altColor": ",".join(map(str, VERMILION)),
+        "color": ",".join(map(str, track.colors[0])),
+        "altColor": ",".join(map(str, track.colors[1])),
         "autoScale": "false",
         "height": "80",
         "visible": "true",
@@ -105,7 +105,7 @@ def _jbrowse_track(shown: Shown, track: TrackFile, name: str) -> dict[str, Any]:
         "type": "QuantitativeTrack",
         "trackId": name,
         "name": track.name,
-        "category": [shown.quantity],
+        "category": [shown.quantity_of(is_exact=track.is_exact)],
         "assemblyNames": [shown.assembly],
         "adapter": {"type": "BigWigAdapter", "bigWigLocation": _uri(quote(track.path.name))},
         "displays": [
@@ -117,8 +117,8 @@ def _jbrowse_track(shown: Shown, track: TrackFile, name: str) -> dict[str, Any]:
                 "renderers": {
                     "XYPlotRenderer": {
                         "type": "XYPlotRenderer",
-                        "posColor": _hex(BLUE),
-                        "negColor": _hex(VERMILION),
+                        "posColor": _hex(track.colors[0]),
+                        "negColor": _hex(track.colors[1]),
                     }
                 },
             }
@@ -160,8 +160,8 @@ def washu_hub(shown: Shown) -> list[dict[str, Any]]:
             "showOnHubLoad": i_track < _TRACKS_SEEN_FIRST,
             "options": {
                 "label": track.name,
-                "color": _hex(BLUE),
-                "color2": _hex(VERMILION),
+                "color": _hex(track.colors[0]),
+                "color2": _hex(track.colors[1]),
                 "height": 80,
                 "yScale": "fixed",
                 "yMin": -track.axis,

@@ -13,11 +13,15 @@ from tism_scan.browser.annotations import Annotation
 from tism_scan.genome.intervals import Interval
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Values
-from tism_scan.plan.tracks import Track, file_stems, unique_names
+from tism_scan.plan.tracks import EXACT_SUFFIX, Track, file_stems, unique_names
 
-# Of the palette of Okabe and Ito, which most colour-blind people tell apart.
+# Of the palette of Okabe and Ito, which most colour-blind people tell apart; darker ones for exact ISM.
 BLUE = (0, 114, 178)
 VERMILION = (213, 94, 0)
+DARK_BLUE = (0, 68, 107)
+DARK_VERMILION = (140, 62, 0)
+
+EXACT = "exact ISM"
 
 _WIDEST_LOCUS_BP = 10_000_000
 
@@ -86,6 +90,8 @@ class TrackFile:
         Bases that have a score.
     highest : sequence of Highest
         The highest first.
+    is_exact : bool
+        Whether it is exact ISM, of the bases that were refined.
     """
 
     path: Path
@@ -96,6 +102,12 @@ class TrackFile:
     total: float
     n_bases: int
     highest: Sequence[Highest] = ()
+    is_exact: bool = False
+
+    @property
+    def colors(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """The colors of scores above and below 0."""
+        return (DARK_BLUE, DARK_VERMILION) if self.is_exact else (BLUE, VERMILION)
 
     @property
     def axis(self) -> float:
@@ -136,7 +148,18 @@ class Shown:
     @property
     def quantity(self) -> str:
         """What the numbers are called."""
-        return "mean TISM" if self.values == "mean" else "TISM"
+        kinds = [
+            self.quantity_of(is_exact=is_exact) for is_exact in (False, True) if self.has(is_exact=is_exact)
+        ]
+        return " and ".join(kinds)
+
+    def quantity_of(self, *, is_exact: bool) -> str:
+        """Return what the numbers of a track are called."""
+        return EXACT if is_exact else "mean TISM" if self.values == "mean" else "TISM"
+
+    def has(self, *, is_exact: bool) -> bool:
+        """Return whether there is a track of exact ISM, or one of a scan's own scores."""
+        return any(track.is_exact == is_exact for track in self.tracks)
 
     @property
     def fasta_names(self) -> dict[str, str]:
@@ -170,24 +193,29 @@ class Shown:
         return Interval(names[chrom], start, min(spans[-1][1], start + _WIDEST_LOCUS_BP))
 
 
-def track_files(summaries: Iterable[Summary], tracks: Sequence[Track]) -> list[TrackFile]:
+def track_files(
+    summaries: Iterable[Summary], tracks: Sequence[Track], *, is_exact: bool = False
+) -> list[TrackFile]:
     """Return the files that an exporter wrote, under the names of their tracks.
 
     Parameters
     ----------
     summaries : iterable of Summary
         Of files named as `tism_scan.plan.tracks.file_stems` says; what follows a track's own stem is added to
-        its         name.
+        its name.
     tracks : sequence of Track
         All tracks of the store.
+    is_exact : bool
+        Whether they are of exact ISM, with the suffix of such files.
     """
+    suffix = EXACT_SUFFIX if is_exact else ""
     name_of = dict(zip(file_stems(tracks), (track.name for track in tracks), strict=True))
     found = []
     for summary in summaries:
         stem = summary.path.stem
-        own = max((each for each in name_of if stem.startswith(each)), key=len, default="")
-        rest = stem[len(own) :].strip("._-")
-        name = ", ".join(filter(None, (name_of.get(own, ""), rest)))
+        own = max((each for each in name_of if stem.startswith(f"{each}{suffix}")), key=len, default="")
+        rest = stem[len(own) :].removeprefix(suffix).strip("._-")
+        name = ", ".join(filter(None, (name_of.get(own, ""), EXACT if is_exact else "", rest)))
         found.append(
             TrackFile(
                 summary.path,
@@ -197,6 +225,7 @@ def track_files(summaries: Iterable[Summary], tracks: Sequence[Track]) -> list[T
                 summary.maximum,
                 summary.total,
                 summary.n_bases,
+                is_exact=is_exact,
             )
         )
     return found

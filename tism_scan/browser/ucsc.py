@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from tism_scan.browser.annotations import Annotation
-from tism_scan.browser.shown import BLUE, VERMILION, Shown, identifiers, one_line
+from tism_scan.browser.shown import Shown, TrackFile, identifiers, one_line
 
 LONGEST_SHORT_LABEL = 17
 LONGEST_LONG_LABEL = 76
@@ -64,7 +64,7 @@ def _parent(shown: Shown) -> dict[str, str]:
         "autoScale": "group",
         "maxHeightPixels": "200:64:16",
         "dragAndDrop": "subTracks",
-        **_drawing(),
+        **_drawing(shown.tracks[0]),
     }
 
 
@@ -75,9 +75,12 @@ def _child(shown: Shown, i_track: int, name: str) -> dict[str, str]:
         "parent": f"{shown.name} {'on' if i_track < _TRACKS_SEEN_FIRST else 'off'}",
         "bigDataUrl": quote(track.path.name),
         "shortLabel": _label(track.name, LONGEST_SHORT_LABEL),
-        "longLabel": _label(f"{track.name}, {shown.quantity}", LONGEST_LONG_LABEL),
+        "longLabel": _label(
+            track.name if track.is_exact else f"{track.name}, {shown.quantity_of(is_exact=False)}",
+            LONGEST_LONG_LABEL,
+        ),
         "type": f"bigWig {-track.axis:.6g} {track.axis:.6g}",
-        **_drawing(),
+        **_drawing(track),
     }
 
 
@@ -92,10 +95,11 @@ def _annotation(shown: Shown, annotation: Annotation) -> dict[str, str]:
     }
 
 
-def _drawing() -> dict[str, str]:
+def _drawing(track: TrackFile) -> dict[str, str]:
+    above, below = track.colors
     return {
-        "color": ",".join(map(str, BLUE)),
-        "altColor": ",".join(map(str, VERMILION)),
+        "color": ",".join(map(str, above)),
+        "altColor": ",".join(map(str, below)),
         "alwaysZero": "on",
         "windowingFunction": "mean+whiskers",
         "logo": "on",

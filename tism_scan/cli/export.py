@@ -7,7 +7,7 @@ import click
 
 from tism_scan.cli.console import count_of, duration, say, say_table
 from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations, say_reading
-from tism_scan.cli.options.common import PATH, STORE, jobs_option, taken, tracks_option
+from tism_scan.cli.options.common import PATH, STORE, jobs_option, taken, tracks_option, values_option
 from tism_scan.cli.typed import pasteable
 from tism_scan.cli.waiting import file_bars, progress_bar
 from tism_scan.storage.places import Place
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 _LISTINGS = ("snv-tsv", "snv-vcf")
 _REGIONS = ("modisco", "finemo", "chrombpnet-h5")
-_OF_BROWSERS = ("genome_id", "igv_js", "genes", "annotations")
-_OF_BIGWIGS = ("values", "channels", "keep_bits", "writer", *_OF_BROWSERS)
+_OF_BIGWIGS = ("channels", "keep_bits", "writer", "genome_id", "igv_js", "genes", "annotations")
 _FORMATS_OF = {
     **dict.fromkeys(_OF_BIGWIGS, ("bigwig",)),
     "genome": (*_LISTINGS, *_REGIONS),
@@ -55,12 +54,9 @@ _FORMATS_OF = {
     show_default=True,
     help="Length of a row in bp, even.",
 )
-@click.option(
-    "--values",
-    type=click.Choice(["scan", "ism"]),
-    default="scan",
-    show_default=True,
-    help="ism: the exact ISM that `refine` computed, in files named NAME_ism.bw.",
+@values_option(
+    "ism: the exact ISM that `refine` computed, in files named NAME_ism.bw; with --peaks, 0 at bases that "
+    "were not refined."
 )
 @tracks_option
 @click.option(
@@ -121,9 +117,7 @@ def command(store: Place, out: Path, form: str, **options: Any) -> int:
         return _write_regions(store, out, form, options)
     for name in ("genome", "peaks", "width"):
         options.pop(name)
-    if options.pop("values") == "ism":
-        return _write_ism(store, out, options)
-    return _write_bigwigs(store, out, **options)
+    return _write_bigwigs(store, out, is_exact=options.pop("values") == "ism", **options)
 
 
 def _refuse_options_of_others(form: str, options: dict[str, Any]) -> None:
@@ -137,6 +131,7 @@ def _refuse_options_of_others(form: str, options: dict[str, Any]) -> None:
 
 
 def _list_variants(store: Place, out: Path, form: str, options: dict[str, Any]) -> int:
+    from tism_scan.store.refined import existing_refinement
     from tism_scan.store.score_store import ScoreStore
     from tism_scan.variants.listing import Estimate, ListingRequest, list_variants
 
@@ -146,11 +141,14 @@ def _list_variants(store: Place, out: Path, form: str, options: dict[str, Any]) 
             f"{duration(estimate.seconds)}"
         )
 
+    opened = ScoreStore.open(store)
+    if options["values"] == "ism":
+        opened = existing_refinement(opened)
     chosen = taken(options, "tracks", "chroms", "chrom_alias", "genome", "allow_incomplete")
     request = ListingRequest(form, **chosen)  # type: ignore[arg-type]  # Click checks the format
     with progress_bar("export") as show:
         summary = list_variants(
-            ScoreStore.open(store),
+            opened,
             out,
             request,
             jobs=options["jobs"],
@@ -163,11 +161,13 @@ def _list_variants(store: Place, out: Path, form: str, options: dict[str, Any]) 
             f"{count_of(summary.n_unsure, 'base')} left out, where several substitutions have no effect at "
             "all; --genome GENOME.fa tells which base is theirs"
         )
-    if summary.fields[0].background:
+    if options["values"] == "ism":
+        say(f"those of {opened.plan.n_wanted:,} refined bases, by exact ISM; all other bases are left out")
+    elif summary.fields[0].background:
         say(f"PHRED is a rank among {summary.fields[0].background}")
     else:
         say("no PHRED: `tism-scan calibrate` ranks the store's scores first")
-    say(f"how other tools load it    {out / 'README.txt'}")
+    say(f"how other tools load it    {summary.readme}")
     return 0
 
 
@@ -181,7 +181,8 @@ def _write_regions(store: Place, out: Path, form: str, options: dict[str, Any]) 
         options,
         *("peaks", "width", "tracks", "chrom_alias", "genome", "allow_incomplete", "overwrite"),
     )
-    request = RegionsRequest(form, **chosen)  # type: ignore[arg-type]  # Click checks the format
+    is_exact = options["values"] == "ism"
+    request = RegionsRequest(form, **chosen, is_exact=is_exact)  # type: ignore[arg-type]  # Click checks the format
     with progress_bar("export") as show:
         summary = export_regions(ScoreStore.open(store), out, request, on_progress=show)
     rows = [
@@ -191,12 +192,19 @@ def _write_regions(store: Place, out: Path, form: str, options: dict[str, Any]) 
     counts = summary.tracks[0].counts
     reasons = [
         (counts.n_off_chrom, "past a chrom's end"),
-        (counts.n_not_scanned, "not scanned"),
+        (counts.n_unwanted, "not refined" if is_exact else "not scanned"),
         (counts.n_without_score, "without a score (N, or not computed)"),
     ]
     zeros = [f"{count_of(n, 'base')} {reason}" for n, reason in reasons if n]
     words = f"{count_of(summary.n_peaks, 'peak')}, as many rows of {options['width']:,} bp"
     say(f"{words}; zeros: {', '.join(zeros)}" if zeros else words)
+    if is_exact:
+        n_bases = summary.n_peaks * options["width"]
+        n_exact = n_bases - counts.n_zeros
+        say(
+            f"exact ISM at {n_exact:,} of {n_bases:,} bases ({n_exact / n_bases:.1%}); "
+            f"{count_of(counts.n_empty_rows, 'row')} without any"
+        )
     n_unsure = max(each.counts.n_unsure for each in summary.tracks)
     if n_unsure:
         say(
@@ -212,50 +220,45 @@ def _write_bigwigs(
     store: Place,
     out: Path,
     *,
+    is_exact: bool,
     genome_id: str | None,
     igv_js: Path | None,
     genes: Path | None,
     annotations: tuple[str, ...],
     **options: Any,
 ) -> int:
+    from tism_scan.browser.kept import kept_settings
     from tism_scan.export.browsers import check_browser_export, describe_export, read_store_annotations
+    from tism_scan.export.ism_readme import write_ism_readme
+    from tism_scan.store.refined import existing_refinement
     from tism_scan.store.score_store import ScoreStore
 
     opened = ScoreStore.open(store)
+    source = existing_refinement(opened) if is_exact else opened
     alias = options["chrom_alias"]
     say_reading(genes)
     features = read_store_annotations(opened, genes=genes, others=annotations, chrom_alias=alias)
+    if is_exact:  # the page of the scan's own export stays what it is, with more tracks
+        kept_id, kept = kept_settings(out)
+        genome_id, features = genome_id or kept_id, features or kept
     check_browser_export(out, genome_id=genome_id, igv_js_file=igv_js, annotations=features)
     say_annotations(features)
-    summaries = _write_and_say(opened, out, options)
+    summaries = _write_and_say(source, out, options)
     describe_export(
         opened,
         out,
         summaries,
         chrom_alias=alias,
         channels=options["channels"],
+        is_exact=is_exact,
         genome_id=genome_id,
         igv_js_file=igv_js,
         annotations=features,
     )
+    if is_exact:
+        say(f"what they hold  {write_ism_readme(source, out, channels=options['channels'])}")
     say(f"look at them    {pasteable('view', out, '--genome', 'GENOME.fa')}")
     say(f"other browsers  {out / 'README.txt'}")
-    return 0
-
-
-def _write_ism(store: Place, out: Path, options: dict[str, Any]) -> int:
-    """Write the store's exact ISM as bigWigs; the files for browsers are those of the scan's own export."""
-    from tism_scan.export.ism_readme import write_ism_readme
-    from tism_scan.store.refined import existing_refinement
-    from tism_scan.store.score_store import ScoreStore
-
-    given = [name for name in _OF_BROWSERS if options.pop(name)]
-    if given:
-        option = f"--{given[0].replace('_', '-')}"
-        raise click.UsageError(f"{option} has no meaning with --values ism; leave it out")
-    refined = existing_refinement(ScoreStore.open(store))
-    _write_and_say(refined, out, options)
-    say(f"what they hold    {write_ism_readme(refined, out, channels=options['channels'])}")
     return 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tism_scan.cli.console import count_of, say, say_table
-from tism_scan.cli.options.common import PATH, STORE, tracks_option
+from tism_scan.cli.options.common import PATH, STORE, tracks_option, values_option
 from tism_scan.cli.waiting import progress_bar
 from tism_scan.storage.places import Place
 
@@ -18,6 +18,7 @@ from tism_scan.storage.places import Place
     type=PATH,
     help="A .bed file, or .bed.gz and its index.",
 )
+@values_option("ism: the exact ISM that `refine` computed; bases that were not refined count as 0.")
 @tracks_option
 @click.option(
     "--chroms", multiple=True, metavar="GLOBS", help="Search only these chroms, such as 'chr1,chr2*'."
@@ -44,6 +45,7 @@ from tism_scan.storage.places import Place
 def command(
     store: Place,
     out: Path,
+    values: str,
     tracks: str | None,
     chroms: tuple[str, ...],
     quantile: float,
@@ -74,6 +76,7 @@ def command(
             chroms=chroms,
             jobs=jobs,
             allow_incomplete=allow_incomplete,
+            is_exact=values == "ism",
             on_progress=show,
         )
     rows = [
@@ -83,4 +86,9 @@ def command(
     say_table(f"seqlets in {out}", ["track", "seqlets", "by chance", "|score| from"], rows)
     n_seqlets = sum(each.n_seqlets for each in called)
     say(f"{count_of(n_seqlets, 'seqlet')} of {count_of(len(called), 'track')}")
+    n_refined, n_bases = called[0].n_refined, called[0].n_bases
+    if n_refined is not None:
+        say(f"exact ISM of {n_refined:,} of {n_bases:,} bases; the others were not refined, and count as 0")
+        if n_refined < round((1 - quantile) * n_bases):
+            say(f"fewer than may be above quantile {quantile:g}: each of them with an effect is high-scoring")
     return 0

@@ -12,11 +12,11 @@ from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, remove_lefto
 from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.processes import fitting_jobs, write_files
-from tism_scan.export.record import ExportRecord, Finished, recipe_of
+from tism_scan.export.record import ExportRecord, Finished, recipe_of, source_of
 from tism_scan.export.track_export import TrackExport, n_wanted
 from tism_scan.genome.alphabet import BASES
 from tism_scan.genome.wanted import wanted_spans
-from tism_scan.plan.tracks import choose_tracks, file_stems
+from tism_scan.plan.tracks import EXACT_SUFFIX, choose_tracks, file_stems
 from tism_scan.progress import Progress
 from tism_scan.store.score_store import ScoreStore
 
@@ -101,7 +101,8 @@ def export_bigwigs(
     TrackError, RegionError
         If a selection fits nothing.
     ExportError
-        If a file cannot be written, or does not read back as the store. The other files are written first.
+        If a file cannot be written, or does not read back as the store; the other files are written first. Or
+        if the folder holds the scan's scores, or their exact ISM, under other names.
     StorageFullError
         If the disk is full; finished files are kept.
     """
@@ -138,11 +139,15 @@ def export_bigwigs(
     record, read = ExportRecord(out), Finished(store)
     content = read.content()
     recipes = [recipe_of(file, store, content) for file in files]
+    source = source_of(store.plan, files[0].names, is_of_bases=channels)
+    record.check([file.path for file in files], source)
     summaries: dict[int, BigWigSummary] = {}
     for i_file, (file, recipe) in enumerate(zip(files, recipes, strict=True)):
         finished = None if overwrite else record.finished(file, recipe)
         if finished is not None:
             summaries[i_file] = finished
+            if record.source(file.path.name) is None:
+                record.add(finished, recipe, source)
             report(i_file, n_bases_total, is_kept=True)
     missing = {i_file: file for i_file, file in enumerate(files) if i_file not in summaries}
     jobs = fitting_jobs(store, list(missing.values()), jobs)
@@ -157,7 +162,7 @@ def export_bigwigs(
                     "finished blocks stay; wait for what changes it, and export again"
                 )
             if isinstance(outcome, BigWigSummary):
-                record.add(outcome, recipes[i_file])
+                record.add(outcome, recipes[i_file], source)
                 summaries[i_file] = outcome
             else:
                 faults.append(outcome)
@@ -190,13 +195,13 @@ def _files(
     if chrom_alias is not None:
         names = read_aliases(chrom_alias, plan.chroms)
     stems = file_stems(plan.scoring.tracks)
+    suffix = "" if plan.selection is None else EXACT_SUFFIX
     bases: list[int | None] = list(range(len(BASES))) if channels else [None]
     files = []
     for i_track in i_tracks:
         for i_base in bases:
-            suffix = "" if plan.selection is None else "_ism"
-            suffix += "" if i_base is None else f".{BASES[i_base]}"
-            path = out / f"{stems[i_track]}{suffix}.bw"
+            of_base = "" if i_base is None else f".{BASES[i_base]}"
+            path = out / f"{stems[i_track]}{suffix}{of_base}.bw"
             track = plan.scoring.tracks[i_track]
             files.append(TrackExport(path, i_track, track, i_base, names, tuple(chroms), keep_bits, writer))
     return files

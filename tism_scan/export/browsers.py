@@ -5,12 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from tism_scan.bigwig import BigWigSummary
-from tism_scan.browser import browser_files, check_browser_options, names_of_browser_files, track_files
+from tism_scan.browser import (
+    TrackFile,
+    browser_files,
+    check_browser_options,
+    names_of_browser_files,
+    track_files,
+)
 from tism_scan.browser.annotations import Annotation, read_annotations
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.highest import FeatureNames, highest_seqlets
 from tism_scan.export.manifest import Manifest
 from tism_scan.export.record import NAME as RECORD
+from tism_scan.export.record import ExportRecord, source_of
+from tism_scan.plan.tracks import EXACT_SUFFIX
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.store.slopes import kept_slopes
 
@@ -75,20 +83,26 @@ def describe_export(
     *,
     chrom_alias: str | Path | None = None,
     channels: bool = False,
+    is_exact: bool = False,
     genome_id: str | None = None,
     igv_js_file: Path | None = None,
     annotations: Sequence[Annotation] = (),
 ) -> list[Path]:
     """Return the files that it writes beside what `tism_scan.export.export_bigwigs` wrote.
 
+    The tracks of a scan and of its exact ISM are shown under one another if the folder has both.
+
     Parameters
     ----------
     store : ScoreStore
+        Of the scan.
     folder : str or Path
     summaries : iterable of BigWigSummary
         As `export_bigwigs` returned them.
     chrom_alias, channels
         As for `export_bigwigs`.
+    is_exact : bool
+        Whether the summaries are of the scan's exact ISM.
     genome_id, igv_js_file, annotations
         As for `tism_scan.browser.browser_files`.
 
@@ -102,9 +116,17 @@ def describe_export(
     """
     plan, aliases = store.plan, _aliases(store, chrom_alias)
     names = FeatureNames(annotations)
+    source = replace(source_of(plan, aliases, is_of_bases=channels), is_exact=is_exact)
+    beside = ExportRecord(Path(folder)).beside(source)
+    if is_exact and beside:
+        channels = beside[0][0].is_of_bases
+    kinds = {
+        is_exact: track_files(summaries, plan.scoring.tracks, is_exact=is_exact),
+        not is_exact: track_files((each for _, each in beside), plan.scoring.tracks, is_exact=not is_exact),
+    }
     tracks = [
         replace(track, highest=highest_seqlets(track.path, track.limit, names))
-        for track in track_files(summaries, plan.scoring.tracks)
+        for track in _under_one_another(kinds[False], kinds[True])
     ]
     contents = browser_files(
         tracks,
@@ -118,6 +140,15 @@ def describe_export(
         slopes=kept_slopes(store),
     )
     return _manifest(Path(folder)).write(contents)
+
+
+def _under_one_another(of_scan: Sequence[TrackFile], exact: Sequence[TrackFile]) -> list[TrackFile]:
+    """Return tracks of a scan, each followed by its exact ISM; then what exact ISM is left."""
+    left = {"".join(track.path.stem.rsplit(EXACT_SUFFIX, 1)): track for track in exact}
+    order: list[TrackFile] = []
+    for track in of_scan:
+        order += [track, *filter(None, [left.pop(track.path.stem, None)])]
+    return [*order, *left.values()]
 
 
 def _aliases(store: ScoreStore, chrom_alias: str | Path | None) -> dict[str, str]:

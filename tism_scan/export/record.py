@@ -8,19 +8,50 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tism_scan.bigwig import BigWigSummary
+from tism_scan.errors import ExportError
 from tism_scan.export.track_export import TrackExport
+from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.storage.folder import LocalFolder
 from tism_scan.store.ledger import Checksum, ShardAddress
 from tism_scan.store.score_store import ScoreStore
 
 NAME = ".export.json"
 FORMAT = 1  # a change of what is written for the same scores raises it, too
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the scores of a file are from.
+
+    Attributes
+    ----------
+    scan : str
+        The digest of the scan's plan.
+    is_exact : bool
+        Whether they are exact ISM of bases of that scan.
+    is_of_bases : bool
+        Whether there is a file for each alternative base.
+    names : str
+        A digest of the chroms' names in the file.
+    """
+
+    scan: str
+    is_exact: bool
+    is_of_bases: bool
+    names: str
+
+
+def source_of(plan: ScanPlan, names: Mapping[str, str], *, is_of_bases: bool) -> Source:
+    """Return where scores are from, by the plan of their store and the names that chroms get."""
+    digest = hashlib.sha256(json.dumps(list(names.items())).encode()).hexdigest()[:16]
+    scan = plan.digest() if plan.selection is None else plan.selection.scan
+    return Source(scan, plan.selection is not None, is_of_bases, digest)
 
 
 class ExportRecord:
@@ -49,11 +80,62 @@ class ExportRecord:
             return BigWigSummary(file.path, **entry["summary"])
         return None
 
-    def add(self, summary: BigWigSummary, recipe: str) -> None:
+    def beside(self, source: Source) -> list[tuple[Source, BigWigSummary]]:
+        """Return the untouched files of the same scan that hold the other kind of its scores.
+
+        So to a scan's own files those of its exact ISM, and to these the scan's own.
+        """
+        found = []
+        for name, entry in self._files.items():
+            path, other = self._folder.root / name, self.source(name)
+            if other is None or (other.scan, other.is_exact) != (source.scan, not source.is_exact):
+                continue
+            with contextlib.suppress(TypeError, KeyError):
+                if entry["stamp"] == _stamp(path):
+                    found.append((other, BigWigSummary(path, **entry["summary"])))
+        return found
+
+    def source(self, name: str) -> Source | None:
+        """Return where a file's scores are from, None if an earlier release wrote it, or nobody did."""
+        with contextlib.suppress(TypeError, KeyError):
+            return Source(**self._files[name]["source"])
+        return None
+
+    def check(self, paths: Sequence[Path], source: Source) -> None:
+        """Raise unless files can stand beside those of the other kind.
+
+        Raises
+        ------
+        ExportError
+            If one of them is of the other kind, or the others name the chroms otherwise or are of an earlier
+            release, which did not record where they are from.
+        """
+        if source.is_exact and any(self.source(name) is None for name in self._files):
+            raise ExportError(
+                f"{self._folder.root} was exported by an earlier release, and its page would lose these "
+                "tracks; expected them to be recorded; run that export again first, which keeps its files"
+            )
+        for path in paths:
+            found = self.source(path.name)
+            if found is not None and found.is_exact != source.is_exact and path.exists():
+                kind = "exact ISM" if found.is_exact else "scores of the scan"
+                raise ExportError(
+                    f"{str(path)!r} holds the {kind} of another track; expected no file of that name; choose "
+                    "another --out"
+                )
+        for other, summary in self.beside(source):
+            if other.names != source.names:
+                raise ExportError(
+                    f"{str(summary.path)!r} names the chroms otherwise; expected one set of names in a "
+                    "folder; give the same --chrom-alias, or choose another --out"
+                )
+
+    def add(self, summary: BigWigSummary, recipe: str, source: Source) -> None:
         """Note that a file is finished, durably."""
         held = {name: value for name, value in asdict(summary).items() if name != "path"}
         self._files[summary.path.name] = {
             "recipe": recipe,
+            "source": asdict(source),
             "stamp": _stamp(summary.path),
             "summary": held,
         }

@@ -80,18 +80,26 @@ class BaseCounts:
     ----------
     n_off_chrom : int
         Past the ends of the chroms.
-    n_not_scanned : int
-        Not among the bases that the scan was asked for.
+    n_unwanted : int
+        Not among the bases that were to be scanned; of exact ISM, to be refined.
     n_without_score : int
         N in the genome, or in a block that was not computed.
     n_unsure : int
         Bases whose scores are there and do not tell which base it is.
+    n_empty_rows : int
+        Rows without any score.
     """
 
     n_off_chrom: int = 0
-    n_not_scanned: int = 0
+    n_unwanted: int = 0
     n_without_score: int = 0
     n_unsure: int = 0
+    n_empty_rows: int = 0
+
+    @property
+    def n_zeros(self) -> int:
+        """Bases whose scores are zeros for want of a score."""
+        return self.n_off_chrom + self.n_unwanted + self.n_without_score
 
 
 @dataclass
@@ -101,7 +109,7 @@ class TrackRows:
     Attributes
     ----------
     codes : Rows, uint8 (n, width)
-        `N_CODE` without a score.
+        `N_CODE` without a score in the scan.
     scores : Rows, float32 (n, 4, width)
         Hypothetical scores: TISM minus its mean over the four bases, in A, C, G, T order; 0 without a score.
     highest : float
@@ -144,13 +152,14 @@ def read_rows(
     reference: Reference,
     folder: Path,
     on_rows: Callable[[int], None],
+    refined: ScoreStore | None = None,
 ) -> TrackRows:
     """Return the rows of one track around all peaks; close them when they are written.
 
     Parameters
     ----------
     store : ScoreStore
-        With ``values="tism"``.
+        Of a scan, with ``values="tism"``.
     i_track : int
     peaks : PeakSet
     width : int
@@ -160,6 +169,9 @@ def read_rows(
         Where the rows are kept until then.
     on_rows : callable
         Told of the number of rows that were read, batch by batch.
+    refined : ScoreStore, optional
+        The scan's refinement, whose exact ISM is read. The sequence is then that of the FASTA, or of the
+        scan, so that bases which were not refined have their letters.
 
     Raises
     ------
@@ -173,13 +185,17 @@ def read_rows(
     n = len(peaks)
     rows = TrackRows(Rows(folder, (n, width), np.uint8), Rows(folder, (n, 4, width), np.float32))
     try:
-        for batch in _batches(store, i_track, peaks, width):
-            codes = _codes(batch, reference)
+        scored, of_letters = refined or store, None
+        if refined is not None and not reference.has_genome:
+            of_letters = _batches(store, i_track, peaks, width)
+        for batch in _batches(scored, i_track, peaks, width):
+            codes = _codes(next(of_letters) if of_letters else batch, reference)
             is_unscored = np.asarray(np.isnan(batch.tism).any(axis=1))
-            codes[is_unscored] = N_CODE
-            _count(rows.counts, batch, codes, is_unscored, store)
+            if refined is None:
+                codes[is_unscored] = N_CODE
+            _count(rows.counts, batch, codes, is_unscored, scored)
             codes[codes == UNSURE] = N_CODE
-            scores = _hypothetical(batch, is_unscored, store)
+            scores = _hypothetical(batch, is_unscored, scored)
             rows.highest = max(rows.highest, float(np.abs(scores).max()))
             rows.codes.put(batch.places, codes)
             rows.scores.put(batch.places, scores)
@@ -273,12 +289,13 @@ def _count(
     n_unscored = is_unscored.sum(axis=1) - n_off
     counts.n_off_chrom += int(n_off.sum())
     counts.n_unsure += int((codes == UNSURE).sum())
+    counts.n_empty_rows += int(is_unscored.all(axis=1).sum())
     for i in np.flatnonzero(n_unscored).tolist():
         chrom, begin, end, _ = batch.spans[i]
         wanted = store.plan.wanted.get(chrom, ())
-        n_not_scanned = end - begin - int(span_mask(wanted, begin, end).sum())
-        counts.n_not_scanned += n_not_scanned
-        counts.n_without_score += int(n_unscored[i]) - n_not_scanned
+        n_unwanted = end - begin - int(span_mask(wanted, begin, end).sum())
+        counts.n_unwanted += n_unwanted
+        counts.n_without_score += int(n_unscored[i]) - n_unwanted
 
 
 def _hypothetical(batch: _Batch, is_unscored: NDArray[np.bool_], store: ScoreStore) -> NDArray[np.float32]:

@@ -9,18 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tism_scan.errors import ExportError
+from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.bigwigs import make_folder
 from tism_scan.export.manifest import Manifest
 from tism_scan.export.reference import Reference, check_four_bases
 from tism_scan.export.region_files import BYTES_PER_BASE, FILES, Format, check_libraries, write_track
-from tism_scan.export.region_rows import BaseCounts, read_rows
+from tism_scan.export.region_rows import BaseCounts, read_rows, starts_of
 from tism_scan.export.regions_readme import readme_text
 from tism_scan.genome.peaks import PeakSet, read_peaks
+from tism_scan.genome.spans import overlaps
 from tism_scan.plan.tracks import choose_tracks, file_stems
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import full_disk_explained, remove_partials
+from tism_scan.store.refined import existing_refinement
 from tism_scan.store.score_store import ScoreStore
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,9 @@ class RegionsRequest:
         Whether blocks that are not computed are zeros.
     overwrite : bool
         Whether files of an earlier export are replaced.
+    is_exact : bool
+        Whether scores are exact ISM of `tism_scan.refine`, 0 at bases that were not refined: the scan's
+        approximations are of another scale, and are not put beside them.
     """
 
     format: Format
@@ -61,6 +66,7 @@ class RegionsRequest:
     genome: Path | None = None
     allow_incomplete: bool = False
     overwrite: bool = False
+    is_exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def export_regions(
     Parameters
     ----------
     store : ScoreStore
-        With ``values="tism"``.
+        Of a scan, with ``values="tism"``; for exact ISM with a FASTA, of any that was refined.
     out : str or Path
         A folder; made if it is missing. Each file gets its name when it is whole.
     request : RegionsRequest
@@ -127,7 +133,7 @@ def export_regions(
     ------
     StoreError
         If the store holds mean TISM only, a chrom with peaks is not complete, a score is infinite, or the
-        store is damaged.
+        store is damaged; or exact ISM is asked for, and there is none around the peaks.
     RegionError
         If the peaks cannot be read.
     GenomeError
@@ -141,12 +147,12 @@ def export_regions(
         If the disk is full.
     """
     out, plan, form, width = Path(out), store.plan, request.format, request.width
-    check_four_bases(store, f"export --format {form}")
     check_libraries(form)
+    refined = _refinement(store, request)
     if width < 2 or width % 2:
         raise ExportError(f"a width of {width} has no middle; expected an even number; use {width + 1}")
     i_tracks = choose_tracks(plan.scoring.tracks, request.tracks)
-    peaks = _peaks_of(store, request)
+    peaks = _peaks_of(store, refined, request)
     reference = Reference(plan.chroms, request.genome)
     make_folder(out)
     stems = file_stems(plan.scoring.tracks)
@@ -163,7 +169,7 @@ def export_regions(
         report.part = name
         with (
             full_disk_explained(place),
-            closing(read_rows(store, i_track, peaks, width, reference, out, report)) as rows,
+            closing(read_rows(store, i_track, peaks, width, reference, out, report, refined)) as rows,
         ):
             if not written:
                 target.begin()
@@ -174,19 +180,48 @@ def export_regions(
         if not rows.highest:
             log.warning("%s has no score at any peak of %s: all rows are zeros", name, request.peaks)
     names = [track.name for track in written]
-    readme = target.finish(readme_text(form, width, plan, names, folders))
+    n_bases = len(peaks) * width
+    shown = None if refined is None else (refined.plan, n_bases - written[0].counts.n_zeros, n_bases)
+    readme = target.finish(readme_text(form, width, plan, names, folders, shown))
     return RegionsSummary(len(peaks), tuple(written), readme)
 
 
-def _peaks_of(store: ScoreStore, request: RegionsRequest) -> PeakSet:
+def _refinement(store: ScoreStore, request: RegionsRequest) -> ScoreStore | None:
+    """Return the store of exact ISM if that is asked for; raise unless there is what the rows are made of."""
+    if not request.is_exact:
+        check_four_bases(store, f"export --format {request.format}")
+        return None
+    refined = existing_refinement(store)
+    if request.genome is None and store.plan.scoring.values != "tism":
+        raise StoreError(
+            f"{store.path} holds mean TISM, which does not tell the bases that were not refined; expected "
+            "the FASTA that was scanned; add --genome"
+        )
+    return refined
+
+
+def _peaks_of(store: ScoreStore, refined: ScoreStore | None, request: RegionsRequest) -> PeakSet:
     """Return the peaks of a request; raise StoreError if a chrom of theirs is not complete."""
     plan, chrom_of = store.plan, None
     if request.chrom_alias is not None:
         chrom_of = {name: chrom for chrom, name in read_aliases(request.chrom_alias, plan.chroms).items()}
     peaks = read_peaks(request.peaks, plan.chroms, chrom_of)
-    if not request.allow_incomplete:
-        store.check_complete([chrom for chrom in peaks.chroms if chrom in plan.wanted])
+    for each in (store, refined):
+        if each is not None and not request.allow_incomplete:
+            each.check_complete([chrom for chrom in peaks.chroms if chrom in each.plan.wanted])
+    if refined is not None and not _has_any(refined, peaks, request.width):
+        raise StoreError(
+            f"no base around the peaks of {request.peaks} has exact ISM in {store.path}; expected some; "
+            "refine them with `tism-scan refine --bed`, or leave --values ism out"
+        )
     return peaks
+
+
+def _has_any(refined: ScoreStore, peaks: PeakSet, width: int) -> bool:
+    """Return whether any row around peaks has a base that was refined."""
+    rows = zip(peaks.i_chrom.tolist(), starts_of(peaks, width).tolist(), strict=True)
+    wanted = refined.plan.wanted
+    return any(overlaps(wanted.get(peaks.chroms[i], ()), max(0, start), start + width) for i, start in rows)
 
 
 class _Target:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tracks import Track, choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import check_folder
+from tism_scan.store.refined import ExactScores, existing_refinement, n_refined
 from tism_scan.store.score_store import ScoreStore
 
 COLUMNS = ("chrom", "start", "end", "name", "score", "strand", "sum", "max")
@@ -45,6 +46,8 @@ class TrackSeqlets:
         Number of seqlets, and of bases that have a score.
     n_by_chance : float
         Seqlets to expect if the high bases were scattered independently.
+    n_refined : int or None
+        With exact ISM, the number of bases that were refined; all others count as 0.
     """
 
     track: Track
@@ -52,13 +55,22 @@ class TrackSeqlets:
     n_seqlets: int
     n_bases: int
     n_by_chance: float
+    n_refined: int | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the scores are: the path of a scan's store, and whether its exact ISM is meant."""
+
+    store: str
+    is_exact: bool = False
 
 
 @dataclass(frozen=True)
 class _Calls:
     """What one worker is to call, and where to."""
 
-    store: str
+    source: _Source
     i_track: int
     name: str
     threshold: float
@@ -76,6 +88,7 @@ def write_seqlets(
     chroms: Sequence[str] = (),
     jobs: int = 1,
     allow_incomplete: bool = False,
+    is_exact: bool = False,
     on_progress: OnProgress | None = None,
 ) -> list[TrackSeqlets]:
     """Write the seqlets of a store as BED6+2, sorted, and return what was called in each track.
@@ -99,13 +112,17 @@ def write_seqlets(
         Processes; with 1, everything is done in this one.
     allow_incomplete : bool
         Whether blocks that are not computed are skipped.
+    is_exact : bool
+        Whether the scores are mean ISM of `tism_scan.refine`. A base that was not refined counts as 0: it is
+        never high, may be in the gap of a seqlet, and is one of the bases over which the quantile is taken.
     on_progress : callable, optional
         Called with the passes over a chrom that are done; `part` is the track's name.
 
     Raises
     ------
     StoreError
-        If a chosen chrom is not complete, or the store is damaged or holds an infinite score.
+        If a chosen chrom is not complete, or the store is damaged or holds an infinite score; or exact ISM is
+        asked for, and there is none.
     TrackError, RegionError
         If a selection fits nothing.
     ExportError
@@ -117,8 +134,11 @@ def write_seqlets(
     is_compressed = _check_out(out)
     i_tracks = choose_tracks(plan.scoring.tracks, tracks)
     chosen = list(wanted_spans({chrom: plan.chroms[chrom] for chrom in plan.wanted}, include=chroms))
-    if not allow_incomplete:
-        store.check_complete(chosen)
+    refined = existing_refinement(store) if is_exact else None
+    for each in (store, refined):
+        if each is not None and not allow_incomplete:
+            each.check_complete(chosen)
+    source = _Source(str(store.path), is_exact)
     called = []
     _opened.cache_clear()  # the store may have been written since the last call
     n_passes = 2 * len(chosen) * len(i_tracks)
@@ -132,9 +152,13 @@ def write_seqlets(
                         n_all_done = 2 * len(chosen) * n_before + n_done
                         on_progress(Progress(n_all_done, n_passes, "passes", part=track.name))
 
-                called.append(_call_track(store, i_track, chosen, rule, Path(aside), workers, count))
+                found = _call_track(store, source, i_track, chosen, rule, Path(aside), workers, count)
+                called.append(
+                    found if refined is None else replace(found, n_refined=n_refined(refined, chosen))
+                )
         merged = Path(aside) / "merged.bed"
-        _merge(merged, store, i_tracks, chosen, rule, Path(aside))
+        kind = "" if refined is None else f" by exact ISM of {n_refined(refined, chosen):,} bases"
+        _merge(merged, store, i_tracks, chosen, rule, Path(aside), kind)
         _publish(merged, out, is_compressed=is_compressed, longest_bp=max(plan.chroms.values()))
     return called
 
@@ -175,6 +199,7 @@ class _Workers:
 
 def _call_track(
     store: ScoreStore,
+    source: _Source,
     i_track: int,
     chroms: Sequence[str],
     rule: SeqletRule,
@@ -187,14 +212,14 @@ def _call_track(
     # The longest first, so that no process is left with it at the end.
     order = sorted(groups, key=lambda group: -sum(store.plan.chroms[chrom] for chrom in groups[group]))
     magnitudes, n_done = ScoredMagnitudes(), 0
-    tasks = [(str(store.path), i_track, groups[group]) for group in order]
+    tasks = [(source, i_track, groups[group]) for group in order]
     for group, (bins, n_in_bin) in zip(order, workers.map(_count_chroms, tasks), strict=True):
         magnitudes.counts[bins] += n_in_bin
         n_done += len(groups[group])
         count(n_done)
     track, threshold = store.plan.scoring.tracks[i_track], magnitudes.threshold(rule.quantile)
     name = one_line(track.name, _LONGEST_NAME) or "-"
-    calls = _Calls(str(store.path), i_track, name, threshold, magnitudes.highest, rule, folder)
+    calls = _Calls(source, i_track, name, threshold, magnitudes.highest, rule, folder)
     n_seqlets = 0
     calling = [(calls, group, groups[group]) for group in order]
     for group, n_found in zip(order, workers.map(_call_chroms, calling), strict=True):
@@ -219,16 +244,17 @@ def _groups(store: ScoreStore, chroms: Sequence[str]) -> dict[int, list[str]]:
 
 
 @lru_cache(maxsize=1)
-def _opened(path: str) -> ScoreStore:
-    """Return a store, opened once for all groups: a plan of many chroms takes long to read."""
-    return ScoreStore.open(path)
+def _opened(source: _Source) -> ScoreStore | ExactScores:
+    """Return the scores, opened once for all groups: a plan of many chroms takes long to read."""
+    scan = ScoreStore.open(source.store)
+    return ExactScores(scan, existing_refinement(scan)) if source.is_exact else scan
 
 
 def _count_chroms(
-    path: str, i_track: int, chroms: Sequence[str]
+    source: _Source, i_track: int, chroms: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the bins of magnitudes that are not empty on some chroms, and how many scores each holds."""
-    magnitudes, store = ScoredMagnitudes(), _opened(path)
+    magnitudes, store = ScoredMagnitudes(), _opened(source)
     for chrom in chroms:
         for start, scores in _pieces(store, i_track, chrom):
             try:
@@ -245,7 +271,7 @@ def _count_chroms(
 
 def _call_chroms(calls: _Calls, group: int, chroms: Sequence[str]) -> int:
     """Write the seqlets of a group of chroms, and return their number."""
-    store, n_found = _opened(calls.store), 0
+    store, n_found = _opened(calls.source), 0
     with open(_part(calls.folder, calls.i_track, group), "w", encoding="utf-8") as file:
         for chrom in chroms:
             pieces = _pieces(store, calls.i_track, chrom)
@@ -263,7 +289,7 @@ def _rows(calls: _Calls, chrom: str, found: Seqlets) -> Iterator[str]:
         yield f"{chrom}\t{start}\t{end}\t{calls.name}\t{score}\t.\t{total:.6g}\t{extreme:.6g}\n"
 
 
-def _pieces(store: ScoreStore, i_track: int, chrom: str) -> Iterator[tuple[int, Scores]]:
+def _pieces(store: ScoreStore | ExactScores, i_track: int, chrom: str) -> Iterator[tuple[int, Scores]]:
     """Yield the blocks of a chrom that hold scores: where each starts, and its scores."""
     for block in store.plan.pieces(chrom):
         yield block.start, store.read_track(chrom, block.start, block.end, i_track)
@@ -280,11 +306,12 @@ def _merge(
     chroms: Sequence[str],
     rule: SeqletRule,
     folder: Path,
+    kind: str,
 ) -> None:
     """Write all seqlets into one file: chroms in the FASTA's order, starts in order within."""
     with open(merged, "w", encoding="utf-8") as file:
         file.write(
-            f"# tism-scan seqlets of plan {store.plan.digest()}: quantile {rule.quantile}, "
+            f"# tism-scan seqlets of plan {store.plan.digest()}{kind}: quantile {rule.quantile}, "
             f"gap {rule.max_gap}, at least {rule.min_high} high bases\n"
         )
         file.write("#" + "\t".join(COLUMNS) + "\n")

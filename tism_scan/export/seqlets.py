@@ -123,7 +123,7 @@ class ScoredMagnitudes(Magnitudes):
         return int(self.counts[int(self.bins(np.array([threshold]))[0]) :].sum())
 
     def threshold(self, quantile: float) -> float:
-        """Return the lowest edge of a bin that no more than ``1 - quantile`` of all magnitudes reach.
+        """Return the lowest edge of a filled bin that no more than ``1 - quantile`` of all magnitudes reach.
 
         Infinity if there is no such edge. Never 0: a base without any effect is not high.
         """
@@ -132,7 +132,7 @@ class ScoredMagnitudes(Magnitudes):
         edges = np.flatnonzero(reaching[1:] <= allowed) + 1
         if not len(edges) or reaching[edges[0]] == 0:
             return math.inf
-        return self.lowest_in(int(edges[0]))
+        return self.lowest_in(int(edges[0] + np.flatnonzero(self.counts[edges[0] :])[0]))
 
     @property
     def highest(self) -> float:

@@ -14,6 +14,7 @@ from tism_scan.errors import TrackError
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _GLOB_SIGNS = frozenset("*?[")
 _STEM_LENGTH = 150
+EXACT_SUFFIX = "_ism"  # of files of exact ISM, behind what `file_stems` returns
 
 
 @dataclass(frozen=True)

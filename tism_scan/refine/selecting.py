@@ -111,7 +111,7 @@ class HighestScores:
             self._gather()
 
     def above(self, quantile: float) -> tuple[float, NDArray[np.int64]]:
-        """Return the lowest magnitude above a quantile (infinity if none is), and where those from it on are."""
+        """Return the lowest magnitude above a quantile, infinity if none is, and where all of them are."""
         self._gather()
         n = _number(quantile, self.n_scored)
         if not n:

@@ -3,7 +3,11 @@
 It has the layout, record, lease and fence of a scan's store, and its plan says how the bases were selected.
 """
 
+from collections.abc import Collection
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tism_scan.errors import StoreError
 from tism_scan.storage.places import Place, Url
@@ -12,6 +16,40 @@ from tism_scan.store.ledger import RUN_KEY
 from tism_scan.store.score_store import ScoreStore
 
 NAME = "ism"
+
+
+class ExactScores:
+    """Mean ISM at every base of a scan: exact where it was refined, 0 at its other bases.
+
+    Whoever looks for the bases with the largest effects may take those that were not refined as having none.
+
+    Parameters
+    ----------
+    scan, refined : ScoreStore
+
+    Attributes
+    ----------
+    plan : ScanPlan
+        The scan's.
+    """
+
+    def __init__(self, scan: ScoreStore, refined: ScoreStore) -> None:
+        self.plan, self._scan, self._refined = scan.plan, scan, refined
+
+    def read_track(self, chrom: str, start: int, end: int, i_track: int) -> NDArray[np.float32]:
+        """Return one track, float32 (end - start,); NaN where the scan has no score.
+
+        Parameters and errors are those of `ScoreStore.read_track`.
+        """
+        exact = self._refined.read_track(chrom, start, end, i_track)
+        scores = self._scan.read_track(chrom, start, end, i_track)
+        exact[np.isnan(exact) & ~np.isnan(scores)] = 0
+        return exact
+
+
+def n_refined(refined: ScoreStore, chroms: Collection[str]) -> int:
+    """Return how many bases of some chroms were chosen to be refined."""
+    return sum(refined.plan.wanted[chrom].n_bases for chrom in chroms if chrom in refined.plan.wanted)
 
 
 def refinement_place(store: ScoreStore) -> Place:

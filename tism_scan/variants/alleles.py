@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from tism_scan.errors import InputError
 from tism_scan.genome.alphabet import BASES
-from tism_scan.genome.spans import Spans, span_mask
+from tism_scan.genome.spans import span_mask
+from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.batches import Batch
 from tism_scan.variants.files import Layout
@@ -22,6 +23,7 @@ OTHER_LETTERS = "alleles with letters other than A, C, G and T"
 UNKNOWN_CONTIG = "on contigs that the store lacks"
 OFF_CHROM = "beside the chrom's ends"
 NOT_SCANNED = "at bases that were not scanned"
+NOT_REFINED = "at bases that were not refined"
 NO_SCORE = "at bases without a score (N)"
 
 _CODE = {letter: code for code, base in enumerate(BASES) for letter in (base.encode(), base.lower().encode())}
@@ -124,9 +126,9 @@ class ScoredBatch:
 
 
 def score_batch(
-    batch: Batch, layout: Layout, scores: BlockScores, wanted: Spans, n_tracks: int, path: str
+    batch: Batch, layout: Layout, scores: BlockScores, plan: ScanPlan, n_tracks: int, path: str
 ) -> ScoredBatch:
-    """Return the records of a batch with their scores.
+    """Return the records of a batch with their scores, of a store with a plan.
 
     Raises
     ------
@@ -143,12 +145,14 @@ def score_batch(
     tism = np.full((n_tracks, 4, n), np.nan, dtype=np.float32)
     is_wanted = np.zeros(n, dtype=np.bool_)
     if batch.chrom is not None and is_inside.any():
-        is_wanted[is_inside] = span_mask(wanted, batch.start, batch.end)[offsets[is_inside]]
+        wanted = span_mask(plan.wanted.get(batch.chrom, ()), batch.start, batch.end)
+        is_wanted[is_inside] = wanted[offsets[is_inside]]
         if is_wanted.any():
             tism[..., is_inside] = scores.at(batch.chrom, batch.start, batch.end, offsets[is_inside])
     has_score = np.array(~np.isnan(tism).any(axis=(0, 1)), dtype=np.bool_)
     is_mismatch = _mismatches([each[layout.ref] for each in fields], tism, has_score, counts)
-    reasons = _reasons_of_places(batch.chrom, is_inside, is_wanted, has_score)
+    unwanted = NOT_SCANNED if plan.selection is None else NOT_REFINED
+    reasons = _reasons_of_places(batch.chrom, is_inside, np.where(is_wanted, NO_SCORE, unwanted), has_score)
     codes = []
     for each, reason in zip(fields, reasons, strict=True):
         alts = each[layout.alt].strip()
@@ -199,13 +203,13 @@ def _mismatches(
 def _reasons_of_places(
     chrom: str | None,
     is_inside: NDArray[np.bool_],
-    is_wanted: NDArray[np.bool_],
+    reasons_on_chrom: NDArray[np.str_],
     has_score: NDArray[np.bool_],
 ) -> list[str]:
     """Return why each place has no score; empty where it has one."""
     if chrom is None:
         return [UNKNOWN_CONTIG] * len(is_inside)
-    nested = np.where(has_score, "", np.where(is_wanted, NO_SCORE, NOT_SCANNED))
+    nested = np.where(has_score, "", reasons_on_chrom)
     found: list[str] = np.where(is_inside, nested, OFF_CHROM).tolist()
     return found
 

@@ -12,7 +12,6 @@ from tism_scan.errors import ExportError, InputError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.processes import jobs_for
 from tism_scan.export.reference import check_four_bases
-from tism_scan.genome.spans import Spans
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import check_folder, full_disk_explained
@@ -21,7 +20,7 @@ from tism_scan.variants.alleles import BlockScores, Counts, score_batch
 from tism_scan.variants.batches import Batch, Contigs, batches
 from tism_scan.variants.calibration import read_calibration
 from tism_scan.variants.files import Layout, VariantFile, opened
-from tism_scan.variants.naming import info_ids
+from tism_scan.variants.naming import info_ids, quantity_of
 from tism_scan.variants.parallel import Workers
 from tism_scan.variants.records import Field, merged_header, record_lines
 
@@ -69,7 +68,8 @@ def annotate(
     Parameters
     ----------
     store : ScoreStore
-        With ``values="tism"``.
+        With ``values="tism"``. Or of exact ISM, whose fields are named ``ISM_NAME``; bases that were not
+        refined have no score, and there is no PHRED: they would be ranked among a few.
     variants : str or Path
         A VCF, plain or gzipped, a BCF, or a table with columns CHROM, POS, REF and ALT; sorted.
     out : str or Path
@@ -144,7 +144,8 @@ def annotate(
 def track_fields(store: ScoreStore, i_tracks: Sequence[int]) -> list[Field]:
     """Return the fields of some tracks; their names do not depend on which others are chosen."""
     tracks = store.plan.scoring.tracks
-    ids, calibration = info_ids(tracks), read_calibration(store)
+    ids = info_ids(tracks, quantity_of(store.plan))
+    calibration = read_calibration(store) if store.plan.selection is None else None
     if calibration is None:
         return [Field(ids[i], tracks[i].name) for i in i_tracks]
     tables = calibration.substitutions
@@ -164,10 +165,10 @@ class _Worker:
 
     def __call__(self, batch: Batch) -> tuple[Path, Counts]:
         """Write the records of a batch into a file of their own, and return where, and what they are."""
-        wanted = self._store.plan.wanted.get(batch.chrom or "", Spans())
-        scored = score_batch(batch, self._layout, self._scores, wanted, len(self._fields), self._variants)
+        plan = self._store.plan
+        scored = score_batch(batch, self._layout, self._scores, plan, len(self._fields), self._variants)
         part = self._aside / f"{batch.first_line}.part"
-        compress([record_lines(scored, self._layout, self._fields)], part)
+        compress([record_lines(scored, self._layout, plan, self._fields)], part)
         return part, scored.counts
 
 

@@ -19,6 +19,7 @@ from tism_scan.export.bigwigs import make_folder
 from tism_scan.export.manifest import Manifest
 from tism_scan.export.processes import usable_cores
 from tism_scan.export.reference import UNSURE, Reference, check_four_bases
+from tism_scan.export.track_export import n_wanted
 from tism_scan.genome.alphabet import N_CODE
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tiling import Block
@@ -33,8 +34,11 @@ from tism_scan.variants.parallel import Workers
 from tism_scan.variants.records import Field, header_lines
 
 Format = Literal["snv-tsv", "snv-vcf"]
-FILE_NAME: Mapping[str, str] = {"snv-tsv": "variants.tsv.gz", "snv-vcf": "variants.vcf.gz"}
-_BESIDE = ("header.txt", "README.txt")
+_STEMS = {
+    False: ("variants", "header", "README"),
+    True: ("variants_ism", "header_ism", "README_variants_ism"),
+}
+_SUFFIX: Mapping[str, str] = {"snv-tsv": "tsv.gz", "snv-vcf": "vcf.gz"}
 _PIECE_BP = 1 << 14
 _SAMPLE_BP = 1 << 14
 _BASES_WORTH_A_PROCESS = 1 << 20
@@ -89,7 +93,7 @@ class ListingSummary:
 
     Attributes
     ----------
-    path : Path
+    path, readme : Path
     n_rows : int
         Substitutions.
     n_unsure : int
@@ -98,6 +102,7 @@ class ListingSummary:
     """
 
     path: Path
+    readme: Path
     n_rows: int
     n_unsure: int
     fields: tuple[Field, ...]
@@ -117,7 +122,8 @@ def list_variants(
     Parameters
     ----------
     store : ScoreStore
-        With ``values="tism"``.
+        With ``values="tism"``. Or of exact ISM: then only refined bases are listed, in files whose names end
+        in ``_ism``, without PHRED.
     out : str or Path
         A folder; made if it is missing. The file, and its index, get their names when they are whole.
     request : ListingRequest
@@ -161,12 +167,15 @@ def list_variants(
         jobs = min(usable_cores(), 1 + n_bases // _BASES_WORTH_A_PROCESS)
     make_folder(out)
     manifest = Manifest(out)
-    manifest.check(_BESIDE)
-    path = out / FILE_NAME[request.format]
-    summary = ListingSummary(path, 0, 0, tuple(fields))
+    stem, *texts_of = _STEMS[plan.selection is not None]
+    beside = [f"{name}.txt" for name in texts_of]
+    manifest.check(beside)
+    path = out / f"{stem}.{_SUFFIX[request.format]}"
+    summary = ListingSummary(path, out / beside[1], 0, 0, tuple(fields))
     with full_disk_explained(path), tempfile.TemporaryDirectory(prefix=".variants.", dir=out) as aside:
         worker = (str(store.path), request, i_tracks, names, aside)
-        estimate = _estimate(_Worker(*worker), blocks, n_bases, jobs)
+        n_rows = 3 * n_wanted(store, tuple(chosen))
+        estimate = _estimate(_Worker(*worker), blocks, n_bases, n_rows, jobs)
         if on_estimate is not None:
             on_estimate(estimate)
         _check_room(out, estimate)
@@ -180,8 +189,8 @@ def list_variants(
             os.fsync(target.fileno())
         layout = VCF if request.format == "snv-vcf" else Columns()
         publish_indexed(packed, path, layout, longest_bp=max(plan.chroms.values()))
-    texts = ("\n".join(header_lines(plan, fields)) + "\n", readme_text(path.name, plan, fields))
-    manifest.write({name: text.encode() for name, text in zip(_BESIDE, texts, strict=True)})
+    texts = ("\n".join(header_lines(plan, fields)) + "\n", readme_text(path.name, beside[0], plan, fields))
+    manifest.write({name: text.encode() for name, text in zip(beside, texts, strict=True)})
     return summary
 
 
@@ -275,8 +284,8 @@ def _join(
             on_progress(Progress(n_done, n_total, "bases", part=block.chrom))
 
 
-def _estimate(worker: _Worker, blocks: Sequence[Block], n_bases: int, jobs: int) -> Estimate:
-    """Return what a listing will take, from the middle of its blocks."""
+def _estimate(worker: _Worker, blocks: Sequence[Block], n_bases: int, n_rows: int, jobs: int) -> Estimate:
+    """Return what a listing will take, from the middle of its blocks, which have so many bases."""
     block = blocks[len(blocks) // 2]
     end = min(block.end, block.start + _SAMPLE_BP)
     began = time.perf_counter()
@@ -285,7 +294,7 @@ def _estimate(worker: _Worker, blocks: Sequence[Block], n_bases: int, jobs: int)
     size = part.path.stat().st_size
     part.path.unlink()
     share = n_bases / (end - block.start)
-    return Estimate(3 * n_bases, round(size * share), seconds * share / max(1, min(jobs, usable_cores())))
+    return Estimate(n_rows, round(size * share), seconds * share / max(1, min(jobs, usable_cores())))
 
 
 def _check_room(out: Path, estimate: Estimate) -> None:

@@ -3,32 +3,40 @@
 from collections.abc import Sequence
 
 from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.variants.naming import quantity_of
 from tism_scan.variants.records import SIGN, Field
 
 
-def readme_text(name: str, plan: ScanPlan, fields: Sequence[Field]) -> str:
+def readme_text(name: str, header: str, plan: ScanPlan, fields: Sequence[Field]) -> str:
     """Return the text of the README.
 
     Parameters
     ----------
     name : str
-        The file's: ``variants.tsv.gz`` or ``variants.vcf.gz``.
+        The file's, such as ``variants.tsv.gz``.
+    header : str
+        That of the file with the lines of a VCF's header.
     plan : ScanPlan
     fields : sequence of Field
     """
     keys = [key for field in fields for key in field.keys]
-    ranks = "No PHRED: the store was not calibrated."
+    ranks, meaning, which = "No PHRED: the store was not calibrated.", "TISM, about the change", "All"
+    if plan.selection is not None:
+        ranks, meaning = "No PHRED: these are the scores of chosen bases.", "exact ISM, the change"
+        which = f"Of the {plan.n_wanted:,} bases that were refined ({plan.selection.rule}), all"
     if any(field.background for field in fields):
         ranks = "PHRED is -10 log10(rank / N) of the magnitude, among " + "; ".join(
             f"{field.background} ({field.id})" for field in fields
         )
     tracks = "\n".join(f"  {field.id}  {field.name}" for field in fields)
-    load = _from_table(name, keys) if name.endswith(".tsv.gz") else _from_vcf(name, keys)
-    return f"""All single-base substitutions of a scan by tism-scan, with their scores.
+    quantity = quantity_of(plan)
+    is_table = name.endswith(".tsv.gz")
+    load = _from_table(name, header, keys) if is_table else _from_vcf(name, quantity, keys)
+    return f"""{which} single-base substitutions of a scan by tism-scan, with their scores.
 
 {name} is bgzip, with an index beside it; positions count from 1.
 Model {plan.model}; store {plan.digest()}.
-A score is TISM, about the change of the {plan.scoring.output_space} if ALT replaces REF: {SIGN}.
+A score is {meaning} of the {plan.scoring.output_space} if ALT replaces REF: {SIGN}.
 {ranks}
 
 Tracks:
@@ -37,12 +45,12 @@ Tracks:
 {load}"""
 
 
-def _from_table(name: str, keys: Sequence[str]) -> str:
+def _from_table(name: str, header: str, keys: Sequence[str]) -> str:
     columns = ",".join(["CHROM", "POS", "REF", "ALT", *(f"INFO/{key}" for key in keys)])
-    return f"""bcftools annotate (records of one ALT allele each; header.txt is in this folder):
+    return f"""bcftools annotate (records of one ALT allele each; {header} is in this folder):
 
   bcftools norm -m- calls.vcf.gz | \\
-    bcftools annotate -a {name} -h header.txt -c {columns} -Oz -o annotated.vcf.gz
+    bcftools annotate -a {name} -h {header} -c {columns} -Oz -o annotated.vcf.gz
 
 One region:
 
@@ -52,13 +60,13 @@ vcfanno and VEP compare REF and ALT of VCFs only: export with --format snv-vcf f
 """
 
 
-def _from_vcf(name: str, keys: Sequence[str]) -> str:
+def _from_vcf(name: str, quantity: str, keys: Sequence[str]) -> str:
     quoted = ",".join(f'"{key}"' for key in keys)
     operations = ",".join('"self"' for _ in keys)
     return f"""VEP:
 
   vep -i calls.vcf.gz --cache --vcf -o annotated.vcf \\
-    --custom file={name},short_name=TISM,format=vcf,type=exact,fields={"%".join(keys)}
+    --custom file={name},short_name={quantity},format=vcf,type=exact,fields={"%".join(keys)}
 
 vcfanno (a file conf.toml, then `vcfanno conf.toml calls.vcf.gz`):
 

@@ -3,16 +3,31 @@
 import re
 from collections.abc import Sequence
 
+from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tracks import Track
 
-PREFIX = "TISM_"
-MISMATCH = f"{PREFIX}REFMISMATCH"
 PHRED = "_PHRED"
 _LONGEST = 100
 
 
-def info_ids(tracks: Sequence[Track]) -> tuple[str, ...]:
+def quantity_of(plan: ScanPlan) -> str:
+    """Return what a store's scores are called in names of fields and files: ``TISM`` or ``ISM``."""
+    return "TISM" if plan.selection is None else "ISM"
+
+
+def mismatch_id(plan: ScanPlan) -> str:
+    """Return the name of the flag of records whose REF is another base than the store's genome has."""
+    return f"{quantity_of(plan)}_REFMISMATCH"
+
+
+def info_ids(tracks: Sequence[Track], quantity: str = "TISM") -> tuple[str, ...]:
     """Return the name of each track's field, such as ``TISM_K562_CTCF``.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+    quantity : str
+        What the names begin with.
 
     Returns
     -------
@@ -20,20 +35,20 @@ def info_ids(tracks: Sequence[Track]) -> tuple[str, ...]:
         Letters, digits and underscores only; all different even where case is ignored, and so are those with
         ``_PHRED`` behind them, and ``TISM_REFMISMATCH``.
     """
-    taken = {MISMATCH.casefold()}
+    taken = {f"{quantity}_REFMISMATCH".casefold()}
     ids = []
     for track in tracks:
         stem = re.sub(r"[^A-Za-z0-9]+", "_", track.name).strip("_")[:_LONGEST] or f"track_{track.outputs[0]}"
         number, name = 1, stem
-        while taken & _fields(name):
+        while taken & _fields(f"{quantity}_{name}"):
             number += 1
             name = f"{stem}_{number}"
-        taken |= _fields(name)
-        ids.append(f"{PREFIX}{name}")
+        taken |= _fields(f"{quantity}_{name}")
+        ids.append(f"{quantity}_{name}")
     return tuple(ids)
 
 
 def _fields(name: str) -> set[str]:
-    """Return the fields that a track of a name may have, without regard to case."""
-    field = f"{PREFIX}{name}".casefold()
+    """Return the fields of a track whose first one has a name, without regard to case."""
+    field = name.casefold()
     return {field, f"{field}{PHRED.casefold()}"}

@@ -12,7 +12,7 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import path_text
 from tism_scan.variants.alleles import ScoredBatch
 from tism_scan.variants.files import Layout
-from tism_scan.variants.naming import MISMATCH, PHRED
+from tism_scan.variants.naming import PHRED, mismatch_id, quantity_of
 from tism_scan.version import __version__
 
 Ranks = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -50,9 +50,12 @@ class Field:
 
 def header_lines(plan: ScanPlan, fields: Sequence[Field]) -> list[str]:
     """Return the lines that tell a file's readers what its scores are, without line ends."""
-    scoring = plan.scoring
+    scoring, quantity = plan.scoring, quantity_of(plan)
+    own, change = "annotate", "about the change"
+    if plan.selection is not None:
+        own, change = "annotate_ism", "the change"
     about = (
-        f'##tism_scan=<ID=annotate,Version="{__version__}",Store="{plan.digest()}",'
+        f'##tism_scan=<ID={own},Version="{__version__}",Store="{plan.digest()}",'
         f'Model="{_quoted(plan.model)}",Output="{scoring.output_space}",Stitch="{scoring.stitch}",'
         f'Strands="{scoring.strands}",Path="{path_text(scoring.path)}",Sign="{SIGN}">'
     )
@@ -61,7 +64,7 @@ def header_lines(plan: ScanPlan, fields: Sequence[Field]) -> list[str]:
         name = _quoted(one_line(field.name, _LONGEST_NAME))
         lines.append(
             f"##INFO=<ID={field.id},Number=A,Type=Float,Description="
-            f'"TISM of track {name}: about the change of the {scoring.output_space} if ALT replaces the '
+            f'"{quantity} of track {name}: {change} of the {scoring.output_space} if ALT replaces the '
             f"base of the store's genome; {SIGN}\">"
         )
         if field.ranks is not None:
@@ -70,8 +73,8 @@ def header_lines(plan: ScanPlan, fields: Sequence[Field]) -> list[str]:
                 f'"-10 log10(rank / N) of the magnitude of {field.id} among {field.background}">'
             )
     lines.append(
-        f"##INFO=<ID={MISMATCH},Number=0,Type=Flag,Description="
-        '"REF is not the base of the store\'s genome: TISM of REF is not 0">'
+        f"##INFO=<ID={mismatch_id(plan)},Number=0,Type=Flag,Description="
+        f'"REF is not the base of the store\'s genome: {quantity} of REF is not 0">'
     )
     return lines
 
@@ -83,12 +86,12 @@ def merged_header(header: Sequence[bytes], layout: Layout, plan: ScanPlan, field
     theirs = [line for line in header[:-1] if not ((found := _ID.match(line)) and found[1] in own)]
     names = header[-1]
     if layout.kind == "TSV":
-        columns = [*(key for field in fields for key in field.keys), MISMATCH]
+        columns = [*(key for field in fields for key in field.keys), mismatch_id(plan)]
         names = names.rstrip(b"\n") + b"\t" + "\t".join(columns).encode() + b"\n"
     return b"".join([*theirs, *ours, names])
 
 
-def record_lines(scored: ScoredBatch, layout: Layout, fields: Sequence[Field]) -> bytes:
+def record_lines(scored: ScoredBatch, layout: Layout, plan: ScanPlan, fields: Sequence[Field]) -> bytes:
     """Return a batch's records with their scores, each line as it was but for these."""
     columns = [texts for i, field in enumerate(fields) for texts in _values(scored, i, field)]
     if layout.kind == "TSV":
@@ -96,17 +99,18 @@ def record_lines(scored: ScoredBatch, layout: Layout, fields: Sequence[Field]) -
         rows = zip(scored.fields, zip(*columns, flags, strict=True), strict=True)
         return b"".join(b"\t".join([*row, *(text or b"." for text in texts)]) + b"\n" for row, texts in rows)
     keys = [key.encode() for field in fields for key in field.keys]
-    own = frozenset([*keys, MISMATCH.encode()])
+    prefix, flag = f"{quantity_of(plan)}_".encode(), mismatch_id(plan).encode()
+    own = frozenset([*keys, flag])
     lines = []
     for row, texts, is_mismatch in zip(
         scored.fields, zip(*columns, strict=True), scored.is_mismatch.tolist(), strict=True
     ):
         parts = [] if row[7] in (b".", b"") else [row[7]]
-        if parts and b"TISM_" in row[7]:
+        if parts and prefix in row[7]:
             parts = [part for part in row[7].split(b";") if part.partition(b"=")[0] not in own]
         parts += [key + b"=" + text for key, text in zip(keys, texts, strict=True) if text]
         if is_mismatch:
-            parts.append(MISMATCH.encode())
+            parts.append(flag)
         row[7] = b";".join(parts) or b"."
         lines.append(b"\t".join(row))
     lines.append(b"")

@@ -33,6 +33,13 @@ tracks_option = click.option(
 )
 
 
+def values_option(help_text: str) -> Callable[[Command], Command]:
+    """Return the option for which scores of a store are meant: the scan's, or the exact ISM of some bases."""
+    return click.option(
+        "--values", type=click.Choice(["scan", "ism"]), default="scan", show_default=True, help=help_text
+    )
+
+
 class _PlaceParam(click.ParamType):  # type: ignore[type-arg]  # generic in new releases of click only
     """A path or a URL."""
 
