@@ -11,8 +11,11 @@ from stored import whole_objects
 
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
+from tism_scan.refine import RefineWorker, plan_refinement
+from tism_scan.scan import scan_serially
 from tism_scan.store.score_store import ScoreStore
 
+QUANTILE = 0.98
 N_BP = 20_000
 BLOCK_BP = 512
 
@@ -34,7 +37,27 @@ def scan(tmp_path_factory, narrow_beluga_weights):
     store = ScoreStore.create(folder / "scores.zarr", plan)
     scan_alone(store, fasta, narrow_beluga_weights)
     return SimpleNamespace(
-        plan=plan, genome=fasta, weights=narrow_beluga_weights, objects=whole_objects(store.path)
+        plan=plan,
+        genome=fasta,
+        weights=narrow_beluga_weights,
+        objects=whole_objects(store.path),
+        store=store,
+        worker="fault_workers:LoggingWorker",
+    )
+
+
+@pytest.fixture(scope="session")
+def refinement(scan, tmp_path_factory):
+    """Return the same of a refinement of that scan, at two bases in a hundred, and what planned it."""
+    planned = plan_refinement(scan.store, scan.genome, scan.weights, quantile=QUANTILE)
+    store = ScoreStore.create(tmp_path_factory.mktemp("refined") / "refined.zarr", planned.plan)
+    scan_serially(store, scan.genome, planned.model, worker_class=RefineWorker)
+    return SimpleNamespace(
+        plan=planned.plan,
+        planned=planned,
+        quantile=QUANTILE,
+        objects=whole_objects(store.path),
+        worker="fault_workers:LoggingRefineWorker",
     )
 
 

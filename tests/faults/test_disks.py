@@ -1,6 +1,5 @@
 """Disks that lose their power, fill up, or turn bits."""
 
-import contextlib
 import os
 import random
 import shutil
@@ -14,6 +13,7 @@ import pytest
 from command_line import WEIGHTS, tism_scan
 from drivers import driver_environment
 from fault_workers import assert_scores_are_codes
+from mounting import mounted
 from ray_workers import CodesEngine
 from serial_scans import scan_with
 from small_plans import publish, random_scores, small_plan
@@ -29,19 +29,6 @@ FULL_DISKS = {False: 1, True: 5}
 FLIPS = {False: 40, True: 200}
 N_BLOCKS = 2_000
 BLOCK_BP = 4_096
-
-
-@contextlib.contextmanager
-def mounted(source, target, *options):
-    """Mount something, or skip the test where that is not allowed."""
-    target.mkdir(exist_ok=True)
-    tried = subprocess.run(["mount", *options, source, target], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        pytest.skip(f"nothing may be mounted here: {tried.stderr.strip()}")
-    try:
-        yield target
-    finally:
-        subprocess.run(["umount", "--lazy", target], check=True)
 
 
 def image_of(path):

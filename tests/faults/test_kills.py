@@ -41,25 +41,33 @@ def note_kill(store, what):
         file.write(f"kill {what} 0 0\n")
 
 
+@pytest.fixture(params=["scan", "refinement"])
+def work(request, is_full_dose):
+    """Return what is to be computed, and what it gives if nothing stops it."""
+    if request.param == "refinement" and not is_full_dose:
+        pytest.skip("tried with --dose full")
+    return request.getfixturevalue(request.param)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_scan_that_is_killed_at_random_ends_with_the_bits_of_one_that_is_not(
-    cluster, scan, start_driver, tmp_path, is_full_dose, record_property
+def test_what_is_killed_at_random_ends_with_the_bits_of_what_is_not(
+    cluster, work, start_driver, tmp_path, is_full_dose, record_property
 ):
     rng, n_kills, n_scans = random.Random(7), 0, 0
     counts = {"driver": 0, "actor": 0, "both": 0}
     while n_kills < KILLS[is_full_dose]:
         n_scans += 1
-        store = ScoreStore.create(tmp_path / str(n_scans) / "scores.zarr", scan.plan)
+        store = ScoreStore.create(tmp_path / str(n_scans) / "scores.zarr", work.plan)
         while next(store.pending(), None) is not None:
-            driver = start_driver(store.path, "fault_workers:LoggingWorker", address=cluster.address)
+            driver = start_driver(store.path, work.worker, address=cluster.address)
             n_kills += kill_at_random(driver, store, rng, counts, KILLS[is_full_dose] - n_kills)
             assert driver.wait(120) in (0, -signal.SIGKILL)
         assert store.ledger.failures() == []
         assert repeated_without_reason(lines_of_log(store)) == []
         assert verify_store(store.path, full=True).is_sound
         assert finish(store)  # the last driver may have been killed between its last block and this
-        assert whole_objects(store.path) == scan.objects
+        assert whole_objects(store.path) == work.objects
     record_property("kills", counts)
     print(f"{n_kills} kills ({counts}) in {n_scans} scans")  # noqa: T201  # the figure that is reported
 

@@ -11,6 +11,7 @@ import ray
 from ray_workers import CodesEngine
 
 from tism_scan.genome.fasta import Genome
+from tism_scan.refine import RefineWorker
 from tism_scan.scan.blocks import BlockReport
 from tism_scan.scan.worker import BlockWorker
 
@@ -32,6 +33,10 @@ class LoggingWorker(BlockWorker):
         line = f"{event} {block.chrom}.{block.i_block} {os.getpid()} {node}\n"
         with open(self.setup.store.parent / "log", "a") as file:
             file.write(line)
+
+
+class LoggingRefineWorker(LoggingWorker, RefineWorker):
+    """Computes exact ISM, and logs as its parent does."""
 
 
 class CodesWorker(LoggingWorker):
