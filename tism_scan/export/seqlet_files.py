@@ -152,15 +152,21 @@ def write_seqlets(
                         n_all_done = 2 * len(chosen) * n_before + n_done
                         on_progress(Progress(n_all_done, n_passes, "passes", part=track.name))
 
-                found = _call_track(store, source, i_track, chosen, rule, Path(aside), workers, count)
-                called.append(
-                    found if refined is None else replace(found, n_refined=n_refined(refined, chosen))
-                )
+                called.append(_call_track(source, i_track, chosen, rule, Path(aside), workers, count))
         merged = Path(aside) / "merged.bed"
-        kind = "" if refined is None else f" by exact ISM of {n_refined(refined, chosen):,} bases"
-        _merge(merged, store, i_tracks, chosen, rule, Path(aside), kind)
+        n_exact = None if refined is None else n_refined(refined, chosen)
+        _merge(merged, store, i_tracks, chosen, _heading(store, rule, n_exact), Path(aside))
         _publish(merged, out, is_compressed=is_compressed, longest_bp=max(plan.chroms.values()))
-    return called
+    return [replace(each, n_refined=n_exact) for each in called]
+
+
+def _heading(store: ScoreStore, rule: SeqletRule, n_exact: int | None) -> str:
+    """Return the file's first line: what the seqlets were called from, and how."""
+    kind = "" if n_exact is None else f" by exact ISM of {n_exact:,} bases"
+    return (
+        f"# tism-scan seqlets of plan {store.plan.digest()}{kind}: quantile {rule.quantile}, "
+        f"gap {rule.max_gap}, at least {rule.min_high} high bases\n"
+    )
 
 
 class _Workers:
@@ -198,7 +204,6 @@ class _Workers:
 
 
 def _call_track(
-    store: ScoreStore,
     source: _Source,
     i_track: int,
     chroms: Sequence[str],
@@ -208,6 +213,7 @@ def _call_track(
     count: Callable[[int], None],
 ) -> TrackSeqlets:
     """Call the seqlets of one track, each group's into a file of its own, and return their number."""
+    store = _opened(source)
     groups = _groups(store, chroms)
     # The longest first, so that no process is left with it at the end.
     order = sorted(groups, key=lambda group: -sum(store.plan.chroms[chrom] for chrom in groups[group]))
@@ -231,7 +237,7 @@ def _call_track(
     return TrackSeqlets(track, threshold, n_seqlets, n_bases, n_by_chance)
 
 
-def _groups(store: ScoreStore, chroms: Sequence[str]) -> dict[int, list[str]]:
+def _groups(store: ScoreStore | ExactScores, chroms: Sequence[str]) -> dict[int, list[str]]:
     """Return chroms in groups by number, each of some megabases in the FASTA's order, or one long chrom."""
     groups: dict[int, list[str]] = {0: []}
     n_bp = 0
@@ -304,16 +310,12 @@ def _merge(
     store: ScoreStore,
     i_tracks: Sequence[int],
     chroms: Sequence[str],
-    rule: SeqletRule,
+    heading: str,
     folder: Path,
-    kind: str,
 ) -> None:
     """Write all seqlets into one file: chroms in the FASTA's order, starts in order within."""
     with open(merged, "w", encoding="utf-8") as file:
-        file.write(
-            f"# tism-scan seqlets of plan {store.plan.digest()}{kind}: quantile {rule.quantile}, "
-            f"gap {rule.max_gap}, at least {rule.min_high} high bases\n"
-        )
+        file.write(heading)
         file.write("#" + "\t".join(COLUMNS) + "\n")
         for group, members in _groups(store, chroms).items():
             rank = {chrom: i for i, chrom in enumerate(members)}
