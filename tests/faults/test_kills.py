@@ -17,7 +17,7 @@ from tism_scan.scan.claim import finish
 from tism_scan.scan.verify import verify_store
 from tism_scan.store.score_store import ScoreStore
 
-KILLS = {False: 2, True: 100}
+KILLS = {("scan", False): 2, ("scan", True): 100, ("refinement", True): 6}
 LONGEST_WAIT_S = 2.5
 
 
@@ -43,25 +43,26 @@ def note_kill(store, what):
 
 @pytest.fixture(params=["scan", "refinement"])
 def work(request, is_full_dose):
-    """Return what is to be computed, and what it gives if nothing stops it."""
-    if request.param == "refinement" and not is_full_dose:
+    """Return what is to be computed, what it gives if nothing stops it, and how often it is killed."""
+    if (request.param, is_full_dose) not in KILLS:
         pytest.skip("tried with --dose full")
-    return request.getfixturevalue(request.param)
+    return request.getfixturevalue(request.param), KILLS[request.param, is_full_dose]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_what_is_killed_at_random_ends_with_the_bits_of_what_is_not(
-    cluster, work, start_driver, tmp_path, is_full_dose, record_property
+    cluster, work, start_driver, tmp_path, record_property
 ):
     rng, n_kills, n_scans = random.Random(7), 0, 0
+    work, n_most = work
     counts = {"driver": 0, "actor": 0, "both": 0}
-    while n_kills < KILLS[is_full_dose]:
+    while n_kills < n_most:
         n_scans += 1
         store = ScoreStore.create(tmp_path / str(n_scans) / "scores.zarr", work.plan)
         while next(store.pending(), None) is not None:
             driver = start_driver(store.path, work.worker, address=cluster.address)
-            n_kills += kill_at_random(driver, store, rng, counts, KILLS[is_full_dose] - n_kills)
+            n_kills += kill_at_random(driver, store, rng, counts, n_most - n_kills)
             assert driver.wait(120) in (0, -signal.SIGKILL)
         assert store.ledger.failures() == []
         assert repeated_without_reason(lines_of_log(store)) == []
