@@ -24,7 +24,7 @@ ASIDE = ROOT / ".github"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What conda calls by another name.
 OF_CONDA = {"torch": "pytorch", "ray": "ray-core", "pybigwig": "pybigwig", "matplotlib": "matplotlib-base"}
-NOT_ON_CONDA = {"tangermeme"}
+NOT_ON_CONDA = {"memelite", "tangermeme"}
 
 
 def requirements(*extras):
@@ -50,7 +50,7 @@ def test_pinned_versions_are_what_the_package_asks_for(python, platform):
     chosen = [pin for pin in PINNED if pin.marker is None or pin.marker.evaluate(system)]
     versions = {pin.name.lower(): str(pin.specifier).removeprefix("==") for pin in chosen}
     assert len(versions) == len(chosen)
-    for name, requirement in requirements("attribution", "cloud", "h5", "variants").items():
+    for name, requirement in requirements("attribution", "cloud", "h5", "motifs", "variants").items():
         assert requirement.specifier.contains(versions[name]), (name, versions[name])
 
 
@@ -76,7 +76,9 @@ def test_recipe_asks_for_what_the_package_asks_for(recipe):
     for name, requirement in requirements().items():
         assert set(given[OF_CONDA.get(name, name)].split(",")) == set(str(requirement.specifier).split(","))
     optional = (
-        requirements("attribution", "cloud", "h5", "variants").keys() - requirements().keys() - NOT_ON_CONDA
+        requirements("attribution", "cloud", "h5", "motifs", "variants").keys()
+        - requirements().keys()
+        - NOT_ON_CONDA
     )
     constrained = {line.partition(" ")[0] for line in recipe["requirements"]["run_constrained"]}
     assert constrained == {OF_CONDA.get(name, name) for name in optional}

@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 from small_plans import publish, random_scores, small_plan
 
 from tism_scan.errors import ExportError, InputError, StoreError
-from tism_scan.export.seqlet_files import COLUMNS, write_seqlets
+from tism_scan.export.seqlet_files import write_seqlets
+from tism_scan.export.seqlet_parts import COLUMNS
 from tism_scan.export.seqlets import ScoredMagnitudes, SeqletRule, find_seqlets
 from tism_scan.store.score_store import ScoreStore
 
@@ -206,7 +207,7 @@ def test_blocks_do_not_change_the_seqlets(scores, store, tmp_path):
 
 
 def test_more_tracks_than_open_files_are_merged_in_order(tmp_path, monkeypatch, store):
-    monkeypatch.setattr("tism_scan.export.seqlet_files._FILES_AT_ONCE", 2)
+    monkeypatch.setattr("tism_scan.export.seqlet_parts._FILES_AT_ONCE", 2)
     write_seqlets(store, tmp_path / "few.bed", RULE)
     monkeypatch.undo()
     write_seqlets(store, tmp_path / "all.bed", RULE)

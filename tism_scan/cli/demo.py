@@ -16,6 +16,7 @@ from tism_scan.cli.waiting import file_bars, waiting
 
 if TYPE_CHECKING:
     from tism_scan.genome.intervals import Interval
+    from tism_scan.store.score_store import ScoreStore
 
 WEIGHTS = "demo_beluga.pth"
 BLOCK_BP = 1 << 15
@@ -38,7 +39,7 @@ def command(out: Path) -> int:
     with waiting("loading PyTorch and Ray"):
         from tism_scan.cli.run import scan_and_report
         from tism_scan.demo.auroc import best_site, motif_auroc
-        from tism_scan.demo.genome import make_genome, write_fasta, write_sites
+        from tism_scan.demo.genome import make_genome, write_fasta, write_motifs, write_sites
         from tism_scan.errors import ExportError
         from tism_scan.export import export_bigwigs
         from tism_scan.export.browsers import describe_export, read_store_annotations
@@ -56,6 +57,7 @@ def command(out: Path) -> int:
         if not fasta.exists():
             write_fasta(fasta, genome)
         write_sites(out / "motifs.bed", genome)
+        write_motifs(out / "motifs.meme")
         names = out / "track_names.txt"
         _write_inputs(weights, names)
     except OSError as error:
@@ -81,7 +83,8 @@ def command(out: Path) -> int:
         "|mean TISM| on planted motif bases against all others", ["track", "sites", "AUROC", "bigWig"], rows
     )
     say(f"done in {duration(time.monotonic() - began)}; everything is in {out}")
-    motifs = read_store_annotations(store, others=[f"planted motifs={out / 'motifs.bed'}"])
+    others = [f"planted motifs={out / 'motifs.bed'}", *_named_seqlets(store, out)]
+    motifs = read_store_annotations(store, others=others)
     describe_export(store, out / "bigwig", summaries, annotations=motifs)
     _say_what_to_do_next(out, best_site(store, genome))
     return 0
@@ -94,6 +97,29 @@ def _write_inputs(weights: Path, names: Path) -> None:
     with (files("tism_scan.demo") / WEIGHTS).open("rb") as source, open(weights, "wb") as target:
         shutil.copyfileobj(source, target)
     names.write_text("".join(f"{name}\n" for name in OUTPUT_NAMES))
+
+
+def _named_seqlets(store: "ScoreStore", out: Path) -> list[str]:
+    """Name the seqlets after the planted motifs, if that can be done, and return their track."""
+    from tism_scan.errors import InputError
+    from tism_scan.export.seqlet_files import write_seqlets
+    from tism_scan.export.seqlet_names import Naming
+    from tism_scan.export.seqlet_parts import MotifFiles
+    from tism_scan.motifs.motif import read_motifs
+    from tism_scan.motifs.tomtom import check_tomtom
+
+    try:
+        check_tomtom()
+    except InputError as error:
+        say(f"seqlets have no names: {error}")
+        return []
+    bed = out / "seqlets.bed"
+    with waiting("naming seqlets (the first time, a minute: Tomtom is compiled)"):
+        naming = Naming(tuple(read_motifs(out / "motifs.meme")), out / "genome.fa")
+        called = write_seqlets(store, bed, naming=naming)
+    n = sum(each.n_seqlets for each in called)
+    say(f"{bed}: {n:,} seqlets of {len(called)} tracks, named after their nearest motif")
+    return [f"seqlets by motif={MotifFiles.beside(bed).bed}"]
 
 
 def _say_what_to_do_next(out: Path, locus: "Interval") -> None:

@@ -1,13 +1,22 @@
 """``tism-scan seqlets``: where a model sees something, as BED."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tism_scan.cli.console import count_of, say, say_table
 from tism_scan.cli.options.common import PATH, STORE, tracks_option, values_option
 from tism_scan.cli.waiting import progress_bar
+from tism_scan.errors import InputError
 from tism_scan.storage.places import Place
+
+if TYPE_CHECKING:
+    from tism_scan.export.seqlet_names import Naming
+    from tism_scan.export.seqlet_parts import TrackSeqlets
+
+_MOTIFS_SHOWN = 10
+_FEW_MOTIFS = 25  # as Tomtom's authors warn
 
 
 @click.command(name="seqlets")
@@ -40,6 +49,22 @@ from tism_scan.storage.places import Place
 @click.option(
     "--min-bases", type=int, default=3, show_default=True, help="Fewest high-scoring bases of a seqlet."
 )
+@click.option(
+    "--motifs",
+    type=PATH,
+    metavar="FILE",
+    help="Name seqlets after the motif that each is most like: MEME text (JASPAR), or a MoDISco h5.",
+)
+@click.option(
+    "--motif-p",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Highest p-value (Tomtom's) with which a seqlet has a name.",
+)
+@click.option(
+    "--genome", type=PATH, help="FASTA that was scanned, for --motifs; a store of --values tism does without."
+)
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of processes.")
 @click.option("--allow-incomplete", is_flag=True, help="Skip blocks that are not computed yet.")
 def command(
@@ -51,6 +76,9 @@ def command(
     quantile: float,
     gap: int,
     min_bases: int,
+    motifs: Path | None,
+    motif_p: float,
+    genome: Path | None,
     jobs: int,
     *,
     allow_incomplete: bool,
@@ -60,12 +88,16 @@ def command(
     The columns are chrom, start, end, track, score (0 to 1000), strand (.), the signed sum of the scores
     within, and the score of the greatest magnitude. "By chance" is how many seqlets there would be if the
     high bases were scattered at random.
+
+    With --motifs come the columns motif, strand and p-value; OUT.motifs.tsv, how many seqlets of each track
+    each motif has, and how much |score| they hold; and OUT.motifs.bed, a track of the names for browsers.
     """
     from tism_scan.export.seqlet_files import write_seqlets
     from tism_scan.export.seqlets import SeqletRule
     from tism_scan.store.score_store import ScoreStore
 
     rule = SeqletRule(quantile, gap, min_bases)
+    naming = _naming(motifs, motif_p, genome)
     opened = ScoreStore.open(store)
     with progress_bar("seqlets") as show:
         called = write_seqlets(
@@ -74,6 +106,7 @@ def command(
             rule,
             tracks=tracks,
             chroms=chroms,
+            naming=naming,
             jobs=jobs,
             allow_incomplete=allow_incomplete,
             is_exact=values == "ism",
@@ -91,4 +124,40 @@ def command(
         say(f"exact ISM of {n_refined:,} of {n_bases:,} bases; the others were not refined, and count as 0")
         if n_refined < round((1 - quantile) * n_bases):
             say(f"fewer than may be above quantile {quantile:g}: each of them with an effect is high-scoring")
+    if naming is not None:
+        _say_names(called, naming, out)
     return 0
+
+
+def _naming(motifs: Path | None, motif_p: float, genome: Path | None) -> "Naming | None":
+    """Return with what seqlets are to be named, if at all."""
+    from tism_scan.export.seqlet_names import Naming
+    from tism_scan.motifs.motif import read_motifs
+
+    if motifs is None:
+        if genome is not None:
+            raise InputError("--genome is for --motifs; add it, or leave --genome out")
+        return None
+    return Naming(tuple(read_motifs(motifs)), genome, motif_p)
+
+
+def _say_names(called: "list[TrackSeqlets]", naming: "Naming", out: Path) -> None:
+    from tism_scan.export.seqlet_names import table_rows
+    from tism_scan.export.seqlet_parts import MotifFiles
+
+    files = MotifFiles.beside(out)
+    rows = [
+        [track, motif, f"{n:,}", f"{part:.1%}", f"{magnitude:.4g}", f"{share:.1%}"]
+        for each in called
+        for track, motif, n, part, magnitude, share in table_rows(each.track.name, each.motifs)[
+            :_MOTIFS_SHOWN
+        ]
+    ]
+    headers = ["track", "motif", "seqlets", "of all", "sum of |score|", "of all"]
+    say_table(f"motifs in {files.table}", headers, rows)
+    say(
+        f"{count_of(len(naming.motifs), 'motif')}: of sequences by chance, {naming.by_chance:.1%} have a name"
+    )
+    if len(naming.motifs) < _FEW_MOTIFS:
+        say("p-values are rough: they depend on which motifs the file holds, and it holds few")
+    say(f"to see the names    tism-scan view FOLDER --annotation motifs={files.bed}")

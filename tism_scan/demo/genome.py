@@ -8,6 +8,7 @@ import numpy as np
 
 from tism_scan.demo.synthesis import MOTIFS, Site, plant, random_background
 from tism_scan.genome.alphabet import Codes, decode
+from tism_scan.motifs import meme, motif
 
 SEED = 7
 LINE_BP = 60
@@ -83,3 +84,9 @@ def write_sites(path: Path, genome: Mapping[str, DemoChrom]) -> None:
     with open(path, "w", encoding="ascii") as file:
         for chrom, made in genome.items():
             file.writelines(f"{chrom}\t{site.start}\t{site.end}\t{site.factor}\n" for site in made.sites)
+
+
+def write_motifs(path: Path) -> None:
+    """Write what was planted as MEME text."""
+    motifs = [motif.Motif(each.factor, each.probabilities()) for each in MOTIFS]
+    path.write_text(meme.meme_text(motifs), encoding="ascii")

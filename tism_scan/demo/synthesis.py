@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tism_scan.genome.alphabet import BASES, Codes, encode, reverse_complement
 
@@ -39,6 +40,13 @@ class Motif:
 
     def __len__(self) -> int:
         return len(self.consensus)
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """Return how often each base stands at each position, float64 (4, length), in A, C, G, T order."""
+        allowed = [[base in _BASES_OF_IUPAC[letter] for letter in self.consensus] for base in BASES]
+        counts = np.array(allowed, dtype=np.float64)
+        probabilities: NDArray[np.float64] = counts / counts.sum(axis=0)
+        return probabilities
 
     def sample(self, rng: np.random.Generator) -> Codes:
         """Return the codes of one instance, on a strand drawn at random."""

@@ -1,82 +1,52 @@
 """From a store to its seqlets as BED: tracks and chroms in parallel, memory bounded by a block."""
 
-import heapq
-import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.bgzip import BED, check_pysam, compress_file, publish_indexed
-from tism_scan.browser.shown import one_line
-from tism_scan.errors import ExportError, ScanError, StoreError
+from tism_scan.errors import ScanError, StoreError
+from tism_scan.export import seqlet_names
 from tism_scan.export.processes import spawned_pool
+from tism_scan.export.seqlet_names import Held, Namer, Naming
+from tism_scan.export.seqlet_parts import (
+    Calling,
+    MotifFiles,
+    Source,
+    TrackSeqlets,
+    check_out,
+    groups_of,
+    merge_parts,
+    part_of,
+    publish,
+    publish_names,
+    shown_name,
+)
 from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, Seqlets, find_seqlets
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tracks import Track, choose_tracks
 from tism_scan.progress import OnProgress, Progress
-from tism_scan.storage.atomic import check_folder
 from tism_scan.store.refined import ExactScores, existing_refinement, n_refined
 from tism_scan.store.score_store import ScoreStore
-
-COLUMNS = ("chrom", "start", "end", "name", "score", "strand", "sum", "max")
-_LONGEST_NAME = 200
-_FILES_AT_ONCE = 64
-_GROUP_BP = 1 << 22  # which shares a file
-
-
-@dataclass(frozen=True)
-class TrackSeqlets:
-    """What was called in one track.
-
-    Attributes
-    ----------
-    track : Track
-    threshold : float
-        Magnitude from which on a base is high; infinite if none is.
-    n_seqlets, n_bases : int
-        Number of seqlets, and of bases that have a score.
-    n_by_chance : float
-        Seqlets to expect if the high bases were scattered independently.
-    n_refined : int or None
-        With exact ISM, the number of bases that were refined; all others count as 0.
-    """
-
-    track: Track
-    threshold: float
-    n_seqlets: int
-    n_bases: int
-    n_by_chance: float
-    n_refined: int | None = None
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where the scores are: the path of a scan's store, and whether its exact ISM is meant."""
-
-    store: str
-    is_exact: bool = False
 
 
 @dataclass(frozen=True)
 class _Calls:
     """What one worker is to call, and where to."""
 
-    source: _Source
     i_track: int
     name: str
     threshold: float
     highest: float
-    rule: SeqletRule
-    folder: Path
+    what: Calling
 
 
 def write_seqlets(
@@ -86,6 +56,7 @@ def write_seqlets(
     *,
     tracks: str | None = None,
     chroms: Sequence[str] = (),
+    naming: Naming | None = None,
     jobs: int = 1,
     allow_incomplete: bool = False,
     is_exact: bool = False,
@@ -95,7 +66,8 @@ def write_seqlets(
 
     The columns after BED's six are the signed sum of the scores within, and the score of the greatest
     magnitude. The fifth, 0 to 1000, is that magnitude as a part of the track's greatest. Chroms are in the
-    order of the FASTA.
+    order of the FASTA. Seqlets that are named have three columns more: the nearest motif, its strand, and
+    Tomtom's p-value; and `MotifFiles` beside them.
 
     Parameters
     ----------
@@ -108,6 +80,8 @@ def write_seqlets(
         Output indices, names and globs; all tracks by default.
     chroms : sequence of str
         Globs; all scanned chroms by default. The quantile is taken over these.
+    naming : Naming, optional
+        With which motifs seqlets are named.
     jobs : int
         Processes; with 1, everything is done in this one.
     allow_incomplete : bool
@@ -125,24 +99,31 @@ def write_seqlets(
         asked for, and there is none.
     TrackError, RegionError
         If a selection fits nothing.
+    GenomeError, InputError
+        If seqlets cannot be named.
     ExportError
         If the file cannot be written, or pysam is missing.
     ScanError
         If a process died.
     """
     out, rule, plan = Path(out), rule or SeqletRule(), store.plan
-    is_compressed = _check_out(out)
+    check_out(out)
     i_tracks = choose_tracks(plan.scoring.tracks, tracks)
     chosen = list(wanted_spans({chrom: plan.chroms[chrom] for chrom in plan.wanted}, include=chroms))
     refined = existing_refinement(store) if is_exact else None
     for each in (store, refined):
         if each is not None and not allow_incomplete:
             each.check_complete(chosen)
-    source = _Source(str(store.path), is_exact)
+    if naming is not None:
+        naming.check(store)
     called = []
-    _opened.cache_clear()  # the store may have been written since the last call
+    for opened in (_opened_scan, _opened):  # the store may have been written since the last call
+        opened.cache_clear()
     n_passes = 2 * len(chosen) * len(i_tracks)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside:
+        n_exact = None if refined is None else n_refined(refined, chosen)
+        kind = "" if n_exact is None else f" by exact ISM of {n_exact:,} bases"
+        what = Calling(Source(str(store.path), is_exact), rule, naming, Path(aside), kind)
         with _Workers(jobs) as workers:
             for n_before, i_track in enumerate(i_tracks):
                 track = plan.scoring.tracks[i_track]
@@ -152,21 +133,14 @@ def write_seqlets(
                         n_all_done = 2 * len(chosen) * n_before + n_done
                         on_progress(Progress(n_all_done, n_passes, "passes", part=track.name))
 
-                called.append(_call_track(source, i_track, chosen, rule, Path(aside), workers, count))
+                called.append(_call_track(store, i_track, chosen, what, workers, count))
         merged = Path(aside) / "merged.bed"
-        n_exact = None if refined is None else n_refined(refined, chosen)
-        _merge(merged, store, i_tracks, chosen, _heading(store, rule, n_exact), Path(aside))
-        _publish(merged, out, is_compressed=is_compressed, longest_bp=max(plan.chroms.values()))
+        merge_parts(merged, store, i_tracks, chosen, what)
+        longest_bp = max(plan.chroms.values())
+        if naming is not None:
+            publish_names(merged, MotifFiles.beside(out), called, longest_bp)
+        publish(merged, out, longest_bp)
     return [replace(each, n_refined=n_exact) for each in called]
-
-
-def _heading(store: ScoreStore, rule: SeqletRule, n_exact: int | None) -> str:
-    """Return the file's first line: what the seqlets were called from, and how."""
-    kind = "" if n_exact is None else f" by exact ISM of {n_exact:,} bases"
-    return (
-        f"# tism-scan seqlets of plan {store.plan.digest()}{kind}: quantile {rule.quantile}, "
-        f"gap {rule.max_gap}, at least {rule.min_high} high bases\n"
-    )
 
 
 class _Workers:
@@ -204,60 +178,52 @@ class _Workers:
 
 
 def _call_track(
-    source: _Source,
+    store: ScoreStore,
     i_track: int,
     chroms: Sequence[str],
-    rule: SeqletRule,
-    folder: Path,
+    what: Calling,
     workers: _Workers,
     count: Callable[[int], None],
 ) -> TrackSeqlets:
     """Call the seqlets of one track, each group's into a file of its own, and return their number."""
-    store = _opened(source)
-    groups = _groups(store, chroms)
+    groups = groups_of(store, chroms)
     # The longest first, so that no process is left with it at the end.
     order = sorted(groups, key=lambda group: -sum(store.plan.chroms[chrom] for chrom in groups[group]))
     magnitudes, n_done = ScoredMagnitudes(), 0
-    tasks = [(source, i_track, groups[group]) for group in order]
+    tasks = [(what.source, i_track, groups[group]) for group in order]
     for group, (bins, n_in_bin) in zip(order, workers.map(_count_chroms, tasks), strict=True):
         magnitudes.counts[bins] += n_in_bin
         n_done += len(groups[group])
         count(n_done)
-    track, threshold = store.plan.scoring.tracks[i_track], magnitudes.threshold(rule.quantile)
-    name = one_line(track.name, _LONGEST_NAME) or "-"
-    calls = _Calls(source, i_track, name, threshold, magnitudes.highest, rule, folder)
-    n_seqlets = 0
+    track, threshold = store.plan.scoring.tracks[i_track], magnitudes.threshold(what.rule.quantile)
+    calls = _Calls(i_track, shown_name(track), threshold, magnitudes.highest, what)
+    n_seqlets, motifs = 0, dict[str, Held]()
     calling = [(calls, group, groups[group]) for group in order]
-    for group, n_found in zip(order, workers.map(_call_chroms, calling), strict=True):
+    for group, (n_found, held) in zip(order, workers.map(_call_chroms, calling), strict=True):
         n_seqlets += n_found
+        motifs = seqlet_names.added(motifs, held)
         n_done += len(groups[group])
         count(n_done)
     n_bases = magnitudes.n_bases
-    n_by_chance = rule.expected_by_chance(n_bases, magnitudes.n_high(threshold))
-    return TrackSeqlets(track, threshold, n_seqlets, n_bases, n_by_chance)
-
-
-def _groups(store: ScoreStore | ExactScores, chroms: Sequence[str]) -> dict[int, list[str]]:
-    """Return chroms in groups by number, each of some megabases in the FASTA's order, or one long chrom."""
-    groups: dict[int, list[str]] = {0: []}
-    n_bp = 0
-    for chrom in chroms:
-        if n_bp >= _GROUP_BP:
-            groups[len(groups)], n_bp = [], 0
-        groups[len(groups) - 1].append(chrom)
-        n_bp += store.plan.chroms[chrom]
-    return groups
+    n_by_chance = what.rule.expected_by_chance(n_bases, magnitudes.n_high(threshold))
+    return TrackSeqlets(track, threshold, n_seqlets, n_bases, n_by_chance, motifs)
 
 
 @lru_cache(maxsize=1)
-def _opened(source: _Source) -> ScoreStore | ExactScores:
-    """Return the scores, opened once for all groups: a plan of many chroms takes long to read."""
-    scan = ScoreStore.open(source.store)
+def _opened_scan(path: str) -> ScoreStore:
+    """Return a store, opened once for all groups: a plan of many chroms takes long to read."""
+    return ScoreStore.open(path)
+
+
+@lru_cache(maxsize=1)
+def _opened(source: Source) -> ScoreStore | ExactScores:
+    """Return the scores, opened once for all groups."""
+    scan = _opened_scan(source.store)
     return ExactScores(scan, existing_refinement(scan)) if source.is_exact else scan
 
 
 def _count_chroms(
-    source: _Source, i_track: int, chroms: Sequence[str]
+    source: Source, i_track: int, chroms: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the bins of magnitudes that are not empty on some chroms, and how many scores each holds."""
     magnitudes, store = ScoredMagnitudes(), _opened(source)
@@ -275,93 +241,37 @@ def _count_chroms(
     return bins, magnitudes.counts[bins]
 
 
-def _call_chroms(calls: _Calls, group: int, chroms: Sequence[str]) -> int:
-    """Write the seqlets of a group of chroms, and return their number."""
-    store, n_found = _opened(calls.source), 0
-    with open(_part(calls.folder, calls.i_track, group), "w", encoding="utf-8") as file:
+def _call_chroms(calls: _Calls, group: int, chroms: Sequence[str]) -> tuple[int, dict[str, Held]]:
+    """Write the seqlets of a group of chroms, and return their number, and what those of each motif hold."""
+    what, n_found, held = calls.what, 0, dict[str, Held]()
+    scores = _opened(what.source)
+    with ExitStack() as stack:
+        file = stack.enter_context(open(part_of(what.folder, calls.i_track, group), "w", encoding="utf-8"))
+        namer = None
+        if what.naming is not None:
+            namer = stack.enter_context(Namer(_opened_scan(what.source.store), scores, what.naming))
         for chrom in chroms:
-            pieces = _pieces(store, calls.i_track, chrom)
-            for found in find_seqlets(pieces, calls.threshold, calls.rule):
-                file.writelines(_rows(calls, chrom, found))
+            pieces = _pieces(scores, calls.i_track, chrom)
+            for found in find_seqlets(pieces, calls.threshold, what.rule):
+                more = [""] * len(found)
+                if namer is not None:
+                    names = namer.names(calls.i_track, chrom, found)
+                    more = [name.columns() for name in names]
+                    held = seqlet_names.added(held, seqlet_names.totals(names, found))
+                file.writelines(_rows(calls, chrom, found, more))
                 n_found += len(found)
-    return n_found
+    return n_found, held
 
 
-def _rows(calls: _Calls, chrom: str, found: Seqlets) -> Iterator[str]:
+def _rows(calls: _Calls, chrom: str, found: Seqlets, more: Sequence[str]) -> Iterator[str]:
     """Yield a line of BED for each seqlet."""
-    rows = zip(found.start, found.end, found.total, found.extreme, strict=True)
-    for start, end, total, extreme in rows:
+    rows = zip(found.start, found.end, found.total, found.extreme, more, strict=True)
+    for start, end, total, extreme, columns in rows:
         score = min(1000, round(1000 * abs(float(extreme)) / calls.highest))
-        yield f"{chrom}\t{start}\t{end}\t{calls.name}\t{score}\t.\t{total:.6g}\t{extreme:.6g}\n"
+        yield f"{chrom}\t{start}\t{end}\t{calls.name}\t{score}\t.\t{total:.6g}\t{extreme:.6g}{columns}\n"
 
 
 def _pieces(store: ScoreStore | ExactScores, i_track: int, chrom: str) -> Iterator[tuple[int, Scores]]:
     """Yield the blocks of a chrom that hold scores: where each starts, and its scores."""
     for block in store.plan.pieces(chrom):
         yield block.start, store.read_track(chrom, block.start, block.end, i_track)
-
-
-def _part(folder: Path, i_track: int, group: int) -> Path:
-    return folder / f"{group}.{i_track}.bed"
-
-
-def _merge(
-    merged: Path,
-    store: ScoreStore,
-    i_tracks: Sequence[int],
-    chroms: Sequence[str],
-    heading: str,
-    folder: Path,
-) -> None:
-    """Write all seqlets into one file: chroms in the FASTA's order, starts in order within."""
-    with open(merged, "w", encoding="utf-8") as file:
-        file.write(heading)
-        file.write("#" + "\t".join(COLUMNS) + "\n")
-        for group, members in _groups(store, chroms).items():
-            rank = {chrom: i for i, chrom in enumerate(members)}
-            parts = [_part(folder, i_track, group) for i_track in i_tracks]
-            while len(parts) > _FILES_AT_ONCE:  # no more open files than a process may have
-                joined = parts[0].with_suffix(".joined")
-                with open(joined, "w", encoding="utf-8") as target:
-                    _merge_parts(parts[:_FILES_AT_ONCE], target, rank)
-                os.replace(joined, parts[0])
-                parts = [*parts[_FILES_AT_ONCE:], parts[0]]
-            _merge_parts(parts, file, rank)
-
-
-def _merge_parts(parts: Sequence[Path], target: IO[str], rank: Mapping[str, int]) -> None:
-    with ExitStack() as stack:
-        files = [stack.enter_context(open(part, encoding="utf-8")) for part in parts]
-        target.writelines(heapq.merge(*files, key=partial(_place, rank)))
-    for part in parts:
-        part.unlink()
-
-
-def _place(rank: Mapping[str, int], line: str) -> tuple[int, int, int, str]:
-    chrom, start, end, name, _ = line.split("\t", 4)
-    return rank[chrom], int(start), int(end), name
-
-
-def _check_out(out: Path) -> bool:
-    """Return whether a file is to be compressed; raise unless it can be written."""
-    name = out.name.lower()
-    if not name.endswith((".bed", ".bed.gz")):
-        raise ExportError(f"{str(out)!r} is no BED file's name; expected .bed or .bed.gz; rename it")
-    check_folder(out, "choose another --out")
-    is_compressed = name.endswith(".gz")
-    if is_compressed:
-        check_pysam(f"{str(out)!r} (but not for {out.stem!r})")
-    return is_compressed
-
-
-def _publish(merged: Path, out: Path, *, is_compressed: bool, longest_bp: int) -> None:
-    """Give a finished file, and its index, their names."""
-    try:
-        if not is_compressed:
-            os.replace(merged, out)
-            return
-        packed = merged.with_name("merged.bed.gz")
-        compress_file(merged, packed)
-        publish_indexed(packed, out, BED, longest_bp=longest_bp)
-    except OSError as error:
-        raise ExportError(f"cannot write {str(out)!r}: {error.strerror or error}; make room there") from None

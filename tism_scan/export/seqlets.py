@@ -79,6 +79,8 @@ class Seqlets:
         Half-open, 0-based.
     total : float64 (n,)
         Sum of the scores of all bases within, high or not.
+    magnitude : float64 (n,)
+        Sum of their magnitudes.
     extreme : float32 (n,)
         The score of the greatest magnitude, with its sign.
     """
@@ -86,6 +88,7 @@ class Seqlets:
     start: NDArray[np.int64]
     end: NDArray[np.int64]
     total: NDArray[np.float64]
+    magnitude: NDArray[np.float64]
     extreme: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -192,11 +195,12 @@ def _seqlets(scores: Scores, offset: int, runs: _Runs, rule: SeqletRule) -> Seql
     is_kept = runs[2] >= rule.min_high
     first, end = runs[0][is_kept], runs[1][is_kept]
     if not len(first):
-        return Seqlets(first, end, np.empty(0), np.empty(0, dtype=np.float32))
+        return Seqlets(first, end, np.empty(0), np.empty(0), np.empty(0, dtype=np.float32))
     # One value more, so that a run may end at the scores' end; every second segment is between two runs.
     padded = np.append(scores, np.float32(0))
     cuts = np.stack([first, end], axis=1).ravel()
-    total = np.add.reduceat(padded.astype(np.float64), cuts)[::2]
+    exact = padded.astype(np.float64)
+    total, magnitude = np.add.reduceat(exact, cuts)[::2], np.add.reduceat(np.abs(exact), cuts)[::2]
     highest, lowest = np.fmax.reduceat(padded, cuts)[::2], np.fmin.reduceat(padded, cuts)[::2]
     extreme = np.where(highest >= -lowest, highest, lowest)
-    return Seqlets(first + offset, end + offset, total, extreme)
+    return Seqlets(first + offset, end + offset, total, magnitude, extreme)

@@ -1,0 +1,1 @@
+"""Motifs of transcription factors: their files, and which of them a seqlet is most like."""
