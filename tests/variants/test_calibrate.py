@@ -1,4 +1,5 @@
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -60,6 +61,36 @@ def test_background_leaves_other_bases_out(tmp_path):
     assert found.background == "null.bed"
 
 
+def test_positions_of_a_vcf_are_a_background(tmp_path):
+    store, letters, tism = variant_store(tmp_path / "s.zarr")
+    positions = [700, 5, 6, 6, 1300]
+    rows = [("chr1", position, "A", "C") for position in positions]
+    (tmp_path / "null.vcf").write_text(vcf_text([*rows, ("chrX", 3, "A", "C")]))
+    found = calibrate(store, background=tmp_path / "null.vcf")
+    spans = {"chr1": [(position - 1, position) for position in positions]}
+    ranked = substitutions(letters, tism, 0, spans)
+    assert found.substitutions[0].n == len(ranked) > 0
+    assert found.substitutions[0].phred(ranked) == pytest.approx(phreds(ranked, ranked), abs=1e-9)
+    assert read_calibration(store).described(0).endswith("substitutions of the positions of null.vcf")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("1", 5, "A", "C")], r"no record of .* is on a chrom of the store: .*'1'"),
+        ([("chr1", 5, "A", "C"), ("chr1", 1301, "A", "C")], "line 4: '1301' is no position of 'chr1', 1,300"),
+        ([("chr1", "x", "A", "C"), ("chr1", 0, "A", "C")], "2 faults: line 3: 'x' is no .* line 4: '0' is"),
+        ([], "it holds no record"),
+    ],
+)
+def test_positions_that_are_none_of_the_stores_are_refused(tmp_path, rows, message):
+    store, _, _ = variant_store(tmp_path / "s.zarr")
+    (tmp_path / "null.vcf").write_text(vcf_text(rows))
+    with pytest.raises(RegionError, match=message):
+        calibrate(store, background=tmp_path / "null.vcf")
+    assert read_calibration(store) is None
+
+
 def test_store_of_mean_scores_is_ranked_too(tmp_path):
     plan = small_plan()
     store, scores = ScoreStore.create(tmp_path / "s.zarr", plan), random_scores(plan)
@@ -117,6 +148,50 @@ def test_flipped_bit_in_the_ranks_is_said(tmp_path):
     path.write_bytes(packed)
     with pytest.raises(StoreError, match=r"calibration.npz .*is damaged"):
         read_calibration(store)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bases.1.edges": np.zeros((2, 2), np.float32)},
+        {"bases.1.edges": np.array([2, 1], np.float32), "bases.1.hundredths": np.array([1, 2])},
+        {"n": {"bases": [5, 5]}},
+        {"n": {"bases": [5], "substitutions": [5, 5]}},
+    ],
+)
+def test_ranks_of_another_shape_are_damaged(tmp_path, changes):
+    store, _, _ = variant_store(tmp_path / "s.zarr")
+    calibrate(store)
+    path = tmp_path / "s.zarr" / ".scan" / "calibration.npz"
+    with np.load(path) as arrays:
+        made = dict(arrays)
+    if "n" in changes:
+        about = json.loads(made["about"].tobytes()) | changes
+        changes = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
+    np.savez(path, **made | changes)
+    with pytest.raises(StoreError, match=r"calibration.npz .*is damaged"):
+        read_calibration(store)
+
+
+def test_verify_knows_the_ranks(tmp_path):
+    store, _, tism = variant_store(tmp_path / "s.zarr")
+
+    def verify(*arguments):
+        return tism_scan("verify", store.path, *arguments)
+
+    calibrate(store)
+    sound = verify("--json")
+    assert (sound.returncode, json.loads(sound.stdout)["calibration"]) == (0, None)
+    block = next(store.plan.all_blocks())
+    store.publish_block(block, 2 * tism[block.chrom][..., block.start : block.end] + 1e-9)
+    stale = verify()
+    assert stale.returncode == 1
+    (line,) = [line for line in stale.stdout.splitlines() if "calibration.npz" in line]
+    assert "ranks other scores than the store has now; run `tism-scan calibrate` again" in line
+    (tmp_path / "s.zarr" / ".scan" / "calibration.npz").write_bytes(b"no archive")
+    damaged = verify("--json")
+    assert damaged.returncode == 1
+    assert "is damaged" in json.loads(damaged.stdout)["calibration"]
 
 
 def test_unfinished_store_is_not_ranked(tmp_path):

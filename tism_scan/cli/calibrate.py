@@ -17,8 +17,8 @@ _SHOWN = (10, 20, 30)
 @click.option(
     "--background",
     type=PATH,
-    metavar="BED",
-    help="Rank only the scores of these bases, such as those of neutral regions. [default: all of the store]",
+    metavar="BED|VCF",
+    help="Rank only the scores of these bases, or at these variants' positions. [default: all of the store]",
 )
 @jobs_option("Number of processes. [default: the number of CPU cores, fewer for small stores]")
 def command(store: Place, background: Path | None, jobs: int | None) -> int:

@@ -18,6 +18,7 @@ from tism_scan.storage.places import Place
 if TYPE_CHECKING:
     from tism_scan.plan.scan_plan import ScanPlan
     from tism_scan.scan.verify import Damage, Sample, VerifyReport
+    from tism_scan.store.score_store import ScoreStore
 
 _MOST_SHOWN = 20
 
@@ -53,8 +54,8 @@ def command(
     """Check STORE for damage; damaged blocks are named and become pending again.
 
     By default only sizes are compared, from listings, which takes seconds; add --full after a store was
-    copied, or if its disk is in doubt. Exact ISM, if the store was refined, is checked with it. Exit code 1
-    if there is any damage.
+    copied, or if its disk is in doubt. Exact ISM, if the store was refined, and the ranks of `calibrate` are
+    checked with it. Exit code 1 if there is any damage, or the ranks are those of other scores.
     """
     from tism_scan.scan.verify import verify_store
     from tism_scan.store.refined import open_refinement
@@ -70,13 +71,24 @@ def command(
             for each in (opened, refined)
             if each is not None
         ]
+    fault = _fault_of_ranks(opened, reports[0])
     if as_json:
         refinement = _plain(reports[1]) if refined is not None else None
-        click.echo(json.dumps(_plain(reports[0]) | {"refinement": refinement}, indent=2))
+        checked = {"refinement": refinement, "calibration": fault}
+        click.echo(json.dumps(_plain(reports[0]) | checked, indent=2))
     else:
         for report in reports:
             _say(report)
-    return 0 if all(report.is_sound for report in reports) else 1
+        if fault is not None:
+            say(fault)
+    return 0 if all(report.is_sound for report in reports) and fault is None else 1
+
+
+def _fault_of_ranks(store: "ScoreStore", report: "VerifyReport") -> str | None:
+    """Return what is wrong with a store's calibration; blocks that are pending may yet be as they were."""
+    from tism_scan.variants import calibration_fault
+
+    return None if report.n_pending else calibration_fault(store)
 
 
 def _with_engine(sample: "Sample | None", plan: "ScanPlan") -> "Sample | None":

@@ -90,11 +90,11 @@ def merge(intervals: Iterable[Interval]) -> dict[str, Spans]:
     for interval in intervals:
         if interval.start < interval.end:
             by_chrom.setdefault(interval.chrom, []).append((interval.start, interval.end))
-    return {chrom: _merged(np.array(pairs, dtype=np.int64)) for chrom, pairs in by_chrom.items()}
+    return {chrom: merged_pairs(np.array(pairs, dtype=np.int64)) for chrom, pairs in by_chrom.items()}
 
 
-def _merged(pairs: NDArray[np.int64]) -> Spans:
-    """Return the union of pairs, none of them empty, in any order."""
+def merged_pairs(pairs: NDArray[np.int64]) -> Spans:
+    """Return the union of pairs on one chrom, int64 (n, 2), none of them empty, in any order."""
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     furthest = np.maximum.accumulate(pairs[:, 1])
     is_first = np.concatenate(([True], pairs[1:, 0] > furthest[:-1]))

@@ -1,11 +1,5 @@
-"""Where a score ranks among all scores of its track: counted once, kept beside the store's record.
+"""Where a score ranks among all scores of its track: counted once, kept beside the store's record."""
 
-Kept are the edges of PHRED's steps, some 10,000 numbers a track, in one object outside the plan.
-"""
-
-import io
-import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +12,13 @@ from numpy.typing import NDArray
 from tism_scan.errors import StoreError
 from tism_scan.export.processes import jobs_for
 from tism_scan.export.record import content_of
-from tism_scan.genome.bed import read_bed
-from tism_scan.genome.spans import Spans, merge, overlaps, span_mask
+from tism_scan.genome.spans import Spans, overlaps, span_mask
 from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.store.score_store import ScoreStore
+from tism_scan.variants.backgrounds import name_of, read_background
+from tism_scan.variants.kept_ranks import MEAN, SUBSTITUTIONS, Calibration, keep_calibration
 from tism_scan.variants.parallel import Workers
 from tism_scan.variants.ranks import (
     Counts,
@@ -36,34 +31,8 @@ from tism_scan.variants.ranks import (
     rank_table,
 )
 
-KEY = ".scan/calibration.npz"
-FORMAT = 1
-SUBSTITUTIONS, MEAN = "substitutions", "bases"  # what is ranked, in the plural
 _TASK_BP = 32 << 20
 _BASES_WORTH_A_PROCESS = 4 << 20
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The ranks of a store's scores.
-
-    Attributes
-    ----------
-    background : str
-        Where the ranked scores are: ``"the store"``, or the name of a BED file.
-    substitutions : tuple of RankTable
-        One a track, of |TISM| of the three substitutions of each base; none for a store of mean TISM.
-    mean : tuple of RankTable
-        One a track, of |mean TISM| of each base.
-    """
-
-    background: str
-    substitutions: tuple[RankTable, ...]
-    mean: tuple[RankTable, ...]
-
-    def described(self, i_track: int) -> str:
-        """Return what the PHRED of a track's substitutions is a rank among."""
-        return f"the {self.substitutions[i_track].n:,} substitutions of {self.background}"
 
 
 @dataclass(frozen=True)
@@ -108,7 +77,8 @@ def calibrate(
     store : ScoreStore
         Complete.
     background : str or Path, optional
-        A BED file: only scores of its bases are ranked; those of the whole store by default.
+        A BED file: only scores of its bases are ranked; or a VCF or BCF: only those at its positions, all
+        three substitutions of each. Those of the whole store by default.
     jobs : int or None
         Processes; None chooses by cores and the store's size. With more than one, a script needs the guard
         ``if __name__ == "__main__"``.
@@ -120,15 +90,16 @@ def calibrate(
     StoreError
         If the store is not complete, is damaged, or holds an infinite score; or no base of the background has
         a score.
-    RegionError
-        If the BED file cannot be used.
+    RegionError, InputError
+        If the background cannot be used.
     StorageFullError, StorageError
         If the ranks cannot be kept.
     ScanError
         If a process died.
     """
     plan, content = store.plan, content_of(store)
-    spans = None if background is None else merge(read_bed(background, plan.chroms))
+    background = None if background is None else Path(background)
+    spans = None if background is None else read_background(background, plan.chroms)
     store.check_complete(list(plan.wanted))
     kinds = (SUBSTITUTIONS, MEAN) if plan.scoring.values == "tism" else (MEAN,)
     jobs = jobs_for(jobs, plan.n_wanted, _BASES_WORTH_A_PROCESS)
@@ -141,64 +112,10 @@ def calibrate(
     if not all(table.n for table in tables[MEAN]):
         where = "the store" if background is None else str(background)
         raise StoreError(f"no base of {where} has a score in every track; expected scores to rank")
-    calibration = Calibration(
-        "the store" if background is None else Path(background).name,
-        tuple(tables.get(SUBSTITUTIONS, ())),
-        tuple(tables[MEAN]),
-    )
-    store.folder.put(KEY, _packed(calibration, content, plan.digest()))
+    ranked = tuple(tables.get(SUBSTITUTIONS, ())), tuple(tables[MEAN])
+    calibration = Calibration(name_of(background), *ranked)
+    keep_calibration(store, calibration, content)
     return calibration
-
-
-def read_calibration(store: ScoreStore) -> Calibration | None:
-    """Return the ranks that were kept beside a store, None if there are none.
-
-    Raises
-    ------
-    StoreError
-        If they are damaged, or the store's blocks have changed since.
-    """
-    packed = store.folder.get(KEY)
-    if packed is None:
-        return None
-    again = "run `tism-scan calibrate` again"
-    try:
-        with np.load(io.BytesIO(packed)) as arrays:
-            about = json.loads(arrays["about"].tobytes())
-            if about["format"] != FORMAT:
-                raise ValueError(f"format {about['format']!r}")
-            found = {
-                kind: tuple(
-                    RankTable(n, arrays[f"{kind}.{i}.edges"], arrays[f"{kind}.{i}.hundredths"])
-                    for i, n in enumerate(numbers)
-                )
-                for kind, numbers in about["n"].items()
-            }
-    except (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{KEY} of {store.path} is damaged ({error}); {again}") from None
-    if about["content"] != content_of(store) or about["plan"] != store.plan.digest():
-        raise StoreError(f"{KEY} of {store.path} ranks other scores than the store has now; {again}")
-    return Calibration(str(about["background"]), found.get(SUBSTITUTIONS, ()), found[MEAN])
-
-
-def _packed(calibration: Calibration, content: str, plan: str) -> bytes:
-    """Return the object that holds a calibration."""
-    tables = {SUBSTITUTIONS: calibration.substitutions, MEAN: calibration.mean}
-    about = {
-        "format": FORMAT,
-        "background": calibration.background,
-        "content": content,
-        "plan": plan,
-        "n": {kind: [table.n for table in each] for kind, each in tables.items() if each},
-    }
-    arrays: dict[str, NDArray[Any]] = {"about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
-    for kind, each in tables.items():
-        for i, table in enumerate(each):
-            arrays[f"{kind}.{i}.edges"] = table.edges
-            arrays[f"{kind}.{i}.hundredths"] = table.hundredths
-    archive = io.BytesIO()
-    np.savez(archive, **arrays)  # type: ignore[arg-type]  # NumPy's own types take the names for its options
-    return archive.getvalue()
 
 
 def _tables(
