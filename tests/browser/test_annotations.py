@@ -77,6 +77,38 @@ def test_bed_and_bigbed_hold_the_same_rows(files):
         assert found == [(int(row[1]), int(row[2]), "\t".join(row[3:])) for row in rows]
 
 
+EXONS = "chr1\t100\t400\tx\t0\t+\t150\t300\t255,0,0\t2\t50,100\t0,200\n"
+
+
+def test_exons_of_bed12_are_kept(files):
+    (files / "exons.bed").write_text(EXONS)
+    (annotation,) = read_annotations(CHROMS, {}, others=[str(files / "exons.bed")])
+    expected = (*EXONS.split()[:10], "50,100,", "0,200,")
+    assert annotation.rows == (expected,)
+    folder = exported_folder(files / "out", small_plan(), annotations=[annotation])
+    with pyBigWig.open(str(folder / "annotation_exons.bb")) as bigbed:
+        assert bigbed.entries("chr1", 0, 1000) == [(100, 400, "\t".join(expected[3:]))]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "chr1\t5\t9\tshort\n",
+        EXONS.replace("0,200", "0,x"),
+        EXONS.replace("0,200", "0,150"),
+        EXONS.replace("50,100", "50"),
+        EXONS.replace("\t2\t", "\t3\t"),
+        EXONS.replace("0,200", "200,0").replace("50,100", "100,50"),
+    ],
+)
+def test_features_without_exons_have_six_columns(files, other):
+    (files / "mixed.bed").write_text(EXONS + other)
+    (annotation,) = read_annotations(CHROMS, {}, others=[str(files / "mixed.bed")])
+    assert annotation.n_columns == 6
+    assert {len(row) for row in annotation.rows} == {6}
+    assert len(annotation.rows) == 2
+
+
 def test_names_cannot_be_taken_for_html(files):
     (files / "bad.bed").write_text("chr1\t1\t2\t<img src=x onerror=alert(1)>\n")
     (annotation,) = read_annotations(CHROMS, {}, others=[f"<b>={files / 'bad.bed'}"])

@@ -23,6 +23,7 @@ HOST = "127.0.0.1"
 USUAL_PORT = 8765
 
 INDEX = "index.html"
+VIEW_HEADER = "X-Tism-Scan-View"  # tells the page that there are settings, for which others would answer 404
 _RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,19})\s*-\s*([0-9]{0,19})\s*", re.IGNORECASE)
 _IDLE_SECONDS = 60
 _PIECE_BYTES = 1 << 20
@@ -193,6 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Cache-Control", "no-store")
             self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header(VIEW_HEADER, "yes")
             if status == HTTPStatus.PARTIAL_CONTENT:
                 self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
             if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:

@@ -1,6 +1,7 @@
 """BED files, plain or gzipped: read whole; every faulty line is named by its number."""
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +12,8 @@ from tism_scan.genome.lines import columns, text_lines
 Kept = TypeVar("Kept")
 
 _HEADERS = ("track", "browser")
+_MORE_OF_BED12 = 9
+_COLOR = re.compile(r"\d{1,3},\d{1,3},\d{1,3}")
 
 
 def read_bed(path: str | Path, chroms: Mapping[str, int], *, skip_unknown: bool = False) -> list[Interval]:
@@ -77,7 +80,7 @@ def read_named_spans(path: str | Path, within: Interval) -> list[tuple[int, int,
 def read_features(
     path: str | Path, chroms: Mapping[str, int], other_names: Mapping[str, str]
 ) -> tuple[list[tuple[str, ...]], int]:
-    """Return six columns of each line of a BED file, plain or gzipped, and how many lines are elsewhere.
+    """Return the columns of each line of a BED file, plain or gzipped, and how many lines are elsewhere.
 
     Parameters
     ----------
@@ -91,7 +94,7 @@ def read_features(
     -------
     rows : list of tuple of str
         Chrom, start, end, name, score (0 to 1000) and strand, in the order of the chroms, then of the starts.
-        What a line does not have is ``.``, or 0.
+        What a line does not have is ``.``, or 0. Six more, up to the blocks (exons), if all lines have them.
     n_elsewhere : int
 
     Raises
@@ -111,15 +114,40 @@ def read_features(
         name, score, strand = (*more, "", "", "")[:3]
         points = int(score) if score.isdigit() else 0
         strand = strand if strand in ("+", "-") else "."
-        return chrom, str(found.start), str(found.end), name or ".", str(min(points, 1000)), strand
+        six = chrom, str(found.start), str(found.end), name or ".", str(min(points, 1000)), strand
+        return (*six, *_blocks(found, more[3:])) if len(more) == _MORE_OF_BED12 else six
 
     rows = read_lines(path, on_chrom)
     if not rows:
         why = unknown_chrom(strangers[0], chroms) if strangers else "it holds no line; expected BED"
         raise RegionError(f"no feature of {path} is on a chrom of the tracks: {why}")
+    if len({len(row) for row in rows}) > 1:
+        rows = [row[:6] for row in rows]
     rank = {chrom: i for i, chrom in enumerate(chroms)}
     rows.sort(key=lambda row: (rank[row[0]], int(row[1]), int(row[2]), row[3]))
     return rows, len(strangers)
+
+
+def _blocks(interval: Interval, fields: Sequence[str]) -> tuple[str, ...]:
+    """Return the last six columns of BED12: where it is thick, its colour, and its blocks.
+
+    There are none if the columns are others: some programs write twelve of their own.
+    """
+    thick_start, thick_end, color, count, *lists = fields
+    try:
+        thick = int(thick_start), int(thick_end)
+        sizes, starts = ([int(each) for each in text.rstrip(",").split(",")] for text in lists)
+    except ValueError:
+        return ()
+    if not len(sizes) == len(starts) == int(count if count.isdecimal() else 0):
+        return ()
+    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+    if starts[0] != 0 or ends[-1] != len(interval) or starts != sorted(starts) or min(sizes) < 0:
+        return ()
+    if not interval.start <= thick[0] <= thick[1] <= interval.end:
+        thick = interval.start, interval.start
+    plain = (",".join(map(str, each)) + "," for each in (sizes, starts))
+    return (*map(str, thick), color if _COLOR.fullmatch(color) else "0", count, *plain)
 
 
 def read_lines(path: str | Path, read: Callable[[str], Kept | None]) -> list[Kept]:

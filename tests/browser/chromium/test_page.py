@@ -1,7 +1,12 @@
 """The page in a real browser: letters at a planted motif, peaks from afar, no other host."""
 
+import contextlib
+import functools
 import json
+import shutil
 import subprocess
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -14,6 +19,29 @@ from tism_scan.browser.igv_js import is_genuine
 from tism_scan.browser.shown import BLUE, VERMILION
 
 pytestmark = pytest.mark.browser
+
+
+@contextlib.contextmanager
+def serving_plainly(folder):
+    """Serve a folder as Python does, and yield its address, and the status of each path that was asked."""
+    statuses = {}
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_request(self, code="-", size="-"):
+            statuses[self.path] = int(code)
+
+        def log_error(self, *arguments):
+            pass
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/", statuses
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_page_asks_no_other_host(page, folder, demo_fasta, igv_js, site):
@@ -106,6 +134,31 @@ def test_tracks_are_chosen_and_filtered(page):
         "return [...document.querySelectorAll('#choices label')].filter((l) => !l.hidden).length"
     )
     assert shown == 1
+
+
+def test_track_that_is_removed_by_its_menu_is_no_longer_ticked(page):
+    page.run(
+        """const [track] = window.tismBrowser.findTracks((track) => track.name === 'REST');
+           window.tismBrowser.removeTrack(track);"""
+    )
+    box = "[...document.querySelectorAll('#choices label')].find((l) => l.textContent.trim() === 'REST')"
+    page.wait(f"return !{box}.querySelector('input').checked", "still ticked")
+    assert "6 of 7" in page.run("return document.getElementById('count').textContent")
+    page.run(f"{box}.click()")
+    page.wait("return window.tismBrowser.findTracks((track) => track.name === 'REST').length === 1", "gone")
+    assert "7 of 7" in page.run("return document.getElementById('count').textContent")
+
+
+def test_page_on_a_server_of_another_kind_asks_for_nothing_that_is_not_there(
+    chromium, folder, igv_js, tmp_path
+):
+    shutil.copytree(folder, tmp_path / "site")
+    shutil.copy(igv_js, tmp_path / "site" / "igv.min.js")
+    with serving_plainly(tmp_path / "site") as (address, statuses):
+        assert chromium.open(address) == "yes", chromium.message()
+        chromium.settle()
+    assert max(statuses.values()) < 400, statuses
+    assert any(path.endswith("igv-session.json") for path in statuses)
 
 
 def test_without_a_genome_there_are_bars_and_a_hint(folder, igv_js, chromium, site):

@@ -28,10 +28,16 @@ async function loadIgv() {
   }
 }
 
-async function fetchJson(path) {
+async function fetchFile(path) {
   const response = await fetch(path, {cache: "no-store"});
   if (!response.ok) throw new Error(`${path}: ${response.status} ${response.statusText}`);
-  return response.json();
+  return response;
+}
+
+// Only `tism-scan view` has settings, and says so; another server would answer 404.
+async function fetchSettings(response, session) {
+  if (!response.headers.has("X-Tism-Scan-View")) return null;
+  return fetchFile(session.tism_scan.view).then((found) => found.json()).catch(() => null);
 }
 
 // `served` is what `tism-scan view` says of itself; a page that it serves asks no other host.
@@ -106,6 +112,11 @@ function pickTracks(session, chosen, show) {
   };
   byId("picker").hidden = false;
   count();
+  return (i) => {
+    if (!chosen.delete(i)) return;
+    choices.children[i].querySelector("input").checked = false;
+    count();
+  };
 }
 
 function scoreConfig(session, i) {
@@ -144,8 +155,9 @@ async function start() {
     say("A browser does not let a page read files beside it. Run: tism-scan view FOLDER");
     return;
   }
-  const session = await fetchJson(place.dataset.session);
-  const served = await fetchJson(session.tism_scan.view).catch(() => null);
+  const response = await fetchFile(place.dataset.session);
+  const session = await response.json();
+  const served = await fetchSettings(response, session);
   await loadIgv();
   igv.registerTrackCreatorFunction("score", (config, browser) => new (makeScoreTrackClass())(config, browser));
   const [browser, hasLetters] = await makeBrowser(session, served);
@@ -165,7 +177,9 @@ async function start() {
   if (asked) await search(asked);
   tell();
   browser.on("locuschange", tell);
-  pickTracks(session, chosen, show);
+  const leaveOut = pickTracks(session, chosen, show);
+  // igv.js has a menu of its own with which a track is removed.
+  browser.on("trackremoved", (removed) => [removed].flat().forEach((track) => leaveOut(track.config?.tism_scan?.track)));
   showSummary(session, search);
   window.tismBrowser = browser;
   document.body.dataset.ready = "yes";
