@@ -14,6 +14,7 @@ from torch import nn
 from toy_models import relu_model
 
 from tism_scan.attribution import deep_lift_shap, gradient, ism, mean_tism, tism, transform
+from tism_scan.attribution.deeplift import own_shuffles
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import ExportError, PlanError, RegionError, ScanError
 from tism_scan.genome.alphabet import encode, is_acgt, one_hot, reverse_complement
@@ -130,7 +131,8 @@ def _by_hand(model, codes, method):
         case "mean-ism":
             return ism(model, X, tracks, output="mean_effect")[0]
         case "deepliftshap":
-            return deep_lift_shap(model, X, tracks)[0][:, order]
+            shuffles = own_shuffles(torch.from_numpy(X), seed=0)
+            return deep_lift_shap(model, X, tracks, references=shuffles)[0][:, order]
         case "gradxinput":
             return (gradient(model, X, tracks) * X)[0].sum(1)
     kind = "local" if method == "gradient" else method

@@ -7,6 +7,7 @@ Shrikumar, Greenside, Kundaje, "Learning important features through propagating 
 2017.
 """
 
+import hashlib
 import warnings
 from collections.abc import Callable
 from types import ModuleType
@@ -28,6 +29,7 @@ from tism_scan.attribution.transforms import (
 from tism_scan.engine.readout import Tracks, track_outputs
 from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, dtype_of, frozen
 from tism_scan.optional import required
+from tism_scan.plan.methods import N_REFERENCES
 
 References = str | ArrayLike | Callable[..., Tensor]
 
@@ -38,7 +40,7 @@ def deep_lift_shap(
     tracks: Tracks = None,
     *,
     references: References = "dinucleotide",
-    n_references: int = 20,
+    n_references: int = N_REFERENCES,
     kind: Kind = "hypothetical",
     random_state: int = 0,
     warning_threshold: float = 1e-3,
@@ -125,6 +127,37 @@ def deep_lift_shap(
             ]  # each (n, R, 4, L)
             parts.append(_mean_over_references(torch.stack(by_track, dim=2), xs, refs, kind))
     return like(torch.cat(parts).to(x.device), X)
+
+
+def own_shuffles(X: Tensor, seed: int = 0, n_references: int = N_REFERENCES) -> Tensor:
+    """Return dinucleotide shuffles of sequences, each seeded by a number and by the sequence itself.
+
+    So those of a sequence depend neither on the others nor on its place among them.
+
+    Parameters
+    ----------
+    X : float32 (N, 4, L)
+        One-hot, all zeros at N.
+    seed, n_references : int
+
+    Returns
+    -------
+    float32 (N, n_references, 4, L), on X's device
+
+    Raises
+    ------
+    ValueError
+        If all shuffles of a sequence are alike.
+    InputError
+        If tangermeme is not installed.
+    """
+    shuffle = tangermeme_module("ersatz").dinucleotide_shuffle
+    parts = []
+    for x in X:
+        content = hashlib.sha256(f"{seed} ".encode() + x.to(torch.uint8).cpu().numpy().tobytes()).digest()
+        own_seed = int.from_bytes(content[:4]) >> 1  # NumPy takes 32 bits, and some generators 31
+        parts.append(shuffle(x[None], n=n_references, random_state=own_seed, allow_N=True))
+    return torch.cat(parts)
 
 
 def tangermeme_module(name: str) -> ModuleType:

@@ -16,10 +16,10 @@ from tism_scan.engine.block_engine import BlockEngine, check_finite
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import default_device
 from tism_scan.errors import RegionError
-from tism_scan.genome.alphabet import N_CODE, Codes, is_acgt, one_hot
+from tism_scan.genome.alphabet import N_CODE, Codes, is_acgt
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import Interval
-from tism_scan.locus.values import attribute_windows
+from tism_scan.locus.values import attribute_codes, cannot_be_shuffled
 from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.frozen import BATCH_SIZE
@@ -263,8 +263,7 @@ def _attributed_parts(
     model: Model, source: _Source, windows: tuple[Window, ...], settings: MethodSettings, batch_size: int
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield where each part of a region starts, and its values, from the window that answers for it."""
-    alphabet, input_bp = model.alphabet, model.input_bp
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    input_bp = model.input_bp
     step = _ISM_BP_AT_ONCE if settings.method in ISM_METHODS else input_bp
     shares = []
     for share in _shares(windows, step):
@@ -272,19 +271,18 @@ def _attributed_parts(
             shares.append(share)
         else:
             yield share.first, np.full(share.end - share.first, np.nan, dtype=np.float32)
-    # The shuffles of DeepLIFT/SHAP depend on a sequence's place in its batch, so each has one of its own.
+    # A window that DeepLIFT/SHAP cannot shuffle is to be named, so each has a batch of its own.
     is_single = settings.method in ISM_METHODS or settings.method == "deepliftshap"
     n_at_once = 1 if is_single else batch_size
     for i in range(0, len(shares), n_at_once):
         batch = shares[i : i + n_at_once]
         codes = np.stack([source.fetch(window.start, window.start + input_bp) for window in batch])
-        X = torch.from_numpy(one_hot(codes, alphabet)).to(device)
         low = min(window.first - window.start for window in batch)
         high = max(window.end - window.start for window in batch)
         try:
-            values = attribute_windows(model, X, settings, low, high, batch_size=batch_size).cpu().numpy()
+            values = attribute_codes(model, codes, settings, low, high, batch_size=batch_size)
         except ValueError as error:
-            if "identical" not in str(error):
+            if not cannot_be_shuffled(error):
                 raise
             place = f"{source.region.chrom}:{batch[0].first + 1:,}"
             raise RegionError(

@@ -1,11 +1,14 @@
 """The values of every attribution method on whole windows: both strands, either output space."""
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tism_scan.attribution import deep_lift_shap, gradient, ism, mean_tism, tism, transform
+from tism_scan.attribution.deeplift import own_shuffles
 from tism_scan.attribution.transforms import Kind
-from tism_scan.genome.alphabet import BASES, channel_of_base, complement_channels
+from tism_scan.genome.alphabet import BASES, Codes, channel_of_base, complement_channels, one_hot
 from tism_scan.models.contract import Model
 from tism_scan.plan.methods import Method, MethodSettings
 
@@ -15,6 +18,39 @@ _KINDS: dict[Method, Kind] = {
     "corrected": "corrected",
     "hypothetical": "hypothetical",
 }
+
+
+def attribute_codes(
+    model: Model, codes: Codes, settings: MethodSettings, start: int, end: int, *, batch_size: int
+) -> NDArray[np.float32]:
+    """Return the values of the bases [start, end) of windows, computed where the model is.
+
+    Parameters
+    ----------
+    codes : uint8 (N, L)
+    model, settings, start, end, batch_size
+        As for `attribute_windows`.
+
+    Returns
+    -------
+    float32 (N, T, end - start), or (N, T, 4, end - start) in A, C, G, T order
+
+    Raises
+    ------
+    ValueError
+        If DeepLIFT/SHAP is asked for, and all shuffles of a window are alike: see `cannot_be_shuffled`.
+    """
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    X = torch.from_numpy(one_hot(codes, model.alphabet)).to(device)
+    values: NDArray[np.float32] = (
+        attribute_windows(model, X, settings, start, end, batch_size=batch_size).cpu().numpy()
+    )
+    return values
+
+
+def cannot_be_shuffled(error: ValueError) -> bool:
+    """Return whether an error of `attribute_codes` says that all shuffles of a window are alike."""
+    return "identical" in str(error)
 
 
 def attribute_windows(
@@ -84,8 +120,8 @@ def _attribute(
         case "mean-tism":
             return mean_tism(model, X, tracks, batch_size=batch_size, path=settings.path)[..., within]
         case "deepliftshap":
-            multipliers = deep_lift_shap(model, X, tracks, random_state=settings.seed, batch_size=batch_size)
-            return multipliers[..., within]
+            shuffles = own_shuffles(X, settings.seed)
+            return deep_lift_shap(model, X, tracks, references=shuffles, batch_size=batch_size)[..., within]
     background = np.array([settings.background[BASES.index(base)] for base in alphabet], dtype=np.float32)
     values = transform(
         gradient(model, X, tracks, batch_size=batch_size, path=settings.path)[..., within],

@@ -31,6 +31,10 @@ ONE_VALUE_METHODS = frozenset({"mean-tism", "mean-ism", "gradxinput"})
 TISM_METHODS = frozenset({"tism", "mean-tism"})
 ISM_METHODS = frozenset({"ism", "mean-ism"})
 PATHLESS_METHODS = ISM_METHODS | {"deepliftshap"}
+HYPOTHETICAL_METHODS = frozenset(
+    {"hypothetical", "deepliftshap"}
+)  # whose values are hypothetical as they are
+N_REFERENCES = 20  # shuffles of each window that ``deepliftshap`` compares it with
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class MethodSettings:
     background : tuple of four float
         Probabilities of A, C, G, T, the baseline of ``hypothetical``.
     seed : int
-        Of the shuffles that ``deepliftshap`` compares with.
+        Of the shuffles that ``deepliftshap`` compares with. Those of a window depend on it and on the
+        window's own sequence, and on nothing else.
     precision : {"fp32", "tf32", "mixed", "bf16", "split", "fp16"}
         As in a scan; for ``tism`` and ``mean-tism`` on the scan's windows.
     path : tuple of float
