@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_plans import small_plan
 
-from tism_scan.errors import LeaseError, PlanError, StoreError
+from tism_scan.errors import LeaseError, StoreError
 from tism_scan.plan.parts import Part, PartsPlan
 from tism_scan.plan.probes import Probes
 from tism_scan.store.lease import Lease
@@ -94,7 +94,7 @@ def test_store_of_scores_and_parts_do_not_take_each_other(tmp_path, store):
     scores = ScoreStore.create(tmp_path / "s.zarr", small_plan())
     with pytest.raises(StoreError, match=r"s.zarr holds other results: the plan has format 3"):
         PartStore.create(scores.path, PLAN)
-    with pytest.raises(PlanError, match="the plan has format 'parts 1'"):
+    with pytest.raises(StoreError, match="is a store of variants; expected one that `tism-scan run` made"):
         ScoreStore.create(store.path, small_plan())
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").touch()

@@ -3,8 +3,9 @@
 import logging
 import sys
 from importlib.metadata import version
+from typing import Any
 
-from tism_scan.store.score_store import ScoreStore
+from tism_scan.store.owned import OwnedStore
 
 _PACKAGES = ("tism-scan", "torch", "numpy", "zarr", "ray", "pyfaidx")
 _COMPARED = ("tism-scan", "torch")
@@ -17,7 +18,7 @@ def versions() -> dict[str, str]:
     return {"python": sys.version.split()[0], **{package: version(package) for package in _PACKAGES}}
 
 
-def warn_of_other_versions(store: ScoreStore) -> None:
+def warn_of_other_versions(store: OwnedStore[Any]) -> None:
     """Warn in the log if a store was begun with other versions, which may round differently."""
     before, now = store.ledger.provenance(), versions()
     changed = [

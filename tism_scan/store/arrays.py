@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,9 +20,9 @@ from tism_scan.plan.scoring import ONE_GRADIENT
 from tism_scan.plan.tiling import Block
 from tism_scan.store.shards import BLOSC, encode_chunk, join_chunks, places_in_order
 
-_GROUP = "zarr.json"
+GROUP = "zarr.json"
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-_COMPRESSORS = (BloscCodec(**BLOSC, shuffle="bitshuffle"), Crc32cCodec())
+COMPRESSORS = (BloscCodec(**BLOSC, shuffle="bitshuffle"), Crc32cCodec())
 
 
 def metadata_of(
@@ -38,22 +38,23 @@ def metadata_of(
     coordinates : mapping from str to bytes, optional
         The objects of `coordinates_of` that the store has; stores of earlier releases have none.
     """
-    group = _written(MemoryStore(), {"tism_scan": {"plan": plan.digest(), **_described(plan)}})
+    group = written_group(MemoryStore(), {"tism_scan": {"plan": plan.digest(), **_described(plan)}})
     nodes = {node_name(array): array_metadata(plan, array) for array in plan.arrays}
     if consolidated:
         names = {
-            key.removesuffix(f"/{_GROUP}"): json.loads(content)
+            key.removesuffix(f"/{GROUP}"): json.loads(content)
             for key, content in (coordinates or {}).items()
-            if key.endswith(_GROUP)
+            if key.endswith(GROUP)
         }
-        group["consolidated_metadata"] = {
-            "kind": "inline",
-            "must_understand": False,
-            "metadata": nodes | names,
-        }
-    return {_GROUP: _as_bytes(group)} | {
-        f"{name}/{_GROUP}": _as_bytes(described) for name, described in nodes.items()
+        group |= gathered(nodes | names)
+    return {GROUP: as_bytes(group)} | {
+        f"{name}/{GROUP}": as_bytes(described) for name, described in nodes.items()
     }
+
+
+def gathered(nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a group's metadata holds of that of its arrays, so that readers need no listing."""
+    return {"consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": dict(nodes)}}
 
 
 def array_metadata(plan: ScanPlan, array: str) -> dict[str, Any]:
@@ -88,19 +89,24 @@ def coordinates_of(plan: ScanPlan) -> dict[str, bytes]:
         return {}
     objects: dict[str, bytes] = {}
     for dimension, labels in names.items():
-        memory = MemoryStore()
-        array = zarr.create_array(
-            memory,
-            shape=(len(labels),),
-            chunks=(len(labels),),
-            dtype=str,
-            compressors=None,
-            fill_value="",
-            dimension_names=(dimension,),
-        )
-        array[:] = np.array(labels, dtype=object)
-        objects |= {f"{dimension}/{key}": value.to_bytes() for key, value in memory._store_dict.items()}
+        objects |= labels_of(dimension, dimension, labels)
     return objects
+
+
+def labels_of(name: str, dimension: str, labels: Sequence[str]) -> dict[str, bytes]:
+    """Return the objects of an array of texts along a dimension, by key."""
+    memory = MemoryStore()
+    array = zarr.create_array(
+        memory,
+        shape=(len(labels),),
+        chunks=(len(labels),),
+        dtype=str,
+        compressors=None,
+        fill_value="",
+        dimension_names=(dimension,),
+    )
+    array[:] = np.array(labels, dtype=object)
+    return {f"{name}/{key}": value.to_bytes() for key, value in memory._store_dict.items()}
 
 
 def encode_shard(plan: ScanPlan, block: Block, scores: NDArray[np.float32]) -> bytes:
@@ -169,7 +175,7 @@ class _Layout(NamedTuple):
             "dtype": "float32",
             "shards": (*self.grid, self.block_bp),
             "chunks": (*(1 for _ in self.grid), self.block_bp),
-            "compressors": _COMPRESSORS,
+            "compressors": COMPRESSORS,
             "fill_value": float("nan"),
             "config": {"write_empty_chunks": True},
         }
@@ -190,17 +196,18 @@ def _template_text(layout: "_Layout", n_tracks: int) -> str:
     memory = MemoryStore()
     axes = {"track": n_tracks, **({"base": 4} if layout.n_bases else {}), "position": layout.block_bp}
     zarr.create_array(memory, shape=tuple(axes.values()), dimension_names=tuple(axes), **layout.options())
-    return memory._store_dict[_GROUP].to_bytes().decode()
+    return memory._store_dict[GROUP].to_bytes().decode()
 
 
-def _written(memory: MemoryStore, attributes: Mapping[str, Any]) -> dict[str, Any]:
+def written_group(memory: MemoryStore, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata of a group, as Zarr itself writes them."""
     zarr.create_group(memory, attributes=dict(attributes))
-    described: dict[str, Any] = json.loads(memory._store_dict[_GROUP].to_bytes())
+    described: dict[str, Any] = json.loads(memory._store_dict[GROUP].to_bytes())
     return described
 
 
-def _as_bytes(described: Mapping[str, Any]) -> bytes:
+def as_bytes(described: Mapping[str, Any]) -> bytes:
+    """Return metadata as the content of an object."""
     return json.dumps(described, separators=(",", ":")).encode()
 
 
@@ -209,8 +216,8 @@ def fits_plan(array: "zarr.Array[Any]", plan: ScanPlan, name: str) -> bool:
 
     One flipped bit in its shape or in the separator of its keys would make all of it seem empty.
     """
-    present = array.metadata.to_buffer_dict(default_buffer_prototype())[_GROUP].to_bytes()
-    return is_equivalent(present, _as_bytes(array_metadata(plan, name)))
+    present = array.metadata.to_buffer_dict(default_buffer_prototype())[GROUP].to_bytes()
+    return is_equivalent(present, as_bytes(array_metadata(plan, name)))
 
 
 def is_gathered(content: bytes | None) -> bool:
@@ -248,8 +255,8 @@ def is_equivalent(present: bytes | None, expected: bytes) -> bool:
 def _as_read(content: bytes) -> dict[str, dict[str, Any]]:
     """Return what Zarr makes of a metadata object: its own node, and those that are gathered in it."""
     prototype = default_buffer_prototype()
-    memory = MemoryStore({_GROUP: prototype.buffer.from_bytes(content)})
-    written = zarr.open(memory, mode="r").metadata.to_buffer_dict(prototype)[_GROUP]
+    memory = MemoryStore({GROUP: prototype.buffer.from_bytes(content)})
+    written = zarr.open(memory, mode="r").metadata.to_buffer_dict(prototype)[GROUP]
     described: dict[str, Any] = json.loads(written.to_bytes())
     gathered = described.pop("consolidated_metadata", None) or {}
     return {"": described, **gathered.get("metadata", {})}
@@ -275,7 +282,7 @@ def node_name(chrom: str) -> str:
 
     No two chroms share a name, and none leaves the store or hides its own files.
     """
-    if _SAFE.fullmatch(chrom) and not chrom.startswith("__") and chrom != _GROUP:
+    if _SAFE.fullmatch(chrom) and not chrom.startswith("__") and chrom != GROUP:
         return chrom
     raw = chrom.encode()
     # An empty name becomes "=".

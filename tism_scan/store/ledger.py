@@ -129,6 +129,11 @@ class Ledger:
             return None
         try:
             planned = described["plan"]
+            if "items" in planned:  # of `tism_scan.plan.parts`
+                raise StoreError(
+                    f"{self.folder.place} is a store of {planned['items']}; expected one that `tism-scan "
+                    "run` made; name another"
+                )
             if isinstance(planned.get("wanted"), str):
                 planned = planned | {"wanted": self._spans(planned["wanted"], dict(planned["chroms"]))}
             plan = ScanPlan.from_json(planned)

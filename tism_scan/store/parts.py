@@ -1,13 +1,14 @@
 """Results of a list, part by part, under a plan, so that the work on it can go on after an interruption.
 
-A part is one object, of whatever bytes its worker makes. Who may write, what is done, and what failed are
-kept as for a store of scores, in ``.scan/``. Beside it, ``.scan/input/`` has what the workers read.
+A part is one object, of whatever bytes its worker makes, or those that a subclass names. Who may write,
+what is done, and what failed are kept as for a store of scores, in ``.scan/``. Beside it, ``.scan/input/``
+has what the workers read.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tism_scan.errors import PlanError, StoreError
 from tism_scan.plan.parts import Part, PartsPlan
@@ -58,6 +59,9 @@ class PartStore(OwnedStore[PartsPlan]):
     ledger : Ledger
     """
 
+    items = ""  # what the list of a subclass is of, as its plan says
+    roots: tuple[str, ...] = (PARTS,)  # where the objects of parts are
+
     def __init__(self, folder: Folder, plan: PartsPlan) -> None:
         self.folder, self.plan = folder, plan
         self.ledger = Ledger(folder, plan.digest()[:16])
@@ -72,7 +76,7 @@ class PartStore(OwnedStore[PartsPlan]):
         *,
         overwrite: bool = False,
         break_lock: bool = False,
-    ) -> "PartStore":
+    ) -> Self:
         """Return the store of a plan: a new one, or the one that is there if its plan is equal.
 
         Parameters
@@ -106,7 +110,7 @@ class PartStore(OwnedStore[PartsPlan]):
         store = cls(open_folder(path), plan)
         try:
             refuse_foreign(store.folder)
-            if overwrite or not store._is_recorded():
+            if overwrite or not store._is_recorded() or not store.is_laid_out():
                 with Lease(store.folder).acquire(break_lock=break_lock) as lease:
                     store._written_by(lease.tenure)._begin(inputs, provenance or {}, overwrite=overwrite)
         except OSError as error:
@@ -116,7 +120,7 @@ class PartStore(OwnedStore[PartsPlan]):
         return store
 
     @classmethod
-    def open(cls, path: str | Place, tenure: Tenure | None = None) -> "PartStore":
+    def open(cls, path: str | Place, tenure: Tenure | None = None) -> Self:
         """Return a store that exists.
 
         Parameters
@@ -136,6 +140,8 @@ class PartStore(OwnedStore[PartsPlan]):
         plan = recorded_plan(Ledger(folder))
         if plan is None:
             raise StoreError(f"{folder.place} {_NONE_IS_THERE}")
+        if cls.items not in ("", plan.items):
+            raise StoreError(f"{folder.place} is a store of {plan.items}; expected one of {cls.items}")
         store = cls(folder, plan)
         return store if tenure is None else store._written_by(tenure)
 
@@ -177,8 +183,24 @@ class PartStore(OwnedStore[PartsPlan]):
         StorageFullError
             If there is no room left; nothing is marked done then.
         """
-        self.folder.put(_key(part), content)
-        self.ledger.mark_done(_address(part), checksum_of(content), device)
+        self._publish(part, [content], device)
+
+    def _publish(self, part: Part, contents: Iterable[bytes], device: str) -> None:
+        """Write the objects of a part, and mark each of them done."""
+        for (address, key), content in zip(self.objects(part), contents, strict=True):
+            self.folder.put(key, content)
+            self.ledger.mark_done(address, checksum_of(content), device)
+
+    def objects(self, part: Part) -> list[tuple[ShardAddress, str]]:
+        """Return the address and the key of each object of a part."""
+        return [(ShardAddress(0, part.i_part, 0), f"{PARTS}/{part.i_part:07d}")]
+
+    def is_laid_out(self) -> bool:
+        """Return whether all is there that has to be before the first part."""
+        return True
+
+    def lay_out(self) -> None:
+        """Write, under a plan that is recorded, what has to be there before the first part."""
 
     def read(self, part: Part) -> bytes:
         """Return the results of a finished part.
@@ -188,10 +210,10 @@ class PartStore(OwnedStore[PartsPlan]):
         StoreError
             If they are missing, or not what was published; the part is pending then.
         """
-        content = self._sound(part, self.ledger.done().get(_address(part), ()))
-        if content is None:
+        contents = self._sound(part, self.ledger.done())
+        if contents is None:
             raise StoreError(f"{part} are missing or damaged in {self.path}; run the same command again")
-        return content
+        return contents[0]
 
     def results(self) -> Iterator[tuple[Part, bytes | None]]:
         """Yield each part with its results, in the list's order; None for one that failed every attempt.
@@ -203,16 +225,27 @@ class PartStore(OwnedStore[PartsPlan]):
         """
         marked, failed = self.ledger.done(), {failure.i_block for failure in self.ledger.failures()}
         for part in self.plan.parts():
-            content = self._sound(part, marked.get(_address(part), ()))
-            if content is None and part.i_part not in failed:
+            contents = self._sound(part, marked)
+            if contents is None and part.i_part not in failed:
                 raise StoreError(f"{part} are missing or damaged in {self.path}; run the same command again")
-            yield part, content
+            yield part, None if contents is None else contents[0]
 
-    def verify(self) -> list[Part]:
-        """Read every finished part again, and return those that are damaged; they are pending then."""
+    def verify(self, *, full: bool = True) -> list[Part]:
+        """Return the finished parts that are damaged; they are pending then.
+
+        Parameters
+        ----------
+        full : bool
+            Whether every object is read and its checksum compared; otherwise sizes are, from listings.
+        """
         marked = self.ledger.done()
-        parts = [part for part in self.plan.parts() if _address(part) in marked]
-        return [part for part in parts if self._sound(part, marked[_address(part)]) is None]
+        sizes = self._sizes()
+        parts = [part for part in self.plan.parts() if all(at in marked for at, _ in self.objects(part))]
+        return [
+            part
+            for part in parts
+            if not (self._has_sizes(part, marked, sizes) and not full) and self._sound(part, marked) is None
+        ]
 
     def pending(self, *, retry_failed: bool = False) -> Iterator[Part]:
         """Yield the parts that are still to be computed, in the list's order.
@@ -222,12 +255,10 @@ class PartStore(OwnedStore[PartsPlan]):
         retry_failed : bool
             Whether parts that were given up count as pending, too.
         """
-        sizes, marked = self.folder.sizes(PARTS), self.ledger.done()
+        sizes, marked = self._sizes(), self.ledger.done()
         failed = set() if retry_failed else {failure.i_block for failure in self.ledger.failures()}
         for part in self.plan.parts():
-            size = sizes.get(_key(part))
-            is_done = any(checksum.size == size for checksum in marked.get(_address(part), ()))
-            if not is_done and part.i_part not in failed:
+            if part.i_part not in failed and not self._has_sizes(part, marked, sizes):
                 yield part
 
     def in_order(self, *, retry_failed: bool = False) -> PartsInOrder:
@@ -245,29 +276,49 @@ class PartStore(OwnedStore[PartsPlan]):
     def consolidate(self) -> None:
         """Do nothing: each part is whole by itself."""
 
-    def _sound(self, part: Part, checksums: Iterable[Checksum]) -> bytes | None:
-        """Return the results of a part if they are what was published; else make it pending."""
-        content = self.folder.get(_key(part))
-        if content is not None and checksum_of(content) in checksums:
-            return content
-        for checksum in checksums:
-            self.ledger.unmark(_address(part), checksum)
-        return None
+    def _sizes(self) -> dict[str, int]:
+        """Return the size of every object of the parts, by key, from listings."""
+        return {key: size for root in self.roots for key, size in self.folder.sizes(root).items()}
+
+    def _has_sizes(
+        self, part: Part, marked: Mapping[ShardAddress, Sequence[Checksum]], sizes: Mapping[str, int]
+    ) -> bool:
+        """Return whether each object of a part is marked as done, and has the size that was recorded."""
+        return all(
+            any(checksum.size == sizes.get(key) for checksum in marked.get(address, ()))
+            for address, key in self.objects(part)
+        )
+
+    def _sound(self, part: Part, marked: Mapping[ShardAddress, Sequence[Checksum]]) -> list[bytes] | None:
+        """Return the objects of a part if they are what was published; else make the part pending."""
+        contents = []
+        for address, key in self.objects(part):
+            content, checksums = self.folder.get(key), marked.get(address, ())
+            if content is None or checksum_of(content) not in checksums:
+                for checksum in checksums:
+                    self.ledger.unmark(address, checksum)
+                return None
+            contents.append(content)
+        return contents
 
     def _recorded_plan(self) -> PartsPlan | None:
         return recorded_plan(self.ledger)
 
-    def _with_folder(self, folder: Folder) -> "PartStore":
-        return PartStore(folder, self.plan)
+    def _with_folder(self, folder: Folder) -> Self:
+        return type(self)(folder, self.plan)
 
     def _begin(
         self, inputs: Iterable[tuple[str, bytes]], provenance: Mapping[str, Any], *, overwrite: bool
     ) -> None:
-        """Keep the inputs, and then record the plan: where there is one, the inputs are whole."""
+        """Record the plan and lay the store out, in place of what is there or as far as it is missing."""
         if overwrite:
             self.delete()
-        if self._is_recorded():  # by another process, since we looked
-            return
+        if not self._is_recorded():  # nor by another process, since we looked
+            self._record(inputs, provenance)
+        self.lay_out()
+
+    def _record(self, inputs: Iterable[tuple[str, bytes]], provenance: Mapping[str, Any]) -> None:
+        """Keep the inputs, and then record the plan: where there is one, the inputs are whole."""
         for name, content in inputs:
             self.folder.put(f"{INPUT}/{name}", content)
         described = {
@@ -306,11 +357,3 @@ def recorded_plan(ledger: Ledger) -> PartsPlan | None:
         raise StoreError(f"{place} holds other results: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError):
         raise StoreError(f"{RUN_KEY} is damaged: its plan cannot be read; restore the file") from None
-
-
-def _key(part: Part) -> str:
-    return f"{PARTS}/{part.i_part:07d}"
-
-
-def _address(part: Part) -> ShardAddress:
-    return ShardAddress(0, part.i_part, 0)

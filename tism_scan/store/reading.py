@@ -18,7 +18,7 @@ from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tiling import Block
-from tism_scan.plan.tracks import choose_tracks
+from tism_scan.plan.tracks import Track, choose_tracks
 from tism_scan.storage.folder import Folder
 from tism_scan.storage.object_folder import ObjectFolder
 from tism_scan.storage.places import Place
@@ -113,7 +113,7 @@ class StoredScores:
         """
         place, chosen = self._interval(region), self._i_tracks(track)
         values = [self.read_track(place.chrom, place.start, place.end, i_track) for i_track in chosen]
-        return values[0] if _is_one(track) else np.stack(values)
+        return values[0] if is_one(track) else np.stack(values)
 
     def read_tism(self, region: str | Interval, track: TrackNames = None) -> NDArray[np.float32]:
         """Return the TISM of all four bases of a region, of a store with ``values="tism"``.
@@ -141,7 +141,7 @@ class StoredScores:
             )
         place, chosen = self._interval(region), self._i_tracks(track)
         values = np.stack([self.read_channels(place.chrom, place.start, place.end, i) for i in chosen])
-        return values[0] if _is_one(track) else values
+        return values[0] if is_one(track) else values
 
     def to_xarray(self, region: str | Interval, track: TrackNames = None) -> "DataArray":
         """Return the scores of a region as a labelled array.
@@ -169,8 +169,8 @@ class StoredScores:
         coordinates: dict[str, Any] = {"position": np.arange(place.start, place.end)}
         if self._bases:
             coordinates["base"] = list(BASES)
-        coordinates["track"] = names[0] if _is_one(track) else names
-        dimensions = [*([] if _is_one(track) else ["track"]), *(["base"] if self._bases else []), "position"]
+        coordinates["track"] = names[0] if is_one(track) else names
+        dimensions = [*([] if is_one(track) else ["track"]), *(["base"] if self._bases else []), "position"]
         array: DataArray = xarray.DataArray(
             values,
             coordinates,
@@ -267,19 +267,7 @@ class StoredScores:
 
     def _i_tracks(self, track: TrackNames) -> list[int]:
         """Return the positions of the tracks that a user names."""
-        tracks = self.plan.scoring.tracks
-        if track is None:
-            return list(range(len(tracks)))
-        if not isinstance(track, str | int):
-            return choose_tracks(tracks, ",".join(map(str, track)))
-        chosen = choose_tracks(tracks, str(track))
-        if len(chosen) > 1:
-            names = ", ".join(repr(tracks[i].key) for i in chosen[:5])
-            raise TrackError(
-                f"{track!r} fits {len(chosen):,} tracks ({names}); expected one; give an index, or a list "
-                f"such as [{track!r}] for all of them"
-            )
-        return chosen
+        return named_tracks(self.plan.scoring.tracks, track)
 
     @property
     def _bases(self) -> tuple[int, ...]:
@@ -290,7 +278,7 @@ class StoredScores:
         """Return the array of a chrom, or the pack, which fits the plan."""
         if name not in self._arrays:
             if self._group is None:
-                self._group = zarr.open_group(_reading(self.folder), mode="r")
+                self._group = opened_group(self.folder)
             array = self._group[self._nodes[self._i_array[name]]]
             if not isinstance(array, zarr.Array):
                 raise StoreError(f"{self.path} is damaged: {name} is no array in it; restore its zarr.json")
@@ -303,12 +291,38 @@ class StoredScores:
         return self._arrays[name]
 
 
-def _is_one(track: TrackNames) -> bool:
+def named_tracks(tracks: Sequence[Track], track: TrackNames) -> list[int]:
+    """Return the positions of the tracks that a user names.
+
+    Raises
+    ------
+    TrackError
+        If a name fits no track, or one name fits several.
+    """
+    if track is None:
+        return list(range(len(tracks)))
+    if not isinstance(track, str | int):
+        return choose_tracks(tracks, ",".join(map(str, track)))
+    chosen = choose_tracks(tracks, str(track))
+    if len(chosen) > 1:
+        names = ", ".join(repr(tracks[i].key) for i in chosen[:5])
+        raise TrackError(
+            f"{track!r} fits {len(chosen):,} tracks ({names}); expected one; give an index, or a list "
+            f"such as [{track!r}] for all of them"
+        )
+    return chosen
+
+
+def is_one(track: TrackNames) -> bool:
+    """Return whether a user names one track, and not several or all."""
     return isinstance(track, str | int)
 
 
-def _reading(folder: Folder) -> "LocalStore | ObjectStore[Any]":  # not generic before zarr 3.1.4
-    """Return a folder as Zarr reads it."""
+def opened_group(folder: Folder) -> zarr.Group:
+    """Return the Zarr group of a folder, for reading."""
+    source: LocalStore | ObjectStore[Any]  # not generic before zarr 3.1.4
     if isinstance(folder, ObjectFolder):
-        return ObjectStore(folder.client, read_only=True)
-    return LocalStore(Path(str(folder.place)), read_only=True)
+        source = ObjectStore(folder.client, read_only=True)
+    else:
+        source = LocalStore(Path(str(folder.place)), read_only=True)
+    return zarr.open_group(source, mode="r")
