@@ -10,6 +10,7 @@ import ray
 
 from tism_scan.errors import InputChangedError, LeaseError, ScanError
 from tism_scan.models.source import ModelSource
+from tism_scan.peaks import attribute_pending, plan_peaks
 from tism_scan.progress import Progress
 from tism_scan.ray_scan import RayOptions, scan_on_ray
 from tism_scan.refine import plan_refinement, refine
@@ -124,6 +125,20 @@ def test_exact_ism_is_that_of_the_other_executor(folder, tmp_path, cluster):
     assert refined[0].plan.digest() == refined[1].plan.digest()
     for chrom in CHROMS:
         np.testing.assert_array_equal(*(store.read_tism(chrom) for store in refined))
+
+
+def test_rows_around_peaks_are_those_of_the_other_executor(folder, tmp_path, cluster):
+    path, rows = tmp_path / "p.bed", []
+    path.write_text("".join(f"{chrom}\t{start}\t{start + 9}\n" for chrom in CHROMS for start in (2, 50, 90)))
+    source = ModelSource("peaked_model:sound", folder=folder)
+    for name, ray_options in (("serial", False), ("ray", RayOptions(n_actors=1))):
+        plan = plan_peaks(folder / "genome.fa", source, path, method="ism", width=20, peaks_per_part=2)
+        store = plan.create_store(tmp_path / name)
+        result = attribute_pending(plan, store, ray=ray_options)
+        assert (result.n_blocks, result.n_bp, result.unit) == (3, 6, "peaks")
+        rows.append(store.scores())
+    assert rows[0].any(axis=(1, 2, 3)).all()
+    np.testing.assert_array_equal(*rows)
 
 
 def test_failed_block_is_recorded_and_the_scan_goes_on(execute, folder, tmp_path):

@@ -23,7 +23,7 @@ ROWS = [
     ["browser", "engine", "store"],
     ["attribution", "demo", "export", "scan"],
     ["locus", "ray_scan", "variants"],
-    ["refine"],
+    ["peaks", "refine"],
     ["api"],
     ["cli"],
     # The package itself offers names from everywhere, and loads none of them by itself.
@@ -48,7 +48,7 @@ DOORS = {
     "ray": {"ray_scan"},
     "rich": {"cli"},
     "tangermeme": {"attribution"},
-    "torch": {"attribution", "demo.train", "engine", "locus", "models", "refine", "scan.worker"},
+    "torch": {"attribution", "demo.train", "engine", "locus", "models", "peaks", "refine", "scan.worker"},
     "zarr": {"store"},
 }
 # Side doors: open only while a function runs.

@@ -1,8 +1,8 @@
 """Score every base of a genome with a sequence-to-function model, by Taylor-approximated ISM.
 
-Four calls go all the way: `plan_scan`, `scan`, `attribute`, `plot`. The other names below are what they are
-made of, for those who want a part. Each is loaded when it is first used: importing this package loads neither
-torch nor Ray.
+Five calls go all the way: `plan_scan`, `scan`, `attribute`, `attribute_peaks`, `plot`. The other names below
+are what they are made of, for those who want a part. Each is loaded when it is first used: importing this
+package loads neither torch nor Ray.
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ from tism_scan.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from tism_scan import attribution, errors
-    from tism_scan.api import attribute, plot, scan
+    from tism_scan.api import attribute, attribute_peaks, plot, scan
     from tism_scan.bigwig import write_bigwig
     from tism_scan.engine import WindowEngine, make_engine
     from tism_scan.errors import TismScanError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tism_scan.progress import Progress
     from tism_scan.ray_scan import RayOptions, scan_on_ray
     from tism_scan.scan import Execution, PlannedScan, ScanResult, plan_scan, scan_serially
-    from tism_scan.store import ScoreStore
+    from tism_scan.store import PeakStore, ScoreStore
 
 # Where each name comes from; "" for a module of this package itself.
 _HOMES = {
@@ -35,6 +35,7 @@ _HOMES = {
     "LocusScores": "locus",
     "Model": "models",
     "ModelSource": "models",
+    "PeakStore": "store",
     "PlannedScan": "scan",
     "Progress": "progress",
     "RayOptions": "ray_scan",
@@ -46,6 +47,7 @@ _HOMES = {
     "Track": "plan",
     "WindowEngine": "engine",
     "attribute": "api",
+    "attribute_peaks": "api",
     "attribution": "",
     "errors": "",
     "export_bigwigs": "export",
@@ -72,6 +74,7 @@ __all__ = [
     "LocusScores",
     "Model",
     "ModelSource",
+    "PeakStore",
     "PlannedScan",
     "Progress",
     "RayOptions",
@@ -83,6 +86,7 @@ __all__ = [
     "Track",
     "WindowEngine",
     "attribute",
+    "attribute_peaks",
     "attribution",
     "errors",
     "export_bigwigs",

@@ -1,11 +1,11 @@
-"""The Python API in four calls: plan a scan, carry it out, attribute a locus, draw it.
+"""The Python API in five calls: plan a scan, carry it out, attribute a locus, or many peaks, and draw.
 
-`tism_scan.plan_scan` is in `tism_scan.scan`; the other three are here, above all that they call.
+`tism_scan.plan_scan` is in `tism_scan.scan`; the others are here, above all that they call.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tism_scan.engine.devices import default_precision
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
@@ -17,6 +17,7 @@ from tism_scan.genome.intervals import parse_region
 from tism_scan.locus.output import locus_figure
 from tism_scan.locus.scores import LocusScores, score_region, score_sequence
 from tism_scan.models.source import AnyModel, model_source
+from tism_scan.peaks import attribute_pending, plan_peaks
 from tism_scan.plan.methods import Method, MethodSettings
 from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Strands
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
@@ -26,6 +27,8 @@ from tism_scan.scan.planning import PlannedScan
 from tism_scan.scan.result import ScanResult
 from tism_scan.scan.serial import scan_serially
 from tism_scan.storage.places import Place
+from tism_scan.store.owned import OwnedStore
+from tism_scan.store.peak_store import PeakStore
 from tism_scan.store.score_store import ScoreStore
 
 if TYPE_CHECKING:
@@ -101,11 +104,11 @@ def scan(
     return store
 
 
-def _raise_unless_done(store: ScoreStore, result: ScanResult) -> None:
-    """Raise if a scan was stopped, or if the store records a block that failed."""
+def _raise_unless_done(store: OwnedStore[Any], result: ScanResult, units: str = "blocks") -> None:
+    """Raise if a scan was stopped, or if the store records a block, or another unit, that failed."""
     if result.was_stopped:
         raise KeyboardInterrupt(
-            f"stopped with {result.n_blocks_left:,} blocks to go; the same call resumes {store.path}"
+            f"stopped with {result.n_blocks_left:,} {units} to go; the same call resumes {store.path}"
         )
     n_failed = len(store.ledger.failures())
     if n_failed:
@@ -113,7 +116,7 @@ def _raise_unless_done(store: ScoreStore, result: ScanResult) -> None:
             f"{interval}: {reason}" for interval, reason in list(result.failed.items())[:_FAILURES_SHOWN]
         ]
         raise ScanError(
-            f"{n_failed:,} blocks of {store.path} failed every attempt, all others are finished; try them "
+            f"{n_failed:,} {units} of {store.path} failed every attempt, all others are finished; try them "
             "again with execution=Execution(retry_failed=True)" + "".join(f"; {each}" for each in shown)
         )
 
@@ -219,6 +222,91 @@ def attribute(
             device=device,
             on_progress=on_progress,
         )
+
+
+def attribute_peaks(
+    model: AnyModel,
+    genome: str | Path,
+    peaks: str | Path,
+    out: str | Place,
+    *,
+    tracks: TrackChoice = None,
+    groups: Sequence[str] = (),
+    track_names: str | Path | Sequence[str] | None = None,
+    method: Method = "tism",
+    width: int | None = None,
+    strands: Strands = "forward",
+    output_space: OutputSpace = "logit",
+    path: Sequence[float] = ONE_GRADIENT,
+    background: tuple[float, float, float, float] = (0.25, 0.25, 0.25, 0.25),
+    seed: int = 0,
+    chrom_alias: str | Path | None = None,
+    ray: "bool | RayOptions" = False,
+    execution: Execution | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> PeakStore:
+    """Attribute a window around each peak of a file, or those that are left, and return their store.
+
+    Call it again after an interruption: only unfinished parts are computed.
+
+    Parameters
+    ----------
+    model, genome, peaks, tracks, groups, track_names, method, width
+        As for `tism_scan.peaks.plan_peaks`.
+    strands, output_space, path, background, seed, chrom_alias
+        As for the same function.
+    out : str, Path or Url
+        The store: a folder, or ``s3://bucket/prefix``, ``gs://bucket/prefix``.
+    ray, execution, on_progress
+        As for `tism_scan.scan`.
+    overwrite : bool
+        Delete the store that is there first.
+
+    Returns
+    -------
+    PeakStore
+        Its `scores` are float32 (n, T, 4, width), 0 at what is not A, C, G or T.
+        `tism_scan.export.export_regions` writes them for TF-MoDISco and Fi-NeMo.
+
+    Raises
+    ------
+    InputError
+        If the genome, the peaks, the model or the settings cannot be used.
+    StoreError
+        If there is something else at `out`, or a store that was made under another plan.
+    LeaseError
+        If another process is writing the store.
+    ModelError
+        If Ray is to compute with a module that is in memory.
+    ScanError
+        If parts failed every attempt; what is finished is kept.
+    KeyboardInterrupt
+        If it was stopped; what is finished is kept.
+    """
+    source = model_source(model)
+    if ray is not False:
+        source.absolute()  # before the store is made: a module in memory does not travel
+    planned = plan_peaks(
+        genome,
+        source,
+        peaks,
+        tracks=tracks,
+        groups=groups,
+        track_names=track_names,
+        method=method,
+        width=width,
+        strands=strands,
+        output_space=output_space,
+        path=path,
+        background=background,
+        seed=seed,
+        chrom_alias=chrom_alias,
+    )
+    store = planned.create_store(out, overwrite=overwrite)
+    result = attribute_pending(planned, store, ray=ray, execution=execution, on_progress=on_progress)
+    _raise_unless_done(store, result, "parts")
+    return store
 
 
 def plot(

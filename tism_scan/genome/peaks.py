@@ -1,5 +1,6 @@
 """Peak files (narrowPeak, or any BED), plain or gzipped: a centre for each peak, in the file's order."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -49,6 +50,36 @@ class PeakSet:
     def names(self) -> list[str]:
         """Return the name of each peak, ``.`` for one without."""
         return [each.partition("\t")[0] for each in self.columns]
+
+    def table(self) -> bytes:
+        """Return all of it as text: a line for each peak, which `from_table` reads."""
+        places = [f"{self.chroms[i]}\t{self.labels[i]}" for i in range(len(self.chroms))]
+        rows = zip(self.i_chrom.tolist(), self.centers.tolist(), self.columns, strict=True)
+        return "".join(f"{places[i]}\t{center}\t{rest}\n" for i, center, rest in rows).encode()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all of it."""
+        return hashlib.sha256(self.table()).hexdigest()
+
+    @classmethod
+    def from_table(cls, content: bytes) -> "PeakSet":
+        """Return the peaks that `table` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the text is another.
+        """
+        rows = [line.split("\t", 3) for line in content.decode().split("\n")[:-1]]
+        position_of: dict[tuple[str, str], int] = {}
+        i_chrom = [position_of.setdefault((chrom, label), len(position_of)) for chrom, label, _, _ in rows]
+        return cls(
+            tuple(chrom for chrom, _ in position_of),
+            tuple(label for _, label in position_of),
+            np.array(i_chrom, dtype=np.int64),
+            np.array([int(center) for _, _, center, _ in rows], dtype=np.int64),
+            tuple(rest for _, _, _, rest in rows),
+        )
 
 
 def read_peaks(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.choice import make_engine
@@ -24,6 +24,7 @@ from tism_scan.scan.recompute import Recomputed, recompute_block
 from tism_scan.storage.places import Place
 from tism_scan.store.lease import Lease
 from tism_scan.store.ledger import Checksum, ShardAddress, checksum_of
+from tism_scan.store.owned import OwnedStore
 from tism_scan.store.score_store import ScoreStore
 
 MOST_READERS = 8  # each holds a whole shard, up to 128 MB, in memory
@@ -96,6 +97,8 @@ class VerifyReport:
         Blocks that are still to be computed, the damaged ones among them.
     command : str
         What was typed to begin the store, and resumes it; empty if that was not recorded.
+    unit : str
+        What is damaged and pending: a block, or a part of a list.
     """
 
     path: Place
@@ -110,6 +113,7 @@ class VerifyReport:
     devices: list[str] = field(default_factory=list)
     n_pending: int = 0
     command: str = ""
+    unit: str = "block"
 
     @property
     def is_sound(self) -> bool:
@@ -163,18 +167,18 @@ def verify_store(
         if sample is not None and loaded is not None:
             _recompute(store, sample, loaded, report, show)
         finish(store)
-        report.command = _resuming_command(store)
+        report.command = resuming_command(store)
         report.n_pending = sum(1 for _ in store.pending(retry_failed=True))
         return report
 
 
-def _resuming_command(store: ScoreStore) -> str:
+def resuming_command(store: OwnedStore[Any]) -> str:
     """Return what was typed to begin a store, for the place where the store is now."""
     begun = store.ledger.provenance()
     if "command" not in begun:
         return ""
     folder, words = str(begun.get("folder", ".")), shlex.split(begun["command"])
-    if "run" in words:  # other commands, such as `demo`, have an --out that is not the store
+    if {"run", "attribute"} & set(words):  # the --out of others, such as `demo`, is not the store
         words = _with_option(words, "--out", folder, store.path)
     return f"cd {shlex.quote(folder)} && {shlex.join(words)}"
 
