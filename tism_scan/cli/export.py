@@ -7,7 +7,15 @@ import click
 
 from tism_scan.cli.console import count_of, duration, say, say_table
 from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations, say_reading
-from tism_scan.cli.options.common import PATH, STORE, jobs_option, taken, tracks_option, values_option
+from tism_scan.cli.options.common import (
+    PATH,
+    STORE,
+    jobs_option,
+    refuse_unused,
+    taken,
+    tracks_option,
+    values_option,
+)
 from tism_scan.cli.typed import pasteable
 from tism_scan.cli.waiting import file_bars, progress_bar
 from tism_scan.storage.places import Place
@@ -50,9 +58,7 @@ _FORMATS_OF = {
 @click.option(
     "--width",
     type=click.IntRange(2),
-    default=400,
-    show_default=True,
-    help="Length of a row in bp, even.",
+    help="Length of a row in bp, even. [default: 400, or all that a store of peaks has]",
 )
 @values_option(
     "ism: the exact ISM that `refine` computed, in files named NAME_ism.bw; with --peaks, 0 at bases that "
@@ -110,7 +116,8 @@ def command(store: Place, out: Path, form: str, **options: Any) -> int:
     kept, unless the store or the options have changed. With --format, write the scores for other tools
     instead.
     """
-    _refuse_options_of_others(form, options)
+    unused = {name for name, forms in _FORMATS_OF.items() if form not in forms}
+    refuse_unused(unused, f"with --format {form}")
     if form in _LISTINGS:
         return _list_variants(store, out, form, options)
     if form in _REGIONS:
@@ -118,16 +125,6 @@ def command(store: Place, out: Path, form: str, **options: Any) -> int:
     for name in ("genome", "peaks", "width"):
         options.pop(name)
     return _write_bigwigs(store, out, is_exact=options.pop("values") == "ism", **options)
-
-
-def _refuse_options_of_others(form: str, options: dict[str, Any]) -> None:
-    """Raise unless the options that were typed belong to a format."""
-    context = click.get_current_context()
-    for name in options:
-        is_typed = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-        if is_typed and form not in _FORMATS_OF.get(name, (form,)):
-            option = f"--{name.replace('_', '-')}"
-            raise click.UsageError(f"{option} has no meaning with --format {form}; leave it out")
 
 
 def _list_variants(store: Place, out: Path, form: str, options: dict[str, Any]) -> int:
@@ -172,11 +169,11 @@ def _list_variants(store: Place, out: Path, form: str, options: dict[str, Any]) 
 
 
 def _write_regions(store: Place, out: Path, form: str, options: dict[str, Any]) -> int:
-    from tism_scan.export.regions import RegionsRequest, export_regions
-    from tism_scan.store.score_store import ScoreStore
+    from tism_scan.export.regions import export_regions
+    from tism_scan.export.row_sources import RegionsRequest
+    from tism_scan.store.opening import open_store
 
-    if options["peaks"] is None:
-        raise click.UsageError(f"--format {form} needs --peaks X.narrowPeak: rows are made around its peaks")
+    opened = open_store(store)
     chosen = taken(
         options,
         *("peaks", "width", "tracks", "chrom_alias", "genome", "allow_incomplete", "overwrite"),
@@ -184,7 +181,7 @@ def _write_regions(store: Place, out: Path, form: str, options: dict[str, Any]) 
     is_exact = options["values"] == "ism"
     request = RegionsRequest(form, **chosen, is_exact=is_exact)  # type: ignore[arg-type]  # Click checks the format
     with progress_bar("export") as show:
-        summary = export_regions(ScoreStore.open(store), out, request, on_progress=show)
+        summary = export_regions(opened, out, request, on_progress=show)
     rows = [
         [each.name, str(each.folder), f"{each.highest:.4g}", f"{each.scale:g}"] for each in summary.tracks
     ]
@@ -196,10 +193,10 @@ def _write_regions(store: Place, out: Path, form: str, options: dict[str, Any]) 
         (counts.n_without_score, "without a score (N, or not computed)"),
     ]
     zeros = [f"{count_of(n, 'base')} {reason}" for n, reason in reasons if n]
-    words = f"{count_of(summary.n_peaks, 'peak')}, as many rows of {options['width']:,} bp"
+    words = f"{count_of(summary.n_peaks, 'peak')}, as many rows of {summary.width:,} bp"
     say(f"{words}; zeros: {', '.join(zeros)}" if zeros else words)
     if is_exact:
-        n_bases = summary.n_peaks * options["width"]
+        n_bases = summary.n_peaks * summary.width
         n_exact = n_bases - counts.n_zeros
         say(
             f"exact ISM at {n_exact:,} of {n_bases:,} bases ({n_exact / n_bases:.1%}); "
@@ -208,7 +205,7 @@ def _write_regions(store: Place, out: Path, form: str, options: dict[str, Any]) 
     n_unsure = max(each.counts.n_unsure for each in summary.tracks)
     if n_unsure:
         say(
-            f"{count_of(n_unsure, 'base')} ({n_unsure / (summary.n_peaks * options['width']):.1%}) are zeros "
+            f"{count_of(n_unsure, 'base')} ({n_unsure / (summary.n_peaks * summary.width):.1%}) are zeros "
             "in the sequence, where several substitutions have no effect at all; --genome GENOME.fa tells "
             "which base is theirs"
         )

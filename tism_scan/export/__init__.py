@@ -5,7 +5,8 @@ The bigWig format itself is in `tism_scan.bigwig`, the page and its server in `t
 
 from tism_scan.export.bigwigs import ExportProgress, export_bigwigs
 from tism_scan.export.browsers import describe_export
-from tism_scan.export.regions import RegionsRequest, export_regions
+from tism_scan.export.regions import export_regions
+from tism_scan.export.row_sources import RegionsRequest
 from tism_scan.export.seqlet_files import write_seqlets
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Scores around peaks, of a store of all four bases, for TF-MoDISco, Fi-NeMo and ChromBPNet's readers."""
+"""Scores around peaks, of all four bases, for TF-MoDISco, Fi-NeMo and ChromBPNet's readers."""
 
 import logging
 import shutil
@@ -9,64 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-from tism_scan.errors import ExportError, StoreError
-from tism_scan.export.aliases import read_aliases
+from tism_scan.errors import ExportError
 from tism_scan.export.bigwigs import make_folder
 from tism_scan.export.manifest import Manifest
-from tism_scan.export.reference import Reference, check_four_bases
 from tism_scan.export.region_files import BYTES_PER_BASE, FILES, Format, check_libraries, write_track
-from tism_scan.export.region_rows import BaseCounts, read_rows, starts_of
+from tism_scan.export.region_rows import BaseCounts
 from tism_scan.export.regions_readme import readme_text
-from tism_scan.genome.peaks import PeakSet, read_peaks
-from tism_scan.genome.spans import overlaps
+from tism_scan.export.row_sources import RegionsRequest, row_source
+from tism_scan.genome.peaks import PeakSet
 from tism_scan.plan.tracks import choose_tracks, file_stems
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import full_disk_explained, remove_partials
-from tism_scan.store.refined import existing_refinement
+from tism_scan.store.peak_store import PeakStore
 from tism_scan.store.score_store import ScoreStore
 
 log = logging.getLogger(__name__)
 
 PEAKS = "peaks.narrowPeak"
-WIDTH = 400
 _ROW_BYTES_PER_BASE = 17  # four scores and a code, while a track is read
-
-
-@dataclass(frozen=True)
-class RegionsRequest:
-    """What is exported around peaks, and how.
-
-    Attributes
-    ----------
-    format : {"modisco", "finemo", "chrombpnet-h5"}
-    peaks : Path
-        narrowPeak or BED, plain or gzipped; see `read_peaks`.
-    width : int
-        Length of a row, in bp; even, since the centre is the middle for every reader.
-    tracks : str or None
-        Output indices, names and globs; None for all tracks.
-    chrom_alias : Path or None
-        A table of two columns: a chrom's name in the store, and the peaks'.
-    genome : Path or None
-        The FASTA that was scanned: it tells the base where several have no effect.
-    allow_incomplete : bool
-        Whether blocks that are not computed are zeros.
-    overwrite : bool
-        Whether files of an earlier export are replaced.
-    is_exact : bool
-        Whether scores are exact ISM of `tism_scan.refine`, 0 at bases that were not refined: the scan's
-        approximations are of another scale, and are not put beside them.
-    """
-
-    format: Format
-    peaks: Path
-    width: int = WIDTH
-    tracks: str | None = None
-    chrom_alias: Path | None = None
-    genome: Path | None = None
-    allow_incomplete: bool = False
-    overwrite: bool = False
-    is_exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,17 +62,24 @@ class RegionsSummary:
     ----------
     n_peaks : int
         As many rows as the file has peaks.
+    width : int
+        Of a row, in bp.
     tracks : tuple of TrackRegions
     readme : Path
     """
 
     n_peaks: int
+    width: int
     tracks: tuple[TrackRegions, ...]
     readme: Path
 
 
 def export_regions(
-    store: ScoreStore, out: str | Path, request: RegionsRequest, *, on_progress: OnProgress | None = None
+    store: ScoreStore | PeakStore,
+    out: str | Path,
+    request: RegionsRequest,
+    *,
+    on_progress: OnProgress | None = None,
 ) -> RegionsSummary:
     """Write the scores around peaks, for other tools, and return what was written.
 
@@ -121,8 +88,9 @@ def export_regions(
 
     Parameters
     ----------
-    store : ScoreStore
-        Of a scan, with ``values="tism"``; for exact ISM with a FASTA, of any that was refined.
+    store : ScoreStore or PeakStore
+        Of a scan, with ``values="tism"``; for exact ISM with a FASTA, of any that was refined. Or of peaks
+        that were attributed.
     out : str or Path
         A folder; made if it is missing. Each file gets its name when it is whole.
     request : RegionsRequest
@@ -146,18 +114,15 @@ def export_regions(
     StorageFullError
         If the disk is full.
     """
-    out, plan, form, width = Path(out), store.plan, request.format, request.width
+    out, form = Path(out), request.format
     check_libraries(form)
-    refined = _refinement(store, request)
-    if width < 2 or width % 2:
-        raise ExportError(f"a width of {width} has no middle; expected an even number; use {width + 1}")
-    i_tracks = choose_tracks(plan.scoring.tracks, request.tracks)
-    peaks = _peaks_of(store, refined, request)
-    reference = Reference(plan.chroms, request.genome)
+    source = row_source(store, request)
+    peaks, width = source.peaks, source.width
+    i_tracks = choose_tracks(source.tracks, request.tracks)
     make_folder(out)
-    stems = file_stems(plan.scoring.tracks)
+    stems = file_stems(source.tracks)
     folders = [stems[i] for i in i_tracks] if len(i_tracks) > 1 else ["."]
-    target = _Target(out, form, folders, _peak_lines(peaks, width, plan.chroms))
+    target = _Target(out, form, folders, _peak_lines(peaks, width, source.chroms))
     target.check(overwrite=request.overwrite)
     for folder in folders:
         remove_partials(out / folder)
@@ -165,12 +130,9 @@ def export_regions(
     report = _Report(2 * len(peaks) * len(i_tracks), on_progress)
     written: list[TrackRegions] = []
     for i_track, folder in zip(i_tracks, folders, strict=True):
-        name, place = plan.scoring.tracks[i_track].name, out / folder
+        name, place = source.tracks[i_track].name, out / folder
         report.part = name
-        with (
-            full_disk_explained(place),
-            closing(read_rows(store, i_track, peaks, width, reference, out, report, refined)) as rows,
-        ):
+        with full_disk_explained(place), closing(source.read(i_track, out, report)) as rows:
             if not written:
                 target.begin()
             make_folder(place)
@@ -178,50 +140,11 @@ def export_regions(
         scale = 1.0 if form == "modisco" else rows.half_scale
         written.append(TrackRegions(name, place, rows.highest, scale, rows.counts))
         if not rows.highest:
-            log.warning("%s has no score at any peak of %s: all rows are zeros", name, request.peaks)
+            log.warning("%s has no score at any peak: all rows are zeros", name)
     names = [track.name for track in written]
-    n_bases = len(peaks) * width
-    shown = None if refined is None else (refined.plan, n_bases - written[0].counts.n_zeros, n_bases)
-    readme = target.finish(readme_text(form, width, plan, names, folders, shown))
-    return RegionsSummary(len(peaks), tuple(written), readme)
-
-
-def _refinement(store: ScoreStore, request: RegionsRequest) -> ScoreStore | None:
-    """Return the store of exact ISM if that is asked for; raise unless there is what the rows are made of."""
-    if not request.is_exact:
-        check_four_bases(store, f"export --format {request.format}")
-        return None
-    refined = existing_refinement(store)
-    if request.genome is None and store.plan.scoring.values != "tism":
-        raise StoreError(
-            f"{store.path} holds mean TISM, which does not tell the bases that were not refined; expected "
-            "the FASTA that was scanned; add --genome"
-        )
-    return refined
-
-
-def _peaks_of(store: ScoreStore, refined: ScoreStore | None, request: RegionsRequest) -> PeakSet:
-    """Return the peaks of a request; raise StoreError if a chrom of theirs is not complete."""
-    plan, chrom_of = store.plan, None
-    if request.chrom_alias is not None:
-        chrom_of = {name: chrom for chrom, name in read_aliases(request.chrom_alias, plan.chroms).items()}
-    peaks = read_peaks(request.peaks, plan.chroms, chrom_of)
-    for each in (store, refined):
-        if each is not None and not request.allow_incomplete:
-            each.check_complete([chrom for chrom in peaks.chroms if chrom in each.plan.wanted])
-    if refined is not None and not _has_any(refined, peaks, request.width):
-        raise StoreError(
-            f"no base around the peaks of {request.peaks} has exact ISM in {store.path}; expected some; "
-            "refine them with `tism-scan refine --bed`, or leave --values ism out"
-        )
-    return peaks
-
-
-def _has_any(refined: ScoreStore, peaks: PeakSet, width: int) -> bool:
-    """Return whether any row around peaks has a base that was refined."""
-    rows = zip(peaks.i_chrom.tolist(), starts_of(peaks, width).tolist(), strict=True)
-    wanted = refined.plan.wanted
-    return any(overlaps(wanted.get(peaks.chroms[i], ()), max(0, start), start + width) for i, start in rows)
+    described = source.described(written[0].counts)
+    readme = target.finish(readme_text(form, width, described, names, folders))
+    return RegionsSummary(len(peaks), width, tuple(written), readme)
 
 
 class _Target:

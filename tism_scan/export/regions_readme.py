@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.export.row_sources import Described
 
 _HELD = {
     "modisco": """\
@@ -19,12 +19,7 @@ projected_shap/seq, the same at the sequence's own base and 0 elsewhere.""",
 
 
 def readme_text(
-    form: str,
-    width: int,
-    plan: ScanPlan,
-    names: Sequence[str],
-    folders: Sequence[str],
-    exact: tuple[ScanPlan, int, int] | None = None,
+    form: str, width: int, described: Described, names: Sequence[str], folders: Sequence[str]
 ) -> str:
     """Return the text of the README.
 
@@ -33,44 +28,26 @@ def readme_text(
     form : {"modisco", "finemo", "chrombpnet-h5"}
     width : int
         Of a row, in bp.
-    plan : ScanPlan
+    described : Described
     names : sequence of str
         Those of the tracks.
     folders : sequence of str
         Where the files of each are, from the README's place.
-    exact : tuple of ScanPlan, int and int, optional
-        For exact ISM: the refinement's plan, how many bases of the rows have it, and of how many.
     """
-    title, quantity, mean = "Scores of a scan by tism-scan", "TISM", "mean TISM"
-    zeros = "Bases that are N, past a chrom's end, or without a score are zeros."
-    if exact is not None:
-        title, quantity, mean = "Exact ISM of a scan by tism-scan refine", "ISM", "mean ISM"
-        zeros = _of_refined(*exact)
-    space, tracks = (
-        plan.scoring.output_space,
-        "\n".join(f"  {folder}  {name}" for folder, name in zip(folders, names, strict=True)),
-    )
-    return f"""{title} around peaks, for {form}.
+    tracks = "\n".join(f"  {folder}  {name}" for folder, name in zip(folders, names, strict=True))
+    return f"""{described.title} around peaks, for {form}.
 
 Row i belongs to line i of peaks.narrowPeak: {width} bp, from {width // 2} bp before the summit, which is at
 start + column 10 and in the peak's middle. Where a row leaves the chrom, its peak is cut on both sides.
-Channels are A, C, G, T. {zeros}
-A score is hypothetical: {quantity} minus its mean over the four bases, of the {space}. At the
-sequence's own base it is 3/4 of {mean}: positive where that base supports the output.
+Channels are A, C, G, T. {described.zeros}
+A score is hypothetical: {described.meant}
 {_HELD[form]}
 
-Model {plan.model}; store {plan.digest()}.
+Model {described.model}; store {described.digest}.
 Tracks, and the folder of each:
 {tracks}
 
 {_commands(form, width, PurePath(folders[0]))}"""
-
-
-def _of_refined(refined: ScanPlan, n_exact: int, n_bases: int) -> str:
-    """Return what bases that were not refined are, and how many were."""
-    rule = refined.selection.rule if refined.selection else ""
-    share = f"{n_exact:,} of the {n_bases:,} bases ({n_exact / n_bases:.1%})"
-    return f"Bases that were not refined have their letters, and scores of 0;\n{share} were refined: {rule}."
 
 
 def _commands(form: str, width: int, folder: PurePath) -> str:

@@ -1,6 +1,6 @@
 """Groups of options that several commands share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,15 @@ def with_options(command: Command, *options: Callable[[Command], Command]) -> Co
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def refuse_unused(names: Container[str], where: str) -> None:
+    """Raise if an option was typed that has no meaning there, such as ``with --peaks``."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        is_typed = context.get_parameter_source(str(parameter.name)) is not click.core.ParameterSource.DEFAULT
+        if str(parameter.name) in names and is_typed:
+            raise click.UsageError(f"{parameter.opts[-1]} has no meaning {where}; leave it out")
 
 
 def jobs_option(help_text: str) -> Callable[[Command], Command]:
