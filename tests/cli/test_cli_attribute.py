@@ -192,7 +192,7 @@ def test_contributions_that_do_not_add_up_are_told_once_each_on_a_line(folder, t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--out s.npz", "none of them was given; expected one of --region, --sequence and --fasta"),
+        ("--out s.npz", "none of them was given; expected one of --region, --sequence, --fasta and --peaks"),
         ("--sequence A --fasta f --out s.npz", "--sequence and --fasta was given; expected one"),
         ("--region chr1:1-5 --out s.npz", "region 'chr1:1-5' has no genome; add --genome"),
         ("--sequence A --center --out s.npz", "--center is for --region"),

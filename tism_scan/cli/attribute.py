@@ -1,4 +1,4 @@
-"""``tism-scan attribute``: the scores of one locus, as numbers and as a picture."""
+"""``tism-scan attribute``: the scores of one locus, as numbers and as a picture, or of a set of peaks."""
 
 import time
 import warnings
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import count_of, duration, say, say_warning
-from tism_scan.cli.options.common import PATH, taken
+from tism_scan.cli.options.cluster import HEADINGS, cluster_options, log_option
+from tism_scan.cli.options.common import PATH, refuse_unused, taken
+from tism_scan.cli.options.headed import Headed
 from tism_scan.cli.options.model import model_and_tracks, model_options
 from tism_scan.cli.options.scoring import scoring_options, scoring_settings
+from tism_scan.cli.peak_set import attribute_peaks
 from tism_scan.cli.waiting import progress_bar
 from tism_scan.errors import RegionError
 from tism_scan.plan.methods import METHODS, Method, MethodSettings
@@ -26,12 +29,61 @@ _WARNING_LENGTH = 200
 _IUPAC = frozenset("ACGTURYSWKMBDHVN")
 
 
-@click.command(name="attribute")
-@click.option("--genome", type=PATH, help="FASTA of the --region, plain or bgzip.")
+_OF_LOCI = (
+    "region",
+    "sequence",
+    "fasta",
+    "plot",
+    "spans",
+    "center",
+    "stride",
+    "stitch",
+    "precision",
+    "device",
+)
+_OF_PEAKS = (
+    *("width", "chrom_alias", "n_actors", "max_actors", "gpus_per_actor", "stage_folder", "address"),
+    *("ships_package", "retry_failed", "break_lock", "overwrite", "yes", "log_path"),
+)
+_HEADINGS = {
+    "What to score": ("genome", "region", "sequence", "fasta", "peaks", "chrom_alias"),
+    "Which number": (
+        *("methods", "center", "width", "stride", "stitch", "strands", "output_space", "path", "precision"),
+        *("background", "seed"),
+    ),
+    "Which model, and which of its outputs": (
+        *("spec", "weights", "input_bp", "alphabet", "layout", "reduction"),
+        *("tracks", "track_names", "groups", "batch_size", "device"),
+    ),
+    "What to write": ("out", "plot", "spans"),
+    **{f"{heading} --peaks": names for heading, names in HEADINGS.items()},
+    "If there is a store of --peaks already": ("retry_failed", "overwrite", "yes", "break_lock"),
+}
+
+
+@click.command(
+    name="attribute",
+    cls=Headed,
+    headings=_HEADINGS,
+    examples=[
+        "tism-scan attribute --genome hg38.fa --region chr1:1,000-1,200 --weights deepsea.beluga.pth "
+        "--tracks 267 --plot locus.png",
+        "tism-scan attribute --genome hg38.fa --peaks X.narrowPeak --weights deepsea.beluga.pth --tracks 267 "
+        "--method deepliftshap --out peaks.zarr",
+    ],
+)
+@click.option("--genome", type=PATH, help="FASTA of the --region or the --peaks, plain or bgzip.")
 @click.option("--region", metavar="chr1:1,000-2,000", help="The bases to score; 1-based, both ends included.")
 @click.option("--sequence", metavar="ACGT...", help="Score this sequence instead of a region.")
 @click.option(
     "--fasta", type=PATH, help="Score every record of this FASTA as a sequence, instead of a region."
+)
+@click.option(
+    "--peaks",
+    type=PATH,
+    metavar="FILE",
+    help="Score a window around each peak of a narrowPeak or BED file, centred on its summit (column 10, "
+    "else the middle), on Ray, into a store that `export --format modisco` reads. Run it again to resume.",
 )
 @model_options
 @click.option(
@@ -39,9 +91,14 @@ _IUPAC = frozenset("ACGTURYSWKMBDHVN")
     "methods",
     type=click.Choice(METHODS),
     multiple=True,
-    help="See above; repeat it to draw several methods in one picture. [default: mean-tism]",
+    help="See above; repeat it to draw several in one picture. [default: mean-tism; of --peaks, tism]",
 )
-@click.option("--out", type=PATH, metavar="FILE", help="File for the scores: .npz or .tsv.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="File for the scores: .npz or .tsv. Of --peaks, the store: a folder, s3://bucket/prefix or "
+    "gs://bucket/prefix.",
+)
 @click.option("--plot", type=PATH, metavar="FILE", help="File for a picture: .png, .svg or .pdf.")
 @click.option("--spans", type=PATH, metavar="BED", help="Genes or motifs to draw above the picture.")
 @click.option(
@@ -52,8 +109,24 @@ _IUPAC = frozenset("ACGTURYSWKMBDHVN")
 @scoring_options
 @click.option("--background", metavar="A,C,G,T", help="Base frequencies for hypothetical. [default: equal]")
 @click.option("--seed", default=0, show_default=True, help="Seed of the shuffles of deepliftshap.")
+@click.option(
+    "--width",
+    type=click.IntRange(2),
+    metavar="BP",
+    help="Bases that are kept around each of --peaks, even; at most the window. [default: 400]",
+)
+@click.option(
+    "--chrom-alias",
+    type=PATH,
+    metavar="FILE",
+    help="Two columns: a chrom's name in the genome, and that of --peaks; others keep their names.",
+)
+@cluster_options
+@click.option("--overwrite", is_flag=True, help="Delete the existing store first; asks for confirmation.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@log_option
 def command(**options: Any) -> int:
-    """Score the bases of one region, or of sequences, and draw them.
+    """Score the bases of one region, of sequences, or around peaks, and draw them.
 
     Windows are placed on a region as run places them, so tism and mean-tism equal what run stores; --stitch
     mean and all work with these two only. A sequence is put in the middle of a window, with N around it.
@@ -70,6 +143,10 @@ def command(**options: Any) -> int:
       hypothetical   gradient minus its mean under --background
       deepliftshap   DeepLIFT/SHAP against 20 dinucleotide shuffles
     """  # noqa: D301  # click's \b keeps the table's lines apart
+    if options["peaks"] is not None:
+        refuse_unused(_OF_LOCI, "with --peaks")
+        return attribute_peaks(options, background_of(options["background"]))
+    refuse_unused(_OF_PEAKS, "without --peaks")
     request = _Request.take(options)
     request.check()  # before anything large is imported
     model, tracks = model_and_tracks(options)
@@ -110,6 +187,7 @@ class _Request:
     def take(cls, options: dict[str, Any]) -> "_Request":
         own = {name: options[name] for name in cls.__dataclass_fields__ if name in options}
         own["methods"] = tuple(dict.fromkeys(options["methods"])) or ("mean-tism",)
+        own["out"] = None if options["out"] is None else Path(options["out"])
         return cls(options, **own)
 
     def check(self) -> None:
@@ -121,7 +199,9 @@ class _Request:
         given = [name for name in ("region", "sequence", "fasta") if getattr(self, name) is not None]
         if len(given) != 1:
             shown = " and ".join(f"--{name}" for name in given) or "none of them"
-            raise click.UsageError(f"{shown} was given; expected one of --region, --sequence and --fasta")
+            raise click.UsageError(
+                f"{shown} was given; expected one of --region, --sequence, --fasta and --peaks"
+            )
         if self.region is not None and self.genome is None:
             raise click.UsageError(f"region {self.region!r} has no genome; add --genome")
         if self.center and self.region is None:
@@ -145,7 +225,7 @@ class _Request:
     def settings(self, tracks: tuple["Track", ...]) -> list[MethodSettings]:
         """Return which numbers are asked for, one for each method."""
         settings = scoring_settings(self.options, self.options["device"])
-        background = _background(self.background)
+        background = background_of(self.background)
         return [
             MethodSettings(tracks, method, background=background, seed=self.seed, **settings)
             for method in self.methods
@@ -228,7 +308,7 @@ def _checked_letters(sequence: str) -> str:
     return letters
 
 
-def _background(text: str | None) -> tuple[float, float, float, float]:
+def background_of(text: str | None) -> tuple[float, float, float, float]:
     """Return the base frequencies of a text such as ``0.3,0.2,0.2,0.3``."""
     if text is None:
         return (0.25, 0.25, 0.25, 0.25)

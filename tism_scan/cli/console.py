@@ -177,6 +177,14 @@ def base_count(n_bp: float) -> str:
     return f"{n_bp:.0f} bp"
 
 
+def byte_count(n_bytes: float) -> str:
+    """Return a size in few characters: ``12.3 GB``."""
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.3g} {unit}"
+    return f"{n_bytes / 1e3:.3g} kB"
+
+
 def duration(seconds: float) -> str:
     """Return a time as people say it: ``3 h 20 min``, ``4 min 10 s``, ``12.3 s``."""
     if seconds < 60:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import base_count, count_of, duration, say
+from tism_scan.cli.console import base_count, byte_count, count_of, duration, say
 from tism_scan.cli.options.config import config_option
 from tism_scan.cli.options.headed import Headed
 from tism_scan.cli.options.scan import EXAMPLE, HEADINGS, execution, planned_scan, scan_options
@@ -113,14 +113,6 @@ def _report(
     )
     say(f"{duration(result.seconds / gpus)} of computing on {count_of(gpus, 'device')} like it")
     say(
-        f"store {_size(result.zarr_bytes)} in {count_of(result.zarr_objects, 'file')} and as many markers; "
-        f"{count_of(result.n_tracks, 'bigWig')} {_size(result.bigwig_bytes)}"
+        f"store {byte_count(result.zarr_bytes)} in {count_of(result.zarr_objects, 'file')} and as many "
+        f"markers; {count_of(result.n_tracks, 'bigWig')} {byte_count(result.bigwig_bytes)}"
     )
-
-
-def _size(n_bytes: float) -> str:
-    """Return a size in few characters: ``12.3 GB``."""
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.3g} {unit}"
-    return f"{n_bytes / 1e3:.3g} kB"

@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tism_scan.scan.execution import Execution
     from tism_scan.scan.planning import PlannedScan
     from tism_scan.scan.result import ScanResult
+    from tism_scan.scan.work import Work
     from tism_scan.store.score_store import ScoreStore
 
 _MOST_FAILURES_SHOWN = 10
@@ -141,39 +143,52 @@ def _say_what_was_done(store: "ScoreStore", result: "ScanResult", seconds: float
         say(f"skipped {count_of(len(left_out), 'chrom')} without a wanted base: {shown}")
 
 
-def say_what_is_missing(store: "ScoreStore", result: "ScanResult") -> int:
-    """Say what is missing and what to type for it, and return the exit code."""
+def say_what_is_missing(store: "Work[Any]", result: "ScanResult", noun: str = "block") -> int:
+    """Say which blocks, or units of another work, are missing and what to type; return the exit code."""
     for interval, reason in list(result.failed.items())[:_MOST_FAILURES_SHOWN]:
         say_error(f"{interval} failed: {reason}")
     if len(result.failed) > _MOST_FAILURES_SHOWN:
         say_error(f"and {len(result.failed) - _MOST_FAILURES_SHOWN:,} more; see `tism-scan status`")
     if result.was_stopped:
         left = result.n_blocks_total - result.n_blocks
-        say(f"stopped with {count_of(left, 'block')} to go; the same command resumes:")
+        say(f"stopped with {count_of(left, noun)} to go; the same command resumes:")
         say(f"  {typed_again()}")
         return 130
     failures = store.ledger.failures()
     if failures:
-        are_missing = count_of(len(failures), "block is missing; try it", "blocks are missing; try them")
+        are_missing = count_of(len(failures), f"{noun} is missing; try it", f"{noun}s are missing; try them")
         say(f"{are_missing} again with the same command and --retry-failed:")
         say(f"  {typed_again()}{'' if '--retry-failed' in sys.argv else ' --retry-failed'}")
         return 1
     return 0
 
 
-def has_to_go(out: Place, *, is_agreed: bool) -> bool:
-    """Return whether there is a store to be deleted, and nothing else there, once the user agrees."""
+def has_to_go(out: Place, *, is_agreed: bool, contents: Callable[[Place], str] | None = None) -> bool:
+    """Return whether there is a store to be deleted, and nothing else there, once the user agrees.
+
+    Parameters
+    ----------
+    out : Path or Url
+    is_agreed : bool
+        Whether the user need not be asked.
+    contents : callable, optional
+        Opens the store that is expected there, by default that of a scan, and says what is finished in it.
+    """
     from tism_scan.storage.folder import open_folder
     from tism_scan.store.ledger import ROOT, RUN_KEY
-    from tism_scan.store.score_store import ScoreStore
 
     folder = open_folder(out)
     if not folder.is_there() or (folder.get(RUN_KEY) is None and folder.stranger(own=ROOT) is None):
         return False  # a deletion that was cut short leaves the lease
-    store = ScoreStore.open(out)
+    finished = (contents or _finished_blocks)(out)
     if not is_agreed:
         if not sys.stdin.isatty():
             raise InputError(f"--overwrite would delete {out}; add --yes to agree, or choose another --out")
-        n_done = len(store.done_blocks())
-        click.confirm(f"Delete {out} with its {count_of(n_done, 'finished block')}?", abort=True)
+        click.confirm(f"Delete {out} with its {finished}?", abort=True)
     return True
+
+
+def _finished_blocks(out: Place) -> str:
+    from tism_scan.store.score_store import ScoreStore
+
+    return count_of(len(ScoreStore.open(out).done_blocks()), "finished block")

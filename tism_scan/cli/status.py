@@ -43,6 +43,9 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     if as_json:
         click.echo(json.dumps(status, indent=2))
         return 0
+    if "peaks_done" in status["total"]:
+        _say_peaks(status)
+        return 0
     plan = status["plan"]
     scoring = plan["scoring"]
     tracks = [track["name"] for track in scoring["tracks"]]
@@ -69,6 +72,28 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     if status["refinement"]:
         _say_refinement(status["refinement"])
     return 0
+
+
+def _say_peaks(status: dict[str, Any]) -> None:
+    """Say how far the attribution of a set of peaks is."""
+    plan, total = status["plan"], status["total"]
+    scoring, options = plan["scoring"], plan["options"]
+    tracks = [track["name"] for track in scoring["tracks"]]
+    say(f"{status['path']}")
+    say(f"tracks      {len(tracks):,}: {', '.join(tracks[:6])}{', ...' if len(tracks) > 6 else ''}")
+    say(
+        f"scores      {options['method']} of the {scoring['output_space']} around peaks, "
+        f"{options['width']:,} bp in windows of {scoring['input_bp']:,} bp, strands {scoring['strands']}"
+    )
+    say(f"genome      sha256 {plan['genome_digest'][:12]}   weights sha256 {plan['weights_digest'][:12]}")
+    say(f"peaks       {plan['n_items']:,} in parts of up to {plan['items_per_part']:,}")
+    say(f"computed on {'; '.join(status['devices']) or 'nothing yet'}")
+    say(f"written by  {status['lease'] or 'nobody now'}")
+    states = ("done", "pending", "failed")
+    rows = [[unit, *(f"{total[f'{unit}_{state}']:,}" for state in states)] for unit in ("parts", "peaks")]
+    say_table("", ["", *states], rows)
+    for failure in status["failures"]:
+        say(f"failed      {failure['interval']} after {failure['n_attempts']} attempts: {failure['error']}")
 
 
 def _say_refinement(refinement: dict[str, Any]) -> None:
@@ -122,28 +147,35 @@ def watch(store: Place, every_s: float) -> int:
     first = status = store_status(store)
     while True:
         say(_line(first, status, time.monotonic() - began))
-        if not status["total"]["blocks_pending"]:
+        if not status["total"][f"{_units(status)[0]}_pending"]:
             return 0 if status["is_complete"] else 1
         time.sleep(every_s)
         status = store_status(store)
 
 
+def _units(status: dict[str, Any]) -> tuple[str, str]:
+    """Return what a store is computed in, and what the size of that counts."""
+    return ("parts", "peaks") if "peaks_done" in status["total"] else ("blocks", "bases")
+
+
 def _line(first: dict[str, Any], status: dict[str, Any], seconds: float) -> str:
     """Return how far a scan is, and how fast it goes since the first look."""
     total = status["total"]
-    n_done, n_pending = total["bases_done"], total["bases_pending"]
-    n_all = n_done + n_pending + total["bases_failed"]
+    units, sizes = _units(status)
+    shown = base_count if sizes == "bases" else lambda n: f"{n:,.0f} {sizes}"
+    n_done, n_pending = total[f"{sizes}_done"], total[f"{sizes}_pending"]
+    n_all = n_done + n_pending + total[f"{sizes}_failed"]
     words = [
         f"{time.strftime('%H:%M:%S')}  {100 * n_done / n_all:.1f} %",
-        f"{base_count(n_done)} of {base_count(n_all)}",
+        f"{shown(n_done)} of {shown(n_all)}",
     ]
-    rate = (n_done - first["total"]["bases_done"]) / max(seconds, 1e-9)
+    rate = (n_done - first["total"][f"{sizes}_done"]) / max(seconds, 1e-9)
     if rate > 0:
-        words.append(f"{base_count(rate)}/s")
+        words.append(f"{shown(rate)}/s")
         if n_pending and status["lease"]:
             words.append(f"{duration(n_pending / rate)} left")
     words += [
-        f"{count_of(total['blocks_failed'], 'block')} failed",
+        f"{count_of(total[f'{units}_failed'], units.removesuffix('s'))} failed",
         f"written by {status['lease'] or 'nobody now'}",
     ]
     return ", ".join(words)

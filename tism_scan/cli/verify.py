@@ -58,10 +58,13 @@ def command(
     checked with it. Exit code 1 if there is any damage, or the ranks are those of other scores.
     """
     from tism_scan.scan.verify import verify_store
+    from tism_scan.store.opening import is_of_peaks
     from tism_scan.store.refined import open_refinement
     from tism_scan.store.score_store import ScoreStore
 
     sample = _sample(n_recompute, genome, seed, model)
+    if is_of_peaks(store):
+        return _verify_peaks(store, sample, full=full, break_lock=break_lock, as_json=as_json)
     opened = ScoreStore.open(store)
     refined = open_refinement(opened)
     with progress_bar("verify") as show:
@@ -89,6 +92,23 @@ def _fault_of_ranks(store: "ScoreStore", report: "VerifyReport") -> str | None:
     from tism_scan.variants import calibration_fault
 
     return None if report.n_pending else calibration_fault(store)
+
+
+def _verify_peaks(
+    store: Place, sample: "Sample | None", *, full: bool, break_lock: bool, as_json: bool
+) -> int:
+    """Check the store of a set of peaks, and return the exit code."""
+    from tism_scan.scan.verify_peaks import verify_peaks
+
+    if sample is not None:
+        raise InputError(f"--recompute is for the store of a scan, and {store} is of peaks; leave it out")
+    with progress_bar("verify"):
+        report = verify_peaks(store, full=full, break_lock=break_lock)
+    if as_json:
+        click.echo(json.dumps(_plain(report), indent=2))
+    else:
+        _say(report)
+    return 0 if report.is_sound else 1
 
 
 def _with_engine(sample: "Sample | None", plan: "ScanPlan") -> "Sample | None":
@@ -142,13 +162,14 @@ def _say(report: "VerifyReport") -> None:
     if report.recomputed:
         _say_recomputed(report)
     if report.damaged:
-        n_blocks = len({damage.what for damage in report.damaged})
-        say(f"{count_of(n_blocks, 'block is', 'blocks are')} damaged, and pending again")
+        n_units = len({damage.what for damage in report.damaged})
+        say(f"{count_of(n_units, f'{report.unit} is', f'{report.unit}s are')} damaged, and pending again")
     elif report.is_sound:
         say("no damage")
     if report.n_pending:
-        say(f"next, to compute {count_of(report.n_pending, 'pending block')}, the same run again:")
-        say(f"  {called_as_now(report.command) or pasteable('run', '--out', report.path) + ' ...'}")
+        say(f"next, to compute {count_of(report.n_pending, f'pending {report.unit}')}, the same run again:")
+        begun = ("run",) if report.unit == "block" else ("attribute", "--peaks", "X.narrowPeak")
+        say(f"  {called_as_now(report.command) or pasteable(*begun, '--out', report.path) + ' ...'}")
 
 
 def _say_all(found: "list[Damage]") -> None:
