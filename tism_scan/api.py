@@ -147,7 +147,7 @@ def attribute(
 
     Parameters
     ----------
-    model : str, Path, Url, torch.nn.Module or ModelSource
+    model : str, Path, Url, torch.nn.Module, ModelSource, or sequence of these
         As for `tism_scan.plan_scan`.
     sequence : str, optional
         Letters; what is not A, C, G or T counts as N. It is padded with N to a window, in its middle; a

@@ -163,7 +163,7 @@ def test_plan_of_one_gradient_is_described_as_earlier_releases_read_it():
 
 
 def test_plan_of_another_format_is_refused():
-    with pytest.raises(PlanError, match="has format 99, expected 2 to 5; use the release that wrote it"):
+    with pytest.raises(PlanError, match="has format 99, expected 2 to 6; use the release that wrote it"):
         ScanPlan.from_json(PLAN.to_json() | {"format": 99})
 
 

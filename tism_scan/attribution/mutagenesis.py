@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tism_scan.attribution.strips import LEAST_POSITIONS, Nearby, nearby
 from tism_scan.attribution.transforms import Array, check_input, check_one_hot, like
 from tism_scan.engine.readout import Tracks, track_outputs, values_of_tracks
+from tism_scan.models.ensemble import MeanOf, mean_of
 from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, dtype_of, frozen
 from tism_scan.plan.scoring import minus_mean_effect
 
@@ -126,6 +127,14 @@ def predict_substitutions(
     predictions : float32 (N, T, 4, P)
     at_reference : float32 (N, T)
     """
+    if isinstance(model, MeanOf):  # each by itself, since some share what substitutions do not change
+        how: dict[str, Any] = {"fills_n": fills_n, "in_strips": in_strips, "batch_size": batch_size}
+        of_members = [
+            predict_substitutions(member, X, tracks, positions, **how, device=device, progress=progress)
+            for member in model.members
+        ]
+        predicted, references = zip(*of_members, strict=True)
+        return mean_of(predicted), mean_of(references)
     check_batch_size(batch_size)
     region = X[:, :, positions]  # (N, 4, P)
     is_variant = region == 0

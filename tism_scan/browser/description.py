@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from tism_scan.browser.shown import Shown, one_line
 from tism_scan.plan.scoring import ONE_GRADIENT, path_text
+from tism_scan.storage.digests import n_joined
 from tism_scan.version import __version__
 
 _FORMULA_SIGNS = ("=", "+", "-", "@")
@@ -19,7 +20,7 @@ WHAT THE NUMBERS ARE
 {meaning}{exact}
   unit   The {unit} of the model's output, for one base.
   gaps   No score: not A, C, G or T in the reference, not asked for, or not scored yet. 0 is a score.
-{slopes}
+{sd}{slopes}
 "limit" in tracks.tsv is the 99.9th percentile of the magnitudes of a track; axes go from -limit to
 +limit, so single outliers are cut off. "sum" is the sum of all scores.
 
@@ -64,6 +65,9 @@ _EXACT = """\
 Exact ISM in the bigWigs named *_ism*.bw (darker): what in-silico mutagenesis finds, by forward
 passes, at the bases that were refined; all others are gaps. The signs are those of the scan's
 scores. README_ism.txt tells which bases these are."""
+_SD = """\
+  sd     NAME_sd.bw beside NAME.bw: the standard deviation (n - 1) of mean TISM over the {} models.
+"""
 
 
 def readme_text(shown: Shown) -> str:
@@ -80,6 +84,7 @@ def readme_text(shown: Shown) -> str:
         ),
         meaning=_MEANING[shown.values] if shown.has(is_exact=False) else _EXACT,
         exact=f"\n\n{_EXACT}\n" if shown.has(is_exact=False) and shown.has(is_exact=True) else "",
+        sd=_SD.format(n_joined(plan.weights_digest)) if scoring.values == "mean+sd" else "",
         slopes=_slopes(shown.slopes),
         rule="=" * len(title),
         unit="logit" if scoring.output_space == "logit" else "probability",

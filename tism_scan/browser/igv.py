@@ -15,6 +15,7 @@ from tism_scan.browser import igv_js
 from tism_scan.browser.annotations import GENES, Annotation
 from tism_scan.browser.sessions import CHROM_SIZES
 from tism_scan.browser.shown import Shown, TrackFile
+from tism_scan.storage.digests import short_digest
 
 SESSION = "igv-session.json"
 LETTERS_WINDOW_BP = 5000
@@ -73,7 +74,7 @@ def _summary(shown: Shown) -> dict[str, Any]:
     plan, scoring = shown.plan, shown.plan.scoring
     n_bases = sum(shown.chroms.values())
     made_of = {
-        "model": f"{plan.model}, weights of SHA-256 {plan.weights_digest[:12]}",
+        "model": f"{plan.model}, weights of SHA-256 {short_digest(plan.weights_digest)}",
         "genome": f"{shown.assembly}, {n_bases:,} bp, SHA-256 {plan.genome_digest[:12]}",
         "windows": f"{scoring.input_bp:,} bp every {scoring.stride:,} bp, stitch {scoring.stitch}, "
         f"strands {scoring.strands}",

@@ -62,7 +62,7 @@ def _model(options: dict[str, Any]) -> "Model":
     from tism_scan.models.beluga import random_beluga
     from tism_scan.models.source import BELUGA
 
-    is_weightless = options["spec"] == BELUGA and options["weights"] is None
+    is_weightless = options["spec"] == BELUGA and not options["weights"]
     return random_beluga() if is_weightless else model_source(options).load()
 
 

@@ -112,9 +112,9 @@ _FORMATS_OF = {
 def command(store: Place, out: Path, form: str, **options: Any) -> int:
     """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
 
-    A base without a score is a gap. Run the same command again after an interruption: finished files are
-    kept, unless the store or the options have changed. With --format, write the scores for other tools
-    instead.
+    Of a store of `run --values mean+sd`, NAME_sd.bw beside each holds the standard deviation. A base without
+    a score is a gap. Run the same command again after an interruption: finished files are kept, unless the
+    store or the options have changed. With --format, write the scores for other tools instead.
     """
     unused = {name for name, forms in _FORMATS_OF.items() if form not in forms}
     refuse_unused(unused, f"with --format {form}")
@@ -262,10 +262,11 @@ def _write_bigwigs(
 def _write_and_say(opened: "ScoreStore", out: Path, options: dict[str, Any]) -> "list[BigWigSummary]":
     """Write bigWigs, and say what each holds."""
     from tism_scan.export import ExportProgress, export_bigwigs
+    from tism_scan.export.bigwigs import files_per_track
     from tism_scan.plan.tracks import choose_tracks
 
     n_files = len(choose_tracks(opened.plan.scoring.tracks, options["tracks"]))
-    n_files *= 4 if options["channels"] else 1
+    n_files *= files_per_track(opened, channels=options["channels"])
     kept: list[str] = []
     with file_bars("export", n_files) as update:
 

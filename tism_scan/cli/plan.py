@@ -15,7 +15,7 @@ from tism_scan.cli.run import command as run
 from tism_scan.cli.waiting import progress_bar, waiting
 
 if TYPE_CHECKING:
-    from tism_scan.engine.block_engine import BlockEngine
+    from tism_scan.engine.block_engine import Engine
     from tism_scan.genome.fasta import Genome
     from tism_scan.plan.scan_plan import ScanPlan
     from tism_scan.scan.estimate import Estimate, Workload
@@ -91,9 +91,7 @@ def _count(genome: "Genome", plan: "ScanPlan") -> "Workload":
         return count_work(genome, plan, on_progress=show)
 
 
-def _report(
-    result: "Estimate", plan: "ScanPlan", engine: "BlockEngine", gpus: int, *, is_measured: bool
-) -> None:
+def _report(result: "Estimate", plan: "ScanPlan", engine: "Engine", gpus: int, *, is_measured: bool) -> None:
     from tism_scan.engine.devices import device_name
 
     scoring = plan.scoring

@@ -10,9 +10,15 @@ import click
 from tism_scan.cli.console import base_count, count_of, duration, say, say_table
 from tism_scan.cli.options.common import STORE
 from tism_scan.plan.scoring import path_text
+from tism_scan.storage.digests import short_digest
 from tism_scan.storage.places import Place
 
 _MOST_ROWS = 30
+_KINDS = {
+    "mean": "mean TISM",
+    "tism": "TISM",
+    "mean+sd": "mean TISM, and its standard deviation over models,",
+}
 
 
 @click.command(name="status")
@@ -51,13 +57,16 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     tracks = [track["name"] for track in scoring["tracks"]]
     say(f"{status['path']}")
     say(f"tracks      {len(tracks):,}: {', '.join(tracks[:6])}{', ...' if len(tracks) > 6 else ''}")
-    kind = "mean TISM" if scoring["values"] == "mean" else "TISM"
+    kind = _KINDS[scoring["values"]]
     say(
         f"scores      {kind} of the {scoring['output_space']}, stride {scoring['stride']}, "
         f"stitch {scoring['stitch']}, strands {scoring['strands']}, {scoring['precision']}"
         + (f", path {path_text(scoring['path'])}" if "path" in scoring else "")
     )
-    say(f"genome      sha256 {plan['genome_digest'][:12]}   weights sha256 {plan['weights_digest'][:12]}")
+    say(
+        f"genome      sha256 {short_digest(plan['genome_digest'])}   "
+        f"weights sha256 {short_digest(plan['weights_digest'])}"
+    )
     say(f"blocks      of {plan['block_bp']:,} bp")
     say(f"computed on {'; '.join(status['devices']) or 'nothing yet'}")
     say(f"written by  {status['lease'] or 'nobody now'}")

@@ -24,7 +24,7 @@ def command(pattern: str | None, track_names: Place | None, **options: Any) -> i
     from tism_scan.plan.tracks import nearest, output_names, read_track_names, track_table
     from tism_scan.storage.copies import local_copy
 
-    has_model = options["weights"] is not None or options["spec"] != "beluga"
+    has_model = bool(options["weights"]) or options["spec"] != "beluga"
     if track_names is None and not has_model:
         raise click.UsageError("nothing has the names; expected --track-names FILE, or --model SPEC")
     names: Sequence[str] | None

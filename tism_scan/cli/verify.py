@@ -125,7 +125,7 @@ def _sample(n_blocks: int | None, genome: Path | None, seed: int, model: dict[st
     from tism_scan.scan.verify import Sample
 
     if n_blocks is None:
-        if genome is not None or model["weights"] is not None:
+        if genome is not None or model["weights"]:
             raise InputError("--genome and --weights are for --recompute N; add it, or leave them out")
         return None
     if genome is None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import default_device, device_name, seconds_of
 from tism_scan.engine.head import Product
@@ -155,7 +155,7 @@ def bench(
     timed = time_windows(engine, codes, seconds)
     return Bench(
         device=device_name(str(place)),
-        engine=type(engine).__name__,
+        engine=engine.name,
         precision=scoring.precision,
         n_threads=torch.get_num_threads(),
         n_tracks=len(scoring.tracks),
@@ -186,12 +186,12 @@ class Timed:
         return self.n_windows / self.seconds
 
 
-def time_windows(engine: BlockEngine, codes: Codes, seconds: float) -> Timed:
+def time_windows(engine: Engine, codes: Codes, seconds: float) -> Timed:
     """Return how many windows of a sequence were scored, and the time they took, after a warm-up.
 
     Parameters
     ----------
-    engine : BlockEngine
+    engine : Engine
     codes : uint8 (L,)
         At least one window long; cut if too long, repeated if too short.
     seconds : float
@@ -215,7 +215,7 @@ def time_windows(engine: BlockEngine, codes: Codes, seconds: float) -> Timed:
     )
 
 
-def _timed(engine: BlockEngine, codes: Codes, n_cores: int) -> Timed:
+def _timed(engine: Engine, codes: Codes, n_cores: int) -> Timed:
     """Return how many windows a block of some cores needs, and the time it takes."""
     lattice = engine.scoring.lattice
     block = Block("sample", 0, 0, n_cores * lattice.stride)

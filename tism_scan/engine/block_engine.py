@@ -26,7 +26,31 @@ log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """Computes the scores of blocks."""
+    """Computes the scores of blocks.
+
+    Attributes
+    ----------
+    scoring : Scoring
+        Which number is computed.
+    name : str
+        The engine's kind.
+    device : torch.device
+    device_s : float
+        Time, s, that the device has taken for scores; the rest of `score` is the host's work.
+    """
+
+    scoring: Scoring
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
+    @property
+    def device_s(self) -> float: ...  # noqa: D102
+
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
+        ...
 
     def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the scores of a stretch's block, NaN where a base is not wanted."""
@@ -58,9 +82,12 @@ class BlockEngine(ABC):
 
     Attributes
     ----------
-    device_s : float
-        Time, s, that the device has taken for scores; the rest of `score` is the host's work.
+    device, device_s
+        As for `Engine`.
     """
+
+    device: torch.device
+    device_s: float
 
     def __init__(
         self,
@@ -96,6 +123,11 @@ class BlockEngine(ABC):
         self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)
         self._to_acgt = torch.from_numpy(channel_of_base(alphabet)).to(self.device)
         self._complement = torch.from_numpy(complement_channels(alphabet)).to(self.device)
+
+    @property
+    def name(self) -> str:
+        """The engine's kind."""
+        return type(self).__name__
 
     def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the scores of a stretch's block.

@@ -6,6 +6,7 @@ from torch import Tensor
 from tism_scan.engine.sharing import random_sequence
 from tism_scan.errors import PlanError
 from tism_scan.models.contract import LoadedModel, Model
+from tism_scan.models.ensemble import members_of
 from tism_scan.models.frozen import frozen
 from tism_scan.models.outputs import tensors_of
 from tism_scan.plan.scoring import Scoring
@@ -33,6 +34,12 @@ def check_outputs_continue(model: Model, scoring: Scoring) -> None:
     """
     if scoring.stitch != "all":
         return
+    for member in members_of(model):
+        _check_member(member, scoring)
+
+
+def _check_member(model: Model, scoring: Scoring) -> None:
+    """Raise unless the outputs of one model can be counted once each."""
     if scoring.output_space != "logit":
         raise PlanError(
             "stitch 'all' adds up logits, and the probability of a sum is no sum; expected output space "

@@ -3,7 +3,8 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,14 @@ from tism_scan.export.record import ExportRecord, Finished, recipe_of, source_of
 from tism_scan.export.track_export import TrackExport, n_wanted
 from tism_scan.genome.alphabet import BASES
 from tism_scan.genome.wanted import wanted_spans
-from tism_scan.plan.tracks import EXACT_SUFFIX, choose_tracks, file_stems
+from tism_scan.plan.scoring import Values
+from tism_scan.plan.tracks import EXACT_SUFFIX, Track, choose_tracks, file_stems
 from tism_scan.progress import Progress
 from tism_scan.store.score_store import ScoreStore
 
 log = logging.getLogger(__name__)
 
+SD_SUFFIX = "_sd"
 _SHOWN = 5
 
 
@@ -57,14 +60,15 @@ def export_bigwigs(
     jobs: int | None = 1,
     on_progress: Callable[[ExportProgress], None] | None = None,
 ) -> list[BigWigSummary]:
-    """Write one bigWig per track, and return what each holds.
+    """Write one bigWig per track, or, with standard deviations, two, and return what each holds.
 
     A file that an earlier call finished is kept if the store's content and the options are the same as then.
 
     Parameters
     ----------
     store : ScoreStore
-        Of a scan; or of exact ISM, whose files are named ``0267_CTCF_ism.bw`` and hold mean ISM.
+        Of a scan; or of exact ISM, whose files are named ``0267_CTCF_ism.bw`` and hold mean ISM. With
+        ``values="mean+sd"``, a second file of each track, ``0267_CTCF_sd.bw``, holds the standard deviation.
     out : str or Path
         A folder; made if it is missing.
     tracks : str, optional
@@ -92,7 +96,7 @@ def export_bigwigs(
     Returns
     -------
     list of BigWigSummary
-        In the order of the store's tracks; with `channels`, four for each.
+        In the order of the store's tracks; with `channels`, four for each; with standard deviations, two.
 
     Raises
     ------
@@ -102,7 +106,8 @@ def export_bigwigs(
         If a selection fits nothing.
     ExportError
         If a file cannot be written, or does not read back as the store; the other files are written first. Or
-        if the folder holds the scan's scores, or their exact ISM, under other names.
+        if the folder holds the scan's scores, or their exact ISM, under other names, or two files would have
+        one name.
     StorageFullError
         If the disk is full; finished files are kept.
     """
@@ -195,16 +200,41 @@ def _files(
     if chrom_alias is not None:
         names = read_aliases(chrom_alias, plan.chroms)
     stems = file_stems(plan.scoring.tracks)
-    suffix = "" if plan.selection is None else EXACT_SUFFIX
-    bases: list[int | None] = list(range(len(BASES))) if channels else [None]
+    is_ism = plan.selection is not None
     files = []
     for i_track in i_tracks:
-        for i_base in bases:
-            of_base = "" if i_base is None else f".{BASES[i_base]}"
-            path = out / f"{stems[i_track]}{suffix}{of_base}.bw"
+        for suffix, i_base, is_sd in _values(plan.scoring.values, channels=channels, is_ism=is_ism):
+            path = out / f"{stems[i_track]}{suffix}.bw"
             track = plan.scoring.tracks[i_track]
-            files.append(TrackExport(path, i_track, track, i_base, names, tuple(chroms), keep_bits, writer))
+            files.append(
+                TrackExport(path, i_track, track, i_base, names, tuple(chroms), keep_bits, writer, is_sd)
+            )
+    twice = [path.name for path, n in Counter(file.path for file in files).items() if n > 1]
+    if twice:
+        raise ExportError(
+            f"two files would be {twice[0]!r}: a track's own, and the standard deviation of another; "
+            "expected one for each; export these tracks into folders of their own, by --tracks"
+        )
     return files
+
+
+def _values(values: Values, *, channels: bool, is_ism: bool) -> list[tuple[str, int | None, bool]]:
+    """Return for each file of a track how its name ends, its base, and whether it is a standard deviation."""
+    suffix = EXACT_SUFFIX if is_ism else ""
+    if channels:
+        return [(f"{suffix}.{base}", i_base, False) for i_base, base in enumerate(BASES)]
+    return [(suffix, None, False), *([(SD_SUFFIX, None, True)] if values == "mean+sd" else [])]
+
+
+def files_per_track(store: ScoreStore, *, channels: bool = False) -> int:
+    """Return how many bigWigs an export writes of each track."""
+    return len(_values(store.plan.scoring.values, channels=channels, is_ism=False))
+
+
+def without_sd(summaries: Iterable[BigWigSummary], tracks: Sequence[Track]) -> list[BigWigSummary]:
+    """Return what an export wrote of the tracks themselves, without their standard deviations."""
+    of_sd = {f"{stem}{SD_SUFFIX}" for stem in file_stems(tracks)} - set(file_stems(tracks))
+    return [summary for summary in summaries if summary.path.stem not in of_sd]
 
 
 def make_folder(out: Path) -> None:

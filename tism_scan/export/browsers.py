@@ -14,6 +14,7 @@ from tism_scan.browser import (
 )
 from tism_scan.browser.annotations import Annotation, read_annotations
 from tism_scan.export.aliases import read_aliases
+from tism_scan.export.bigwigs import without_sd
 from tism_scan.export.highest import FeatureNames, highest_seqlets
 from tism_scan.export.manifest import Manifest
 from tism_scan.export.record import NAME as RECORD
@@ -90,7 +91,8 @@ def describe_export(
 ) -> list[Path]:
     """Return the files that it writes beside what `tism_scan.export.export_bigwigs` wrote.
 
-    The tracks of a scan and of its exact ISM are shown under one another if the folder has both.
+    The tracks of a scan and of its exact ISM are shown under one another if the folder has both. Standard
+    deviations have no track: they have no sign, and no letters.
 
     Parameters
     ----------
@@ -118,11 +120,12 @@ def describe_export(
     names = FeatureNames(annotations)
     source = replace(source_of(plan, aliases, is_of_bases=channels), is_exact=is_exact)
     beside = ExportRecord(Path(folder)).beside(source)
+    here, others = (without_sd(each, plan.scoring.tracks) for each in (summaries, (it for _, it in beside)))
     if is_exact and beside:
         channels = beside[0][0].is_of_bases
     kinds = {
-        is_exact: track_files(summaries, plan.scoring.tracks, is_exact=is_exact),
-        not is_exact: track_files((each for _, each in beside), plan.scoring.tracks, is_exact=not is_exact),
+        is_exact: track_files(here, plan.scoring.tracks, is_exact=is_exact),
+        not is_exact: track_files(others, plan.scoring.tracks, is_exact=not is_exact),
     }
     tracks = [
         replace(track, highest=highest_seqlets(track.path, track.limit, names))

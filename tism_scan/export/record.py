@@ -158,7 +158,7 @@ def recipe_of(file: TrackExport, store: ScoreStore, content: str) -> str:
         "plan": store.plan.digest(),
         "content": content,
         "track": file.i_track,
-        "base": file.base,
+        "base": "sd" if file.is_sd else file.base,
         "names": list(file.names.items()),
         "chroms": file.chroms,
         "keep_bits": file.keep_bits,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, write_bigwig
 from tism_scan.genome.alphabet import BASES
+from tism_scan.plan.scoring import SD
 from tism_scan.plan.tracks import Track
 from tism_scan.store.arrays import rounded
 from tism_scan.store.score_store import ScoreStore
@@ -26,6 +27,8 @@ class TrackExport:
     track : Track
     i_base : int or None
         The alternative base whose TISM is written, in A, C, G, T order; None for mean TISM.
+    is_sd : bool
+        Whether the standard deviation of mean TISM is written.
     names : Mapping from str to str
         Name in the file of every chrom of the store, in the store's order.
     chroms : tuple of str
@@ -43,6 +46,7 @@ class TrackExport:
     chroms: tuple[str, ...]
     keep_bits: int | None
     writer: Writer
+    is_sd: bool = False
 
     @property
     def base(self) -> str | None:
@@ -60,10 +64,11 @@ class TrackExport:
 
         def read(name: str, start: int, end: int) -> NDArray[np.float32]:
             chrom = chrom_of[name]
-            if self.i_base is None:
+            i_value = SD if self.is_sd else self.i_base
+            if i_value is None:
                 scores = store.read_track(chrom, start, end, self.i_track)
             else:
-                scores = store.read_base(chrom, start, end, self.i_track, self.i_base)
+                scores = store.read_value(chrom, start, end, self.i_track, i_value)
             return scores if self.keep_bits is None else rounded(scores, self.keep_bits)
 
         return write_bigwig(

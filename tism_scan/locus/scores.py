@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tism_scan.engine.block_engine import BlockEngine, check_finite
+from tism_scan.engine.block_engine import Engine, check_finite
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import default_device
 from tism_scan.errors import RegionError
@@ -244,14 +244,14 @@ def _windows(region: Interval, input_bp: int, lattice: Lattice | None) -> tuple[
     )
 
 
-def _engine_parts(engine: BlockEngine, source: _Source) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _engine_parts(engine: Engine, source: _Source) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield where each part of a region starts, and its scores, computed as a scan computes blocks."""
-    region, stride = source.region, engine.lattice.stride
+    region, stride = source.region, engine.scoring.lattice.stride
     step = _CORES_AT_ONCE * stride
     for start in range(region.start // stride * stride, region.end, step):
         core_end = min(start + step, -(-region.end // stride) * stride)
         block = Block(region.chrom, 0, start, min(core_end, source.chrom_bp))
-        stretch = engine.lattice.stretch(block, source.chrom_bp, engine.scoring.stitch)
+        stretch = engine.scoring.lattice.stretch(block, source.chrom_bp, engine.scoring.stitch)
         first, end = max(start, region.start), min(block.end, region.end)
         wanted = np.zeros(len(block), dtype=np.bool_)
         wanted[first - start : end - start] = True

@@ -10,6 +10,7 @@ from tism_scan.attribution.deeplift import own_shuffles
 from tism_scan.attribution.transforms import Kind
 from tism_scan.genome.alphabet import BASES, Codes, channel_of_base, complement_channels, one_hot
 from tism_scan.models.contract import Model
+from tism_scan.models.ensemble import MeanOf, members_of
 from tism_scan.plan.methods import Method, MethodSettings
 
 _KINDS: dict[Method, Kind] = {
@@ -74,7 +75,7 @@ def attribute_windows(
     float32 (N, T, end - start), or (N, T, 4, end - start) in A, C, G, T order
     """
     alphabet = model.alphabet
-    readout = _Probability(model) if settings.output_space == "probability" else model
+    readout = _probability_of(model) if settings.output_space == "probability" else model
     values = _attribute(readout, X, settings, alphabet, slice(start, end), batch_size)
     if settings.strands == "both":
         complement = complement_channels(alphabet).tolist()
@@ -83,6 +84,12 @@ def attribute_windows(
         other = other.flip(-1)
         values = (values + (other[:, :, complement] if settings.has_bases else other)) / 2
     return values[:, :, channel_of_base(alphabet).tolist()] if settings.has_bases else values
+
+
+def _probability_of(model: Model) -> nn.Module:
+    """Return what computes a model's probabilities; of an ensemble, their mean, as its engine does."""
+    members = [_Probability(member) for member in members_of(model)]
+    return MeanOf(members) if len(members) > 1 else members[0]
 
 
 class _Probability(nn.Module):

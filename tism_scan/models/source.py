@@ -7,24 +7,22 @@ outputs with more axes, which are flattened. It says two things about itself, by
 
 import copy
 import hashlib
-import importlib
-import os
 import re
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from tism_scan.errors import ModelError, TismScanError, WeightsError
+from tism_scan.errors import ModelError, WeightsError
 from tism_scan.models.beluga import load_beluga, weights_digest
 from tism_scan.models.bpnet_files import load_bpnet, load_chrombpnet
 from tism_scan.models.contract import Model, check_description, loaded_model
-from tism_scan.models.failures import one_line
+from tism_scan.models.ensemble import EnsembleSource
+from tism_scan.models.factory import factory_of, made_by
 from tism_scan.models.outputs import check_reduction
 from tism_scan.models.reading import Layout, check_layout
 from tism_scan.storage.copies import local_copy
@@ -129,7 +127,7 @@ class ModelSource:
             return _load_by_name(spec, weights, self.input_bp, self.alphabet)
         if weights is not None and not weights.is_file():
             raise WeightsError(f"there are no weights {str(weights)!r}; expected a file; check --weights")
-        body = _made_by(_factory(spec, self.folder or Path.cwd()), spec, weights)
+        body = made_by(factory_of(spec, self.folder or Path.cwd(), _LOADERS), spec, weights)
         return loaded_model(body, spec, self.input_bp, self.alphabet, self.reduction, self.layout)
 
     def identity(self, loaded: Model | None = None) -> tuple[str, str]:
@@ -160,6 +158,11 @@ class ModelSource:
         weights = self._weights_file()
         return name, parameters_digest(loaded or self.load()) if weights is None else weights_digest(weights)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of this machine that the model is made of, as far as they are known."""
+        return (self.weights,) if isinstance(self.weights, Path) else ()
+
     def _weights_file(self, digest: str | None = None) -> Path | None:
         """Return a file of this machine that holds the weights, or None if there are none."""
         return None if self.weights is None else local_copy(self.weights, digest)
@@ -176,6 +179,7 @@ class GivenModel:
     """
 
     module: nn.Module
+    files: ClassVar[tuple[Path, ...]] = ()
 
     def __str__(self) -> str:
         return f"{type(self.module).__module__}:{type(self.module).__qualname__}"
@@ -215,22 +219,37 @@ class GivenModel:
         return loaded_model(copy.deepcopy(self.module).cpu(), str(self))
 
 
-AnyModel = str | Path | Url | nn.Module | ModelSource | GivenModel
+OneModel = str | Path | Url | nn.Module | ModelSource | GivenModel
+AnyModel = OneModel | EnsembleSource | Sequence[OneModel]
+Source = ModelSource | GivenModel | EnsembleSource
 
 
-def model_source(model: AnyModel) -> ModelSource | GivenModel:
+def model_source(model: AnyModel) -> Source:
     """Return where a model comes from, however it is given.
 
     Parameters
     ----------
-    model : str, Path, Url, torch.nn.Module or ModelSource
+    model : str, Path, Url, torch.nn.Module, ModelSource, or sequence of these
         ``"package.module:factory"``; the path or URL of Beluga's weights; a module; or the source itself.
+        Several are an ensemble, whose mean is taken.
 
     Raises
     ------
     InputError
         If it is a URL of a kind that cannot be read.
+    ModelError
+        If a sequence of models is empty.
     """
+    if isinstance(model, EnsembleSource):
+        return model
+    if isinstance(model, Sequence) and not isinstance(model, str):
+        members = tuple(map(_one_source, model))
+        return members[0] if len(members) == 1 else EnsembleSource(members)
+    return _one_source(model)
+
+
+def _one_source(model: OneModel) -> ModelSource | GivenModel:
+    """Return where a single model comes from."""
     if isinstance(model, ModelSource | GivenModel):
         return model
     if isinstance(model, nn.Module):
@@ -260,56 +279,3 @@ def _load_by_name(name: str, weights: Path | None, input_bp: int | None, alphabe
     model = load(weights)
     check_description(model, name, input_bp, alphabet)  # flags that contradict it are faults
     return model
-
-
-def _factory(spec: str, folder: Path) -> Callable[..., Any]:
-    """Return the function that a spec names."""
-    expected = f"expected {', '.join(_LOADERS)} or package.module:factory"
-    name, colon, attribute = spec.partition(":")
-    if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in name.split("."))):
-        raise ModelError(f"{spec!r} names no model; {expected}, such as my_model:load; correct --model")
-    place = os.path.abspath(folder)
-    if place not in sys.path:
-        sys.path.insert(0, place)
-    importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise ModelError(f"module {name!r} of model {spec!r} cannot be imported: {error}") from None
-        raise ModelError(
-            f"there is no module {error.name!r} for model {spec!r}; {expected}, installed or found from "
-            f"{place!r}; run from the folder that holds it, or correct --model"
-        ) from None
-    except Exception as error:  # a user's module may fail in any way
-        raise ModelError(f"module {name!r} of model {spec!r} cannot be imported: {one_line(error)}") from None
-    if not hasattr(module, attribute):
-        raise ModelError(
-            f"module {name!r} has no {attribute!r}; {expected}; correct --model, or add the function to "
-            f"{getattr(module, '__file__', None) or name}"
-        )
-    factory = getattr(module, attribute)
-    if isinstance(factory, nn.Module) or not callable(factory):
-        raise ModelError(
-            f"{spec!r} is a {type(factory).__name__}, not a function; expected one that takes the path of "
-            "the weights and returns the model; wrap it in a function"
-        )
-    return factory  # type: ignore[no-any-return]
-
-
-def _made_by(factory: Callable[..., Any], spec: str, weights: Path | None) -> nn.Module:
-    """Return the module that a factory makes."""
-    call = f"{spec.partition(':')[2]}({'' if weights is None else repr(str(weights))})"
-    try:
-        made = factory() if weights is None else factory(weights.absolute())
-    except TismScanError:
-        raise
-    except Exception as error:  # a user's function may fail in any way
-        hint = "; it is called with --weights if that is given" if isinstance(error, TypeError) else ""
-        raise ModelError(f"model {spec!r}: {call} failed: {one_line(error)}{hint}") from None
-    if not isinstance(made, nn.Module):
-        raise ModelError(
-            f"model {spec!r}: {call} returned a {type(made).__name__}; expected a torch.nn.Module; return "
-            "the model itself"
-        )
-    return made

@@ -16,14 +16,16 @@ from tism_scan.plan.probes import Probes
 from tism_scan.plan.scoring import ONE_GRADIENT, Scoring, path_text
 from tism_scan.plan.selection import Selection
 from tism_scan.plan.tiling import Block, Stretch
+from tism_scan.storage.digests import short_digest
 
 # Of a store's record. 1 named shards' CRC32C in its markers, which does not depend on what is in them; the
 # markers of 2 bear no plan; 4 has short chroms in one array, very many spans in a file of their own, or
-# gradients along a path; 5 is of exact ISM at selected bases.
+# gradients along a path; 5 is of exact ISM at selected bases; 6 has a standard deviation beside each mean.
 FORMAT = 3
 NEWER_FORMAT = 4
 SELECTION_FORMAT = 5
-_READABLE = (2, 3, 4, 5)
+SD_FORMAT = 6
+_READABLE = (2, 3, 4, 5, 6)
 _IDENTITY = 2  # of what the digest is taken, so that a plan's stays the same
 SHARD_BYTES = 128 << 20
 LARGEST_BLOCK_BP = 1 << 20
@@ -42,7 +44,7 @@ class ScanPlan:
     ----------
     scoring : Scoring
     genome_digest, weights_digest : str
-        SHA-256 of the two files.
+        SHA-256 of the two files; of an ensemble, those of all models, see `tism_scan.storage.digests`.
     model : str
         Name of the network.
     chroms : dict of str to int
@@ -260,6 +262,8 @@ class ScanPlan:
             del described["selection"]
         else:
             format_number, described["selection"] = SELECTION_FORMAT, self.selection.to_json()
+        if self.scoring.values == "mean+sd":
+            format_number = SD_FORMAT
         return described | {
             "format": format_number,
             "scoring": scoring,
@@ -331,7 +335,7 @@ def _summary(plan: ScanPlan) -> dict[str, str]:
     summary["wanted"] = f"{plan.n_wanted:,} bp in {n_spans:,} spans" + _short_hash(sorted(summary["wanted"]))
     summary["chroms"] = f"{len(plan.chroms):,} chroms" + _short_hash(summary["chroms"])
     for name in ("genome_digest", "weights_digest"):
-        summary[name] = summary[name][:12]
+        summary[name] = short_digest(summary[name])
     if plan.selection is not None:
         summary["selection"] = plan.selection.rule
     return {name: str(value) for name, value in summary.items()}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 from numpy.typing import NDArray
 
 from tism_scan.errors import PlanError
+from tism_scan.genome.alphabet import BASES
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Lattice, Stitch
 from tism_scan.plan.tracks import Track
 
@@ -17,8 +18,13 @@ Effects = TypeVar("Effects", NDArray[Any], "Tensor")
 
 Strands = Literal["forward", "both"]
 OutputSpace = Literal["logit", "probability"]
-Values = Literal["mean", "tism"]
+Values = Literal["mean", "tism", "mean+sd"]
 Precision = Literal["fp32", "tf32", "mixed", "bf16", "split", "fp16"]
+_AXES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "tism": ("base", tuple(BASES)),
+    "mean+sd": ("statistic", ("mean", "sd")),
+}
+MEAN, SD = range(2)  # where each is on the axis "statistic"
 ONE_GRADIENT = (1.0,)  # the path of the original TISM
 _CHOICES = {
     "stitch": get_args(Stitch),
@@ -49,8 +55,9 @@ class Scoring:
         With "both", the mean of the scores of the window and of its reverse complement.
     output_space : {"logit", "probability"}
         What is differentiated: the model's output, or its sigmoid.
-    values : {"mean", "tism"}
-        Mean TISM, one value a base, or TISM of all four bases in A, C, G, T order.
+    values : {"mean", "tism", "mean+sd"}
+        Mean TISM, one value a base; TISM of all four bases in A, C, G, T order; or, of an ensemble, mean TISM
+        and its standard deviation over the models.
     precision : {"fp32", "tf32", "mixed", "bf16", "split", "fp16"}
         Of products: float32; float32 rounded to TF32, on GPUs only; "mixed", a float32 forward pass and a
         bfloat16 backward pass; bfloat16 in both; as "mixed", but with a forward pass in three bfloat16
@@ -100,9 +107,14 @@ class Scoring:
         return slice(lattice.flank, lattice.flank + lattice.stride)
 
     @property
+    def axis(self) -> tuple[str, tuple[str, ...]] | None:
+        """The name and the labels of the axis between track and position, or None for one value a base."""
+        return _AXES.get(self.values)
+
+    @property
     def n_channels(self) -> int:
-        """Values per track and base: 4 for all of TISM, else 1."""
-        return 4 if self.values == "tism" else 1
+        """Values per track and base."""
+        return len(self.axis[1]) if self.axis else 1
 
     @property
     def n_gradients(self) -> int:

@@ -51,7 +51,7 @@ def scan_on_ray(
         The FASTA file of the store's plan, visible under the same path on every node. Where size or time
         differ from those of the file that this process planned with, each actor reads it once to compare the
         content.
-    model : str, Path, Url or ModelSource
+    model : str, Path, Url, ModelSource, or sequence of these
         The model of the store's plan; see `tism_scan.models.model_source`. A module in the memory of this
         process cannot be used.
     execution : Execution, optional

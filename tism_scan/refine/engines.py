@@ -5,15 +5,17 @@ it. They are what `tism_scan.attribution.ism` gives for that window.
 """
 
 from abc import abstractmethod
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.block_engine import BlockEngine, Engine
 from tism_scan.engine.cost import bytes_per_bp, module_flop, most_windows
+from tism_scan.engine.ensemble_engine import EnsembleEngine
 from tism_scan.engine.layers import Passes
 from tism_scan.engine.readout import values_of_tracks
 from tism_scan.engine.sharing import why_no_stack
@@ -21,6 +23,7 @@ from tism_scan.engine.slabs import budget_of, first_slab
 from tism_scan.engine.trunk import declared_parts, n_positions, trunk_layers
 from tism_scan.genome.alphabet import Codes, is_acgt
 from tism_scan.models.contract import Model
+from tism_scan.models.ensemble import Ensemble
 from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.models.outputs import flat_outputs
 from tism_scan.plan.scoring import Scoring
@@ -248,11 +251,14 @@ def make_ism_engine(
     device: str | None = None,
     memory_gb: float | None = None,
     share: float = 1.0,
-) -> IsmEngine:
+) -> Engine:
     """Return the fastest engine that computes exact ISM of a scoring with a model.
 
-    Parameters are those of `tism_scan.engine.choice.make_engine`.
+    Parameters are those of `tism_scan.engine.choice.make_engine`. Of an ensemble, it is the mean over models.
     """
+    if isinstance(model, Ensemble):
+        limits: dict[str, Any] = {"device": device, "memory_gb": memory_gb, "share": share}
+        return EnsembleEngine(model, scoring, partial(make_ism_engine, batch_size=batch_size, **limits))
     if why_no_stack(model, scoring) is None and not _has_gaps(model):
         return TrunkIsm(
             model, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share

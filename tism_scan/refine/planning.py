@@ -7,7 +7,7 @@ from typing import Any
 
 from tism_scan.errors import PlanError, StoreError
 from tism_scan.genome.spans import Spans
-from tism_scan.models.source import AnyModel, GivenModel, ModelSource, model_source
+from tism_scan.models.source import AnyModel, Source, model_source
 from tism_scan.plan.scan_plan import SHARD_BYTES, SMALLEST_BLOCK_BP_FOR_FEW_BASES, ScanPlan
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.selection import Selection
@@ -37,13 +37,13 @@ class PlannedRefinement:
     plan : ScanPlan
         Its `wanted` are the chosen bases, and its `selection` says how they were.
     genome : Path
-    model : ModelSource or GivenModel
+    model : ModelSource, GivenModel or EnsembleSource
     """
 
     scan: ScoreStore
     plan: ScanPlan
     genome: Path
-    model: ModelSource | GivenModel
+    model: Source
 
     def create_store(
         self, typed: Mapping[str, Any] | None = None, *, overwrite: bool = False, break_lock: bool = False
@@ -81,7 +81,7 @@ def plan_refinement(
         Complete.
     genome : str or Path
         The FASTA that was scanned.
-    model : str, Path, Url, torch.nn.Module or ModelSource
+    model : str, Path, Url, torch.nn.Module, ModelSource, or sequence of these
         The model that it was scanned with.
     quantile : float, optional
         Of each track, the bases with |score| above this quantile are refined: 0.997 by default.

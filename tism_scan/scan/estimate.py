@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from tism_scan.bigwig import write_bigwig
 from tism_scan.engine.bench import time_windows
-from tism_scan.engine.block_engine import BlockEngine, needed_windows
+from tism_scan.engine.block_engine import Engine, needed_windows
 from tism_scan.genome.alphabet import Codes
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.scan_plan import ScanPlan
@@ -124,7 +125,7 @@ def estimate_scan(
     genome: Genome,
     plan: ScanPlan,
     work: Workload,
-    engine: BlockEngine,
+    engine: Engine,
     *,
     seconds: float = 5.0,
     bases_per_s: float | None = None,
@@ -137,7 +138,7 @@ def estimate_scan(
     plan : ScanPlan
     work : Workload
         From `count_work`.
-    engine : BlockEngine
+    engine : Engine
         Made for the plan's scoring.
     seconds : float
         The least time to score for.
@@ -175,7 +176,7 @@ def estimate_scan(
 
 
 def _sample(
-    genome: Genome, plan: ScanPlan, sample: Block, engine: BlockEngine
+    genome: Genome, plan: ScanPlan, sample: Block, engine: Engine
 ) -> tuple[Codes, NDArray[np.float32]]:
     """Return the sequence under a sample's windows, and its scores."""
     found = fetch_block(genome, plan, sample)
@@ -189,9 +190,16 @@ def _zarr_bytes(plan: ScanPlan, sample: Block, scores: NDArray[np.float32]) -> f
 
 
 def _bigwig_bytes(plan: ScanPlan, scores: NDArray[np.float32]) -> int:
-    """Return the size of one track's bigWig of a sample's scores, (length,) or (4, length)."""
-    kept = rounded(scores if scores.ndim == 1 else minus_mean_effect(scores), plan.keep_bits)
+    """Return the size of one track's bigWigs of a sample's scores, (length,), (4, length) or (2, length)."""
+    if plan.scoring.values == "tism":
+        scores = minus_mean_effect(scores)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sample.bw"
-        write_bigwig(path, {"sample": len(kept)}, lambda _chrom, start, end: kept[start:end])
-        return path.stat().st_size
+        path, n_bytes = Path(folder) / "sample.bw", 0
+        for kept in np.atleast_2d(rounded(scores, plan.keep_bits)):
+            write_bigwig(path, {"sample": len(kept)}, partial(_part_of, kept))
+            n_bytes += path.stat().st_size
+        return n_bytes
+
+
+def _part_of(scores: NDArray[np.float32], _chrom: str, start: int, end: int) -> NDArray[np.float32]:
+    return scores[start:end]

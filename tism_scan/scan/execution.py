@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.choice import make_engine
 from tism_scan.models.contract import Model
 from tism_scan.plan.scoring import Scoring
@@ -37,9 +37,7 @@ class Execution:
     retry_failed: bool = False
     break_lock: bool = False
 
-    def engine(
-        self, model: Model, scoring: Scoring, make: Callable[..., BlockEngine] = make_engine
-    ) -> BlockEngine:
+    def engine(self, model: Model, scoring: Scoring, make: Callable[..., Engine] = make_engine) -> Engine:
         """Return the engine that computes a scoring with a model, within these limits.
 
         Parameters

@@ -8,13 +8,14 @@ from typing import Any, Literal
 from tism_scan.engine.choice import sharing_of
 from tism_scan.engine.continuing import check_outputs_continue
 from tism_scan.engine.devices import default_device, default_precision
+from tism_scan.engine.ensemble_engine import check_has_several
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
 from tism_scan.engine.sizing import fitting_block_bp
 from tism_scan.errors import StoreError
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.models.contract import Model
-from tism_scan.models.source import AnyModel, GivenModel, ModelSource, model_source
+from tism_scan.models.source import AnyModel, Source, model_source
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Precision, Scoring, Strands, Values
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
@@ -36,7 +37,7 @@ class PlannedScan:
     plan : ScanPlan
         Two scans with an equal plan give the same store.
     genome : Path
-    model : ModelSource or GivenModel
+    model : ModelSource, GivenModel or EnsembleSource
     loaded : Model
         The model, on the CPU.
     chooses_blocks : bool
@@ -45,7 +46,7 @@ class PlannedScan:
 
     plan: ScanPlan
     genome: Path
-    model: ModelSource | GivenModel
+    model: Source
     loaded: Model = field(repr=False, compare=False)
     chooses_blocks: bool = field(default=False, compare=False)
 
@@ -125,9 +126,9 @@ def plan_scan(
     ----------
     genome : str or Path
         FASTA, plain or compressed with bgzip; its index is made if there is none.
-    model : str, Path, Url, torch.nn.Module or ModelSource
+    model : str, Path, Url, torch.nn.Module, ModelSource, or sequence of these
         The path or URL of Beluga's weights, ``"package.module:factory"``, a module with `input_bp` and
-        `alphabet`, or a `ModelSource`.
+        `alphabet`, or a `ModelSource`; several of these are an ensemble, of which the mean is scored.
     tracks : str, int, or sequence of these, optional
         Indices, ranges, names and globs of outputs, such as ``"267,300-309,*CTCF*"``, or ``"all"``. Needed
         unless there are groups, or the model has a single output.
@@ -192,6 +193,7 @@ def plan_scan(
             precision=default_precision(device) if precision == "auto" else precision,
             path=tuple(path),
         )
+        check_has_several(loaded, scoring)
         check_outputs_continue(loaded, scoring)
         sharing = sharing_of(loaded, scoring)  # here, since nobody sees what actors log
         name, weights_digest = source.identity(loaded)

@@ -39,7 +39,7 @@ def scan_serially(
         Made by `ScoreStore.create`.
     genome : str or Path
         The FASTA file of the store's plan.
-    model : str, Path, Url, torch.nn.Module or ModelSource
+    model : str, Path, Url, torch.nn.Module, ModelSource, or sequence of these
         The model of the store's plan; see `tism_scan.models.model_source`.
     execution : Execution, optional
     on_progress : callable, optional

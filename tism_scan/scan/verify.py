@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import name_of_device
 from tism_scan.errors import GenomeError, StoreError, WeightsError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.contract import Model
-from tism_scan.models.source import GivenModel, ModelSource
+from tism_scan.models.source import Source
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.scan.claim import finish
 from tism_scan.scan.likeness import difference_from
 from tism_scan.scan.recompute import Recomputed, recompute_block
+from tism_scan.storage.digests import short_digest
 from tism_scan.storage.places import Place
 from tism_scan.store.lease import Lease
 from tism_scan.store.ledger import Checksum, ShardAddress, checksum_of
@@ -55,7 +56,7 @@ class Sample:
     ----------
     n_blocks : int
     genome : Path
-    model : ModelSource
+    model : ModelSource, GivenModel or EnsembleSource
         Both must be those of the store's plan.
     seed : int
     batch_size : int or None
@@ -65,10 +66,10 @@ class Sample:
 
     n_blocks: int
     genome: Path
-    model: ModelSource
+    model: Source
     seed: int = 0
     batch_size: int | None = None
-    engine_of: Callable[..., BlockEngine] = make_engine
+    engine_of: Callable[..., Engine] = make_engine
 
 
 @dataclass
@@ -288,7 +289,7 @@ def _fault_of_bits(store: ScoreStore, key: str, recorded: list[Checksum]) -> str
     return f"has CRC-32 {found.crc32:08x}, expected {expected}"
 
 
-def checked_model(plan: ScanPlan, genome: Path, model: ModelSource | GivenModel) -> Model:
+def checked_model(plan: ScanPlan, genome: Path, model: Source) -> Model:
     """Return a model, loaded; raise unless it and a genome are those of a plan.
 
     Raises
@@ -306,8 +307,8 @@ def checked_model(plan: ScanPlan, genome: Path, model: ModelSource | GivenModel)
     name, weights = model.identity()
     if (name, weights) != (plan.model, plan.weights_digest):
         raise WeightsError(
-            f"{model} is model {name} with SHA-256 {weights[:12]}, expected {plan.model} with "
-            f"{plan.weights_digest[:12]}; give those that the store was made with"
+            f"{model} is model {name} with SHA-256 {short_digest(weights)}, expected {plan.model} with "
+            f"{short_digest(plan.weights_digest)}; give those that the store was made with"
         )
     loaded = model.load()
     difference = difference_from(plan, loaded)

@@ -18,7 +18,7 @@ from tism_scan.errors import InputChangedError, ScanError, TismScanError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
-from tism_scan.models.source import GivenModel, ModelSource
+from tism_scan.models.source import Source
 from tism_scan.plan.tiling import Block
 from tism_scan.scan.blocks import BlockReport, check_genome, fetch_block, score_block
 from tism_scan.scan.execution import Execution
@@ -40,7 +40,7 @@ class WorkerSetup:
     ----------
     store : Path or Url
     genome : Path
-    model : ModelSource or GivenModel
+    model : ModelSource, GivenModel or EnsembleSource
     plan_digest : str
         Of the plan that the store must have been made under.
     tenure : Tenure or None
@@ -60,7 +60,7 @@ class WorkerSetup:
 
     store: Place
     genome: Path
-    model: ModelSource | GivenModel
+    model: Source
     plan_digest: str
     tenure: Tenure | None
     execution: Execution = field(default_factory=Execution)
@@ -170,15 +170,14 @@ class Worker(ABC, Generic[U, E]):
                 "PyTorch for it, or start Ray there with --num-gpus 0"
             )
         source = self.setup.model.at_hand(plan.weights_digest)
-        weights = getattr(source, "weights", None)
-        weights = weights if isinstance(weights, Path) else None
-        before = stamp_of(weights) if weights else None
+        before = [stamp_of(file) for file in source.files]
         if source.identity() != (plan.model, plan.weights_digest):
             raise ScanError(f"{self.setup.model} is another file here; copy the driver's")
         loaded = source.load()
-        if weights and stamp_of(weights) != before:
+        changed = [file for file, stamp in zip(source.files, before, strict=True) if stamp_of(file) != stamp]
+        if changed:
             raise InputChangedError(
-                f"{weights} was changed while it was loaded; restore it, and run the same command again"
+                f"{changed[0]} was changed while it was loaded; restore it, and run the same command again"
             )
         difference = difference_from(plan, loaded, device or default_device())
         if difference is not None:

@@ -13,11 +13,11 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from tism_scan.genome.alphabet import BASES
 from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import ONE_GRADIENT
 from tism_scan.plan.tiling import Block
+from tism_scan.storage.digests import n_joined
 from tism_scan.store.shards import BLOSC, encode_chunk, join_chunks, places_in_order
 
 GROUP = "zarr.json"
@@ -78,13 +78,14 @@ def array_metadata(plan: ScanPlan, array: str) -> dict[str, Any]:
 
 
 def coordinates_of(plan: ScanPlan) -> dict[str, bytes]:
-    """Return the objects of arrays that name the tracks, and the bases of TISM, by key: xarray finds them.
+    """Return the objects of arrays that name the tracks, and their values, by key: xarray finds them.
 
     There are none if a chrom bears such a name. Positions have no array: they are the indices, 0-based.
     """
     names = {"track": [track.name for track in plan.scoring.tracks]}
-    if plan.scoring.values == "tism":
-        names["base"] = list(BASES)
+    if plan.scoring.axis is not None:
+        axis, of_axis = plan.scoring.axis
+        names[axis] = list(of_axis)
     if names.keys() & set(map(node_name, plan.arrays)):
         return {}
     objects: dict[str, bytes] = {}
@@ -155,19 +156,19 @@ class _Layout(NamedTuple):
     ----------
     n_tracks : int
         Of a shard.
-    n_bases : int
-        4 for all of TISM, else 0.
+    axis : tuple of str and tuple of str, or None
+        See `Scoring.axis`.
     block_bp : int
     """
 
     n_tracks: int
-    n_bases: int
+    axis: tuple[str, tuple[str, ...]] | None
     block_bp: int
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """How many chunks a shard has, of tracks, and of bases if there are any."""
-        return (self.n_tracks, self.n_bases) if self.n_bases else (self.n_tracks,)
+        """How many chunks a shard has, of tracks, and of values if each base has several."""
+        return (self.n_tracks, len(self.axis[1])) if self.axis else (self.n_tracks,)
 
     def options(self) -> dict[str, Any]:
         """Return how Zarr is told to cut, compress and fill such an array."""
@@ -182,7 +183,7 @@ class _Layout(NamedTuple):
 
 
 def _layout(plan: ScanPlan, block_bp: int) -> _Layout:
-    return _Layout(plan.tracks_per_shard, 4 if plan.scoring.values == "tism" else 0, block_bp)
+    return _Layout(plan.tracks_per_shard, plan.scoring.axis, block_bp)
 
 
 def _template(layout: "_Layout", n_tracks: int) -> dict[str, Any]:
@@ -194,7 +195,8 @@ def _template(layout: "_Layout", n_tracks: int) -> dict[str, Any]:
 @lru_cache
 def _template_text(layout: "_Layout", n_tracks: int) -> str:
     memory = MemoryStore()
-    axes = {"track": n_tracks, **({"base": 4} if layout.n_bases else {}), "position": layout.block_bp}
+    values = {layout.axis[0]: len(layout.axis[1])} if layout.axis else {}
+    axes = {"track": n_tracks, **values, "position": layout.block_bp}
     zarr.create_array(memory, shape=tuple(axes.values()), dimension_names=tuple(axes), **layout.options())
     return memory._store_dict[GROUP].to_bytes().decode()
 
@@ -266,9 +268,14 @@ def _described(plan: ScanPlan) -> dict[str, Any]:
     """Return what a reader without this package needs to know."""
     scoring = plan.scoring
     kind = "TISM" if plan.selection is None else "exact ISM"
+    n_models = n_joined(plan.weights_digest)
     return {
         "tracks": [track.to_json() for track in scoring.tracks],
-        "values": f"mean {kind}" if scoring.values == "mean" else f"{kind}, bases in A, C, G, T order",
+        "values": {
+            "mean": f"mean {kind}",
+            "tism": f"{kind}, bases in A, C, G, T order",
+            "mean+sd": f"mean {kind}, and its standard deviation (n - 1) over {n_models} models",
+        }[scoring.values],
         "missing": "NaN: not A, C, G or T, not wanted, or not scored yet",
         "stride": scoring.stride,
         "stitch": scoring.stitch,

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore, ObjectStore
 
 from tism_scan.errors import StoreError, TrackError
-from tism_scan.genome.alphabet import BASES
 from tism_scan.genome.intervals import Interval, parse_region
 from tism_scan.optional import required
 from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
-from tism_scan.plan.scoring import minus_mean_effect
+from tism_scan.plan.scoring import MEAN, SD, minus_mean_effect
 from tism_scan.plan.tiling import Block
 from tism_scan.plan.tracks import Track, choose_tracks
 from tism_scan.storage.folder import Folder
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 TrackNames = str | int | Sequence[str | int] | None
 
 _NAMES_SHOWN = 4
+_KINDS = {"mean": "mean {}", "tism": "{}", "mean+sd": "mean {}, and its standard deviation over models,"}
 
 
 class StoredScores:
@@ -72,7 +72,7 @@ class StoredScores:
         shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
         kind = "TISM" if plan.selection is None else "exact ISM"
         return {
-            "scores": f"{'' if self._bases else 'mean '}{kind} of the {scoring.output_space}",
+            "scores": f"{_KINDS[scoring.values].format(kind)} of the {scoring.output_space}",
             "tracks": f"{len(names):,} track{'s' * (len(names) != 1)} ({shown})",
             "genome": f"{plan.n_wanted:,} of {sum(plan.chroms.values()):,} bp wanted, "
             f"{len(plan.wanted):,} of {len(plan.chroms):,} chroms",
@@ -134,7 +134,7 @@ class StoredScores:
         StoreError
             If the store holds mean TISM only.
         """
-        if not self._bases:
+        if self.plan.scoring.values != "tism":
             raise StoreError(
                 f"{self.path} holds mean TISM, one value a base; expected a store of all four bases; scan "
                 "with --values tism (values='tism')"
@@ -142,6 +142,33 @@ class StoredScores:
         place, chosen = self._interval(region), self._i_tracks(track)
         values = np.stack([self.read_channels(place.chrom, place.start, place.end, i) for i in chosen])
         return values[0] if is_one(track) else values
+
+    def read_sd(self, region: str | Interval, track: TrackNames = None) -> NDArray[np.float32]:
+        """Return the standard deviation over models of a region's mean TISM, of a store of mean and sd.
+
+        Parameters
+        ----------
+        region, track
+            As for `read`, whose errors this method shares.
+
+        Returns
+        -------
+        float32 (L,) for one track, (T, L) for several or all
+            Of n models, with n - 1 in the denominator; NaN where there is no score.
+
+        Raises
+        ------
+        StoreError
+            If the store holds none.
+        """
+        if self.plan.scoring.values != "mean+sd":
+            raise StoreError(
+                f"{self.path} holds no standard deviation; expected a store of several models; scan with "
+                "--weights for each, and --values mean+sd (values='mean+sd')"
+            )
+        place, chosen = self._interval(region), self._i_tracks(track)
+        values = [self.read_value(place.chrom, place.start, place.end, i, SD) for i in chosen]
+        return values[0] if is_one(track) else np.stack(values)
 
     def to_xarray(self, region: str | Interval, track: TrackNames = None) -> "DataArray":
         """Return the scores of a region as a labelled array.
@@ -154,7 +181,8 @@ class StoredScores:
         Returns
         -------
         xarray.DataArray
-            Mean TISM, or TISM for a store of all four bases: dimensions ``track``, ``base`` (TISM only) and
+            Mean TISM, or TISM for a store of all four bases, or mean TISM and its standard deviation:
+            dimensions ``track``, ``base`` (TISM) or ``statistic`` (mean and standard deviation), and
             ``position``, without ``track`` if one was named. Positions are 0-based.
 
         Raises
@@ -164,18 +192,20 @@ class StoredScores:
         """
         xarray = required("xarray", "labelled arrays", "xarray")
         place = self._interval(region)
-        values = self.read_tism(place, track) if self._bases else self.read(place, track)
-        names = [self.plan.scoring.tracks[i].name for i in self._i_tracks(track)]
+        axis = self.plan.scoring.axis
+        i_tracks = self._i_tracks(track)
+        values = np.stack([self._read_all(place.chrom, place.start, place.end, i) for i in i_tracks])
+        names = [self.plan.scoring.tracks[i].name for i in i_tracks]
         coordinates: dict[str, Any] = {"position": np.arange(place.start, place.end)}
-        if self._bases:
-            coordinates["base"] = list(BASES)
+        if axis is not None:
+            coordinates[axis[0]] = list(axis[1])
         coordinates["track"] = names[0] if is_one(track) else names
-        dimensions = [*([] if is_one(track) else ["track"]), *(["base"] if self._bases else []), "position"]
+        dimensions = [*([] if is_one(track) else ["track"]), *([axis[0]] if axis else []), "position"]
         array: DataArray = xarray.DataArray(
-            values,
+            values[0] if is_one(track) else values,
             coordinates,
             dimensions,
-            name="TISM" if self._bases else "mean TISM",
+            name="TISM" if self.plan.scoring.values == "tism" else "mean TISM",
             attrs={"chrom": place.chrom, "output_space": self.plan.scoring.output_space},
         )
         return array
@@ -190,15 +220,17 @@ class StoredScores:
         AccessError, StorageError
             If object storage refuses, or does not answer.
         """
-        if chrom not in self.plan.wanted:
-            return np.full(end - start, np.nan, dtype=np.float32)
-        scores = self._read(chrom, start, end, i_track)
+        if self.plan.scoring.values == "mean+sd":
+            return self.read_value(chrom, start, end, i_track, MEAN)
+        scores = self._read_all(chrom, start, end, i_track)
         return scores if scores.ndim == 1 else minus_mean_effect(scores)
 
-    def read_base(self, chrom: str, start: int, end: int, i_track: int, i_base: int) -> NDArray[np.float32]:
-        """Return TISM of one alternative base, float32 (end - start,), of a store with ``values="tism"``.
+    def read_value(self, chrom: str, start: int, end: int, i_track: int, i_value: int) -> NDArray[np.float32]:
+        """Return one of the values that a store has of each track and base, float32 (end - start,).
 
-        It is 0 where the base is the reference, NaN where there is no score; bases are in A, C, G, T order.
+        With ``values="tism"``, that is TISM of an alternative base, in A, C, G, T order, 0 where it is the
+        reference; with "mean+sd", it is mean TISM (0), or its standard deviation over models (1). NaN where
+        there is no score.
 
         Raises
         ------
@@ -207,16 +239,14 @@ class StoredScores:
         """
         if chrom not in self.plan.wanted:
             return np.full(end - start, np.nan, dtype=np.float32)
-        return self._read(chrom, start, end, (i_track, i_base))
+        return self._read(chrom, start, end, (i_track, i_value))
 
     def read_channels(self, chrom: str, start: int, end: int, i_track: int) -> NDArray[np.float32]:
         """Return TISM of all four bases, float32 (4, end - start), of a store with ``values="tism"``.
 
-        As `read_base`, whose errors this method shares, in A, C, G, T order.
+        As `read_value`, whose errors this method shares, in A, C, G, T order.
         """
-        if chrom not in self.plan.wanted:
-            return np.full((4, end - start), np.nan, dtype=np.float32)
-        return self._read(chrom, start, end, i_track)
+        return self._read_all(chrom, start, end, i_track)
 
     def read_block(self, block: Block) -> NDArray[np.float32]:
         """Return all that is stored of a block, as `publish_block` took it.
@@ -227,6 +257,12 @@ class StoredScores:
             If an object of the store is damaged.
         """
         return self._read(block.chrom, block.start, block.end, slice(None))
+
+    def _read_all(self, chrom: str, start: int, end: int, i_track: int) -> NDArray[np.float32]:
+        """Return all values of one track, float32 (end - start,), or (values, end - start)."""
+        if chrom not in self.plan.wanted:
+            return np.full((*self._values, end - start), np.nan, dtype=np.float32)
+        return self._read(chrom, start, end, i_track)
 
     def _read(
         self, chrom: str, start: int, end: int, i_track: int | slice | tuple[int, int]
@@ -270,9 +306,10 @@ class StoredScores:
         return named_tracks(self.plan.scoring.tracks, track)
 
     @property
-    def _bases(self) -> tuple[int, ...]:
+    def _values(self) -> tuple[int, ...]:
         """Return the lengths of the axes between track and position."""
-        return (4,) if self.plan.scoring.values == "tism" else ()
+        axis = self.plan.scoring.axis
+        return (len(axis[1]),) if axis else ()
 
     def _array(self, name: str) -> "zarr.Array[Any]":
         """Return the array of a chrom, or the pack, which fits the plan."""

@@ -1,8 +1,9 @@
 """Scores on disk or in object storage: a Zarr v3 group with one array per chrom, written block by block.
 
-An array holds float32 ``(track, position)``, or ``(track, base, position)`` for all of TISM, NaN where there
-is no score. One shard is one block of a group of tracks; its inner chunks are one track (and base) wide, so
-that the export of one track reads its own bytes only. Any Zarr v3 reader opens it.
+An array holds float32 ``(track, position)``, ``(track, base, position)`` for all of TISM, or ``(track,
+statistic, position)`` for mean and standard deviation, NaN where there is no score. One shard is one block of
+a group of tracks; its inner chunks are one track (and value) wide, so that the export of one track reads its
+own bytes only. Any Zarr v3 reader opens it.
 """
 
 from collections import Counter
@@ -153,7 +154,7 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
         Parameters
         ----------
         block : Block
-        scores : float32 (T, len(block)), or (T, 4, len(block)) for ``values="tism"``
+        scores : float32 (T, len(block)), or (T, 4 or 2, len(block)) for ``values="tism"`` or "mean+sd"
             NaN where there is no score.
         device : str
             What `Ledger.note_device` returned to who computed them.
@@ -165,7 +166,7 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
         StorageFullError
             If there is no room left; nothing is marked done then.
         """
-        expected = (len(self.plan.scoring.tracks), *self._bases, len(block))
+        expected = (len(self.plan.scoring.tracks), *self._values, len(block))
         if scores.shape != expected:
             raise ValueError(f"scores of {block} have shape {scores.shape}, expected {expected}")
         for i_group in range(self.plan.n_shards_per_block):
@@ -280,8 +281,8 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
 
     def shard_key(self, address: ShardAddress) -> str:
         """Return the key of a shard's object."""
-        bases = "0/" * len(self._bases)
-        return f"{self._nodes[address.i_array]}/c/{address.i_group}/{bases}{address.i_block}"
+        values = "0/" * len(self._values)
+        return f"{self._nodes[address.i_array]}/c/{address.i_group}/{values}{address.i_block}"
 
     def shard_sizes(self, i_arrays: Iterable[int]) -> dict[str, int]:
         """Return the size of every object of some arrays, by key, from listings."""

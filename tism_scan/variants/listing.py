@@ -241,7 +241,7 @@ class _Worker:
     def _pieces(self, block: Block, end: int) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.float32]]]:
         """Yield pieces of a block: where each starts, its codes, and TISM, float32 (T, 4, n)."""
         channels = [
-            self._store.read_base(block.chrom, block.start, end, i_track, i_base)
+            self._store.read_value(block.chrom, block.start, end, i_track, i_base)
             for i_track in self._i_tracks
             for i_base in range(4)
         ]

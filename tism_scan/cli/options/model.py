@@ -11,7 +11,7 @@ from tism_scan.errors import TrackError
 
 if TYPE_CHECKING:
     from tism_scan.models.contract import Model
-    from tism_scan.models.source import ModelSource
+    from tism_scan.models.source import Source
     from tism_scan.plan.tracks import Track
 
 _SOURCE_OPTIONS = (
@@ -25,8 +25,10 @@ _SOURCE_OPTIONS = (
     ),
     click.option(
         "--weights",
+        multiple=True,
         type=FILE,
-        help="Weights file or URL: Beluga's state dict, Keras's .h5, or what the factory is called with.",
+        help="Weights file or URL: Beluga's state dict, Keras's .h5, or what the factory is called with. "
+        "Repeat it for the mean over several models, such as folds.",
     ),
     click.option(
         "--input-bp", type=click.IntRange(1), help="Length of a window, if the model has no such attribute."
@@ -80,12 +82,12 @@ memory_option = click.option(
 )
 
 
-def model_source(options: Mapping[str, Any]) -> "ModelSource":
-    """Return where the model of a command's options comes from."""
-    from tism_scan.models.source import ModelSource
+def model_source(options: Mapping[str, Any]) -> "Source":
+    """Return where the model of a command's options comes from; several weights make an ensemble."""
+    from tism_scan.models.source import ModelSource, model_source
 
-    own = {name: options[name] for name in ("spec", "weights", "input_bp", "alphabet", "layout", "reduction")}
-    return ModelSource(**own)
+    own = {name: options[name] for name in ("spec", "input_bp", "alphabet", "layout", "reduction")}
+    return model_source([ModelSource(weights=each, **own) for each in options["weights"] or [None]])
 
 
 def check_tracks_chosen(options: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Options that say what is scanned, with what; for every command that makes a plan."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -13,6 +13,7 @@ from tism_scan.cli.options.model import (
     model_source,
 )
 from tism_scan.cli.options.scoring import scoring_options, scoring_settings
+from tism_scan.plan.scoring import Values
 
 if TYPE_CHECKING:
     from tism_scan.scan.execution import Execution
@@ -54,10 +55,11 @@ _PLANNED = (
 _STORED = (
     click.option(
         "--values",
-        type=click.Choice(["mean", "tism"]),
+        type=click.Choice(get_args(Values)),
         default="mean",
         show_default=True,
-        help="Store mean TISM, or TISM of all four bases.",
+        help="Store mean TISM; TISM of all four bases; or mean TISM and its standard deviation over several "
+        "--weights.",
     ),
     click.option(
         "--block-bp",

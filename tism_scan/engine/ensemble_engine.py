@@ -1,0 +1,105 @@
+"""The engine of an ensemble: each model's own engine, and the mean of their scores of a block.
+
+TISM is linear in the gradient, so that TISM of the mean of the models' outputs is the mean of their TISM.
+With output space "probability", it is that of the mean of their probabilities.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tism_scan.engine.block_engine import Engine
+from tism_scan.errors import PlanError
+from tism_scan.genome.alphabet import Codes
+from tism_scan.models.contract import Model
+from tism_scan.models.ensemble import Ensemble, members_of
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tiling import Stretch
+
+
+class EnsembleEngine:
+    """Scores blocks by the mean over models, or by the mean and the standard deviation.
+
+    Parameters
+    ----------
+    model : Ensemble
+    scoring : Scoring
+        With values "mean+sd", the standard deviation of mean TISM over the n models, with n - 1 in the
+        denominator, stands beside the mean.
+    make : callable
+        Returns the engine of one model for a scoring. It is called once for each model.
+    """
+
+    def __init__(self, model: Ensemble, scoring: Scoring, make: Callable[[Model, Scoring], Engine]) -> None:
+        self.scoring = scoring
+        own = replace(scoring, values="mean") if scoring.values == "mean+sd" else scoring
+        self._engines = [make(member, own) for member in members_of(model)]
+
+    @property
+    def name(self) -> str:
+        """The engine's kind, and of how many models."""
+        kinds = dict.fromkeys(engine.name for engine in self._engines)
+        return f"{len(self._engines)} x {' or '.join(kinds)}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scores are computed."""
+        return self._engines[0].device
+
+    @property
+    def device_s(self) -> float:
+        """Time, s, that the device has taken for scores."""
+        return sum(engine.device_s for engine in self._engines)
+
+    def flop_per_window(self) -> float:
+        """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
+        return sum(engine.flop_per_window() for engine in self._engines)
+
+    def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return the mean of the models' scores of a stretch's block.
+
+        Sums are float64, and of differences from the first model, so that equal models have their own scores
+        as mean, to the bit, and a standard deviation of 0.
+
+        Parameters
+        ----------
+        codes, stretch, wanted
+            As for `BlockEngine.score`, whose errors this method shares.
+
+        Returns
+        -------
+        float32 (T, len(block)), (T, 4, len(block)) for ``values="tism"``, (T, 2, len(block)) for "mean+sd"
+        """
+        has_sd, n = self.scoring.values == "mean+sd", len(self._engines)
+        first = self._engines[0].score(codes, stretch, wanted)
+        total = np.zeros(first.shape)
+        squares = np.zeros(first.shape if has_sd else 0)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinity is refused where scores are checked
+            for engine in self._engines[1:]:
+                apart = engine.score(codes, stretch, wanted).astype(np.float64) - first
+                total += apart
+                if has_sd:
+                    squares += apart**2
+            mean: NDArray[np.float32] = (first + total / n).astype(np.float32)
+            if not has_sd:
+                return mean
+            variance = np.maximum(squares - total**2 / n, 0) / (n - 1)
+            sd = np.sqrt(variance).astype(np.float32)
+        return np.stack([mean, sd], axis=1)
+
+
+def check_has_several(model: Model, scoring: Scoring) -> None:
+    """Raise unless there are several models, where their standard deviation is asked for.
+
+    Raises
+    ------
+    PlanError
+    """
+    if scoring.values == "mean+sd" and not isinstance(model, Ensemble):
+        raise PlanError(
+            "values 'mean+sd' is the standard deviation over several models, and there is one; expected two "
+            "or more; give --weights for each of them, or use --values mean"
+        )
