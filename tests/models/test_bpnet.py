@@ -375,3 +375,31 @@ def test_its_trunk_is_shared_between_windows(is_activated_first):
     assert isinstance(engine, SharedEngine)
     fast, slow = (blocks_scored_by(each, codes) for each in (engine, WindowEngine(model, scoring)))
     np.testing.assert_allclose(fast, slow, rtol=0, atol=2e-6 * np.abs(slow).max())
+
+
+def test_layers_that_keep_less_give_the_same_values_and_gradients():
+    torch.manual_seed(1)
+    plain = BPNet(BPNetShape(6, 4, input_bp=200, output_bp=40)).eval()  # its weights may be trained
+    quick = BPNet(BPNetShape(6, 4, input_bp=200, output_bp=40)).eval().requires_grad_(False)
+    quick.load_state_dict(plain.state_dict())
+    X, other = (windows(n_bp=200).requires_grad_() for _ in range(2))
+    ours, theirs = quick(X), plain(other)
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+    expected = [torch.autograd.grad(theirs[:, i].sum(), other, retain_graph=True)[0] for i in range(2)]
+    found = [torch.autograd.grad(ours[:, i].sum(), X, retain_graph=True)[0] for i in range(2)]
+    torch.testing.assert_close(torch.stack(found), torch.stack(expected), rtol=1e-5, atol=1e-8)
+    (batched,) = torch.autograd.grad(ours.sum(0), X, torch.eye(2), is_grads_batched=True)
+    torch.testing.assert_close(batched, torch.stack(expected))
+    weights = torch.autograd.grad(plain(other).sum(), list(plain.trunk.dilated.parameters()))
+    assert all(gradient.abs().sum() > 0 for gradient in weights)
+
+
+def test_layers_that_keep_less_are_rounded_as_others_are():
+    torch.manual_seed(1)
+    model = BPNet(BPNetShape(6, 4, input_bp=200, output_bp=40)).eval().requires_grad_(False)
+    exact, rounded = (windows(n_bp=200).requires_grad_() for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(rounded)
+    (found,) = torch.autograd.grad(outputs[:, 0].float().sum(), rounded)
+    (expected,) = torch.autograd.grad(model(exact)[:, 0].sum(), exact)
+    assert 0.99 < np.corrcoef(found.ravel(), expected.ravel())[0, 1] < 1

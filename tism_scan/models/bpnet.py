@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tism_scan.models.contract import Model
+from tism_scan.models.residual import added_to_its_input
 
 INPUT_BP = 2114
 OUTPUT_BP = 1000
@@ -123,10 +124,13 @@ class Trunk(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         """Return the terms of the counts, and the logits."""
         # As images of height 1, whose gradients keep the memory format that convolutions are quickest in.
-        h = _convolved(X.unsqueeze(2).contiguous(memory_format=torch.channels_last), self.first)
+        h = _convolved(_as_image(X), self.first)
         h = h if self.is_activated_first else h.relu()
         layers = cast("list[nn.Conv1d]", list(self.dilated))
         for dilation, layer in zip(self.dilations, layers, strict=True):
+            if not self.is_activated_first and not layer.weight.requires_grad:
+                h = added_to_its_input(h, _as_image(layer.weight), layer.bias, dilation)
+                continue
             seen = _convolved(h.relu(), layer) if self.is_activated_first else _convolved(h, layer).relu()
             h = functional.pad(h, (-dilation, -dilation)) + seen
         h = h.relu() if self.is_activated_first else h
@@ -157,8 +161,12 @@ class Head(nn.Module):
 
 def _convolved(image: Tensor, layer: nn.Conv1d) -> Tensor:
     """Return a one-dimensional convolution of an image, (N, C, 1, P)."""
-    weight = layer.weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-    return functional.conv2d(image, weight, layer.bias, dilation=(1, layer.dilation[0]))
+    return functional.conv2d(image, _as_image(layer.weight), layer.bias, dilation=(1, layer.dilation[0]))
+
+
+def _as_image(x: Tensor) -> Tensor:
+    """Return (N, C, P) as (N, C, 1, P), channels side by side in memory."""
+    return x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
 
 
 def weighted_logit(logits: Tensor) -> Tensor:
