@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from scan_models import blocks_scored_by
 from torch import nn
 
-from tism_scan.engine import choice, shared_engine
-from tism_scan.engine.choice import make_engine, sharing_of
+from tism_scan.engine import choice, shared_engine, sharing
+from tism_scan.engine.choice import make_engine, shared_steps, sharing_of
 from tism_scan.engine.cost import saved_bytes
 from tism_scan.engine.shared_engine import SharedEngine
-from tism_scan.engine.sharing import NotSharedError, shared_step
+from tism_scan.engine.sharing import NotSharedError, n_backward_passes, shared_step
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import ModelError, ScanError
 from tism_scan.genome.alphabet import N_CODE, is_acgt
 from tism_scan.models import Cropped
+from tism_scan.models.ensemble import Ensemble
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 
@@ -150,9 +151,61 @@ def test_unwanted_bases_change_no_other(data):
     assert_same(part, np.where(wanted, blocks_scored_by(engine, CODES), np.nan))
 
 
-def test_shared_engine_is_chosen_where_the_trunk_is_no_stack_and_stitch_is_mean(deep):
+@pytest.mark.parametrize("stride", [20, 60])
+@pytest.mark.parametrize(
+    "choices", [{}, {"strands": "both", "values": "tism"}, {"output_space": "probability"}], ids=str
+)
+def test_center_takes_each_base_from_its_own_window(deep, stride, choices, device):
+    scoring = Scoring(TRACKS, INPUT_BP, stride, "center", **choices)
+    engine = SharedEngine(deep, scoring, windows_per_slab=7, device=device)
+    is_wanted = RNG.random(len(CODES)) < 0.02  # so that windows are missing between others
+    for wanted in (None, is_wanted):
+        slow = blocks_scored_by(WindowEngine(deep, scoring, device=device), CODES, wanted=wanted)
+        assert_same(blocks_scored_by(engine, CODES, wanted=wanted), slow)
+
+
+@pytest.mark.parametrize(("input_bp", "stride", "n_passes"), [(120, 20, 4), (120, 4, 16), (121, 61, 2)])
+def test_windows_of_a_pass_hold_no_base_of_each_others_cores(input_bp, stride, n_passes):
+    scoring = Scoring(TRACKS, input_bp, stride)
+    assert n_backward_passes(scoring) == n_passes
+    core, apart = scoring.reach, n_passes * stride
+    assert apart >= core.stop
+    assert input_bp - apart <= core.start
+    assert n_backward_passes(Scoring(TRACKS, input_bp, stride, "mean")) == 1
+
+
+def test_shared_engine_is_chosen_where_the_trunk_is_no_stack_and_it_is_cheaper(deep):
     assert isinstance(make_engine(deep, Scoring(TRACKS, INPUT_BP, 20, "mean")), SharedEngine)
-    assert isinstance(make_engine(deep, Scoring(TRACKS, INPUT_BP, 20)), WindowEngine)
+    assert isinstance(make_engine(deep, Scoring(TRACKS, INPUT_BP, 20)), SharedEngine)
+    assert isinstance(make_engine(deep, Scoring(TRACKS, INPUT_BP, 120)), WindowEngine)
+
+
+def counted_trials(monkeypatch):
+    """Return a list that grows with each trial in float64."""
+    trials, real = [], sharing._tried_step
+    monkeypatch.setattr(sharing, "_tried_step", lambda *given: trials.append(1) or real(*given))
+    return trials
+
+
+def test_trial_is_left_out_where_another_process_has_made_it(monkeypatch):
+    trials, scoring = counted_trials(monkeypatch), Scoring(TRACKS, INPUT_BP, 20, "mean")
+    (step,) = shared_steps(Deep(), scoring)
+    assert (step, len(trials)) == (20, 1)
+    assert isinstance(make_engine(Deep(), scoring, steps=[step]), SharedEngine)
+    assert isinstance(make_engine(Deep(), scoring, steps=[None]), WindowEngine)
+    ensemble = make_engine(Ensemble([Deep(), Deep(pool=2)]), scoring, steps=[20, 10])
+    assert ensemble.name == "2 x SharedEngine"
+    assert len(trials) == 1
+
+
+@pytest.mark.parametrize("step", [19, 21, 400])
+def test_trial_is_made_where_the_model_is_not_as_expected(step, monkeypatch):
+    trials = counted_trials(monkeypatch)
+    assert shared_step(Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean"), step) == 20
+    assert len(trials) == 1
+    for crop in ((14, 15), (15, 14)):
+        with pytest.raises(NotSharedError, match="depends on what is beyond the window"):
+            shared_step(Deep(is_padded=True, crop=crop), Scoring(TRACKS, INPUT_BP, 20, "mean"), 20)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +213,8 @@ def test_shared_engine_is_chosen_where_the_trunk_is_no_stack_and_stitch_is_mean(
     [
         (
             Deep,
-            {"stitch": "center"},
-            "stitch 'center' shares only .*; try --stitch mean, which shares",
+            {"stitch": "center", "stride": 120},
+            "stitch 'center' with stride 120 needs as many bases in a shared trunk as in windows of 120 bp",
         ),
         (lambda: Deep(pool=2), {"stride": 18, "input_bp": 120}, None),
         (lambda: Deep(pool=3), {"stride": 20}, "stride 20 does not move the trunk's output by a whole"),
@@ -243,11 +296,15 @@ def test_trial_leaves_the_model_as_it_was():
 def test_log_says_why_windows_are_computed_one_by_one(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("tism_scan"), "propagate", True)
     choice._warn_once.cache_clear()
-    assert sharing_of(Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean")) == "trunk"
+    scoring = Scoring(TRACKS, INPUT_BP, 20, "mean")
+    assert sharing_of(Deep(), scoring, shared_steps(Deep(), scoring)) == "trunk"
     assert not caplog.text
+    scoring = Scoring(TRACKS, INPUT_BP, 120)
     for _ in range(2):
-        assert sharing_of(Deep(), Scoring(TRACKS, INPUT_BP, 20)) == "none"
-    assert caplog.text.count("computed one by one, which is slower: stitch 'center' shares only") == 1
+        assert sharing_of(Deep(), scoring, shared_steps(Deep(), scoring)) == "none"
+    assert caplog.text.count("computed one by one, which is slower: stitch 'center' with stride 120") == 1
+    shared_steps(Deep(), Scoring(TRACKS, INPUT_BP, 20))
+    assert "takes 4 backward passes of the model's trunk for each track; --stitch mean" in caplog.text
 
 
 def test_trunk_whose_places_are_fewer_on_a_long_stretch_is_an_error():
@@ -336,7 +393,7 @@ def test_crop_drops_a_number_of_places(places):
 
 @pytest.mark.parametrize(("memory_gb", "n_windows"), [(1e-9, 1), (1000, 16)])
 def test_memory_budget_reaches_the_window_engine_too(memory_gb, n_windows):
-    model, scoring = Deep(), Scoring(TRACKS, INPUT_BP, 20)
+    model, scoring = Deep(), Scoring(TRACKS, INPUT_BP, 120)
     engine = make_engine(model, scoring, memory_gb=memory_gb, device="cpu")
     assert isinstance(engine, WindowEngine)
     assert engine.batch_size == n_windows

@@ -22,7 +22,10 @@ LARGE_BP = 1 << 20
 @pytest.mark.parametrize("changes", [{}, {"strands": "both"}, {"path": (1, 0.5)}, {"tracks": TRACKS[:1]}])
 def test_block_is_the_longest_that_takes_two_minutes(monkeypatch, sharing, changes):
     scoring = replace(SCORING, **changes)
-    per_bp = FORWARD_FLOP * (1 + len(scoring.tracks)) * scoring.n_gradients
+    n_backward = {"none": 1, "trunk": 3}[
+        sharing
+    ]  # of which windows are 18 bp apart, and hold no other's core
+    per_bp = FORWARD_FLOP * (1 + n_backward * len(scoring.tracks)) * scoring.n_gradients
     per_bp /= {"none": scoring.stride, "trunk": INPUT_BP}[sharing]
     monkeypatch.setattr(sizing, "FLOP_PER_S_ON_CPU", per_bp * 100_000 / LONGEST_BLOCK_S)
     assert fitting_block_bp(smooth_model(), scoring, sharing, LARGE_BP, on_gpus=False) == 1 << 16

@@ -10,7 +10,9 @@ import torch
 from command_line import tism_scan
 
 import tism_scan as ts
+from tism_scan.engine import sharing
 from tism_scan.errors import ModelError, ScanError, StoreError, WeightsError
+from tism_scan.models.bpnet import BPNet, BPNetShape
 from tism_scan.models.probe import probe_outputs
 from tism_scan.models.source import ModelSource
 from tism_scan.plan.probes import Probes
@@ -223,3 +225,26 @@ def test_small_track_beside_a_large_one_is_held_to_its_own_size():
     assert "track 'small' is 0.5 on a fixed" in before.difference(Probes.of(tracks, outputs * [1, 5]), tracks)
     rounded_with_the_large = outputs + np.float32(900 * 3e-6)
     assert before.difference(Probes.of(tracks, rounded_with_the_large), tracks) is None
+
+
+def test_trial_of_a_shared_trunk_is_made_once_and_kept_beside_the_plan(tmp_path, monkeypatch):
+    trials, real = [], sharing._tried_step
+    monkeypatch.setattr(sharing, "_tried_step", lambda *given: trials.append(1) or real(*given))
+    letters = "".join(np.random.default_rng(2).choice(list("ACGT"), 300))
+    (tmp_path / "genome.fa").write_text(f">chr1\n{letters}\n")
+    asked = {"tracks": "counts", "stride": 20, "stitch": "mean", "block_bp": 100}
+    planned = ts.plan_scan(tmp_path / "genome.fa", small_bpnet(), **asked)
+    assert (planned.plan.shared_steps, len(trials)) == ((20,), 1)
+    store = planned.create_store(tmp_path / "s.zarr")
+    ts.scan(planned, store.path)
+    assert len(trials) == 1
+    assert ts.ScoreStore.open(store.path).plan.shared_steps == (20,)
+    assert np.isfinite(store.read("chr1")).all()
+    described = store.plan.to_json()
+    assert "shared_steps" not in described  # no part of the plan's identity
+    assert replace(store.plan, shared_steps=None).digest() == store.plan.digest()
+
+
+def small_bpnet():
+    torch.manual_seed(1)
+    return BPNet(BPNetShape(4, 3, input_bp=160, output_bp=30))

@@ -4,7 +4,7 @@ TISM is linear in the gradient, so that TISM of the mean of the models' outputs 
 With output space "probability", it is that of the mean of their probabilities.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from tism_scan.engine.block_engine import Engine
 from tism_scan.errors import PlanError
 from tism_scan.genome.alphabet import Codes
 from tism_scan.models.contract import Model
-from tism_scan.models.ensemble import Ensemble, members_of
+from tism_scan.models.ensemble import Ensemble
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Stretch
 
@@ -25,18 +25,15 @@ class EnsembleEngine:
 
     Parameters
     ----------
-    model : Ensemble
+    engines : sequence of Engine
+        One for each model, made for what `scoring_of_member` returns.
     scoring : Scoring
         With values "mean+sd", the standard deviation of mean TISM over the n models, with n - 1 in the
         denominator, stands beside the mean.
-    make : callable
-        Returns the engine of one model for a scoring. It is called once for each model.
     """
 
-    def __init__(self, model: Ensemble, scoring: Scoring, make: Callable[[Model, Scoring], Engine]) -> None:
-        self.scoring = scoring
-        own = replace(scoring, values="mean") if scoring.values == "mean+sd" else scoring
-        self._engines = [make(member, own) for member in members_of(model)]
+    def __init__(self, engines: Sequence[Engine], scoring: Scoring) -> None:
+        self.scoring, self._engines = scoring, list(engines)
 
     @property
     def name(self) -> str:
@@ -89,6 +86,11 @@ class EnsembleEngine:
             variance = np.maximum(squares - total**2 / n, 0) / (n - 1)
             sd = np.sqrt(variance).astype(np.float32)
         return np.stack([mean, sd], axis=1)
+
+
+def scoring_of_member(scoring: Scoring) -> Scoring:
+    """Return what the engine of one model of an ensemble computes."""
+    return replace(scoring, values="mean") if scoring.values == "mean+sd" else scoring
 
 
 def check_has_several(model: Model, scoring: Scoring) -> None:

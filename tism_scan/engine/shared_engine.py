@@ -1,10 +1,10 @@
-"""The shared engine: any trunk that windows can share, one forward and one backward pass of it a slab.
+"""The shared engine: any trunk that windows can share, one forward and few backward passes of it a slab.
 
-Deep dilated networks, with or without residuals, see nearly the whole window from each place, so that a cone
-saves nothing. But the sum over windows of their gradients is one backward pass of the trunk, from the heads'
-gradients added up at their places; so ``stitch="mean"`` and "all" cost one pass for each track of a slab,
-whatever the trunk is made of. The trunk goes through autograd; `tism_scan.engine.sharing` says what it has to
-fulfil.
+The sum over windows of their gradients is one backward pass of the trunk, from the heads' gradients added up
+at their places; so ``stitch="mean"`` and "all" cost one pass for each track of a slab, whatever the trunk is
+made of. ``stitch="center"`` takes several, each of windows so far apart that none holds a base of another's
+core: there, the sum is one window's own gradient. The trunk goes through autograd; `tism_scan.engine.sharing`
+says what it has to fulfil.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tism_scan.engine.cost import module_flop, saved_bytes
 from tism_scan.engine.head import TrunkHead
 from tism_scan.engine.layers import Passes
-from tism_scan.engine.sharing import NotSharedError, shared_step
+from tism_scan.engine.sharing import NotSharedError, n_backward_passes, shared_step
 from tism_scan.engine.slabs import SlabEngine, budget_of, index_of, summed_over_windows
 from tism_scan.engine.trunk import declared_parts
 from tism_scan.errors import ModelError
@@ -36,7 +36,7 @@ TRACKS_AT_ONCE = 16
 
 
 class SharedEngine(SlabEngine):
-    """Scores blocks for ``stitch="mean"`` or "all" by sharing any trunk between windows.
+    """Scores blocks by sharing any trunk between windows.
 
     Parameters
     ----------
@@ -45,6 +45,8 @@ class SharedEngine(SlabEngine):
     scoring : Scoring
     windows_per_slab, device, memory_gb, share
         As for `TrunkEngine`.
+    step : int, optional
+        What `tism_scan.engine.sharing.shared_step` found for the same model in another process.
 
     Raises
     ------
@@ -63,8 +65,10 @@ class SharedEngine(SlabEngine):
         device: str | None = None,
         memory_gb: float | None = None,
         share: float = 1.0,
+        step: int | None = None,
     ) -> None:
-        self._step = shared_step(model, scoring)
+        self._step = shared_step(model, scoring, step)
+        self._n_passes = n_backward_passes(scoring)
         super().__init__(
             model, scoring, batch_size=1 if windows_per_slab is None else windows_per_slab, device=device
         )
@@ -94,7 +98,10 @@ class SharedEngine(SlabEngine):
                 features = self._trunk(window)
             of_head = self._head.flop_per_window(features)
         forward, backward = (
-            more - less + head for more, less, head in zip(of_longer, of_window, of_head, strict=True)
+            n_passes * (more - less) + head
+            for n_passes, more, less, head in zip(
+                (1, self._n_passes), of_longer, of_window, of_head, strict=True
+            )
         )
         return self.scoring.n_gradients * (forward + len(self.scoring.tracks) * backward)
 
@@ -134,25 +141,47 @@ class SharedEngine(SlabEngine):
                 f"the model's trunk gives {features.shape[2]:,} places for a stretch of {X.shape[2]:,} bp; "
                 f"expected {n_places:,}, as shorter stretches have; leave its trunk undeclared"
             )
-        n_tracks, scores = len(self.scoring.tracks), []
+        n_tracks = len(self.scoring.tracks)
+        scores = reference.new_zeros((n_tracks, self.scoring.n_channels, X.shape[2]))
+        passes = self._passes(windows)
         for first in range(0, n_tracks, TRACKS_AT_ONCE):
             tracks = range(first, min(first + TRACKS_AT_ONCE, n_tracks))
-            for i_track, summed in zip(tracks, self._summed_heads(features, windows, tracks), strict=True):
-                (gradient,) = torch.autograd.grad(
-                    features, X, summed.t()[None].to(features.dtype), retain_graph=i_track + 1 < n_tracks
-                )
-                scores.append(self._to_scores(gradient[:, None], reference)[0])
-        return torch.cat(scores).detach()
+            for i_pass, part in enumerate(passes):
+                places = self._answered(part)
+                for i_track, summed in zip(tracks, self._summed_heads(features, part, tracks), strict=True):
+                    (gradient,) = torch.autograd.grad(
+                        features,
+                        X,
+                        summed.t()[None].to(features.dtype),
+                        retain_graph=i_pass + 1 < len(passes) or i_track + 1 < n_tracks,
+                    )
+                    found = self._to_scores(gradient[..., places][:, None], reference[..., places])
+                    scores[i_track][:, places] = found[0, 0]
+        return scores
+
+    def _passes(self, windows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return the windows of each backward pass."""
+        parts = (windows[windows % self._n_passes == i] for i in range(self._n_passes))
+        return [part for part in parts if len(part)]
+
+    def _answered(self, windows: NDArray[np.int64]) -> slice | Tensor:
+        """Return which bases of a slab a backward pass of some windows gives the scores of."""
+        if self.scoring.stitch != "center":
+            return slice(None)
+        reach = self.scoring.reach
+        bases = windows[:, None] * self.lattice.stride + np.arange(reach.start, reach.stop)
+        return torch.from_numpy(bases.ravel()).to(self.device)
 
     def _summed_heads(self, features: Tensor, windows: NDArray[np.int64], tracks: range) -> Tensor:
-        """Return the sum over windows of their heads' gradients, float32 (T, places, C), of some tracks."""
+        """Return the sum over windows of a pass of their heads' gradients, float32 (T, places, C)."""
         known = features.detach().float()
         of_windows = known[0].unfold(1, self._n_places, self._step).transpose(0, 1)  # (N, C, places)
         total = known.new_zeros((len(tracks), known.shape[2], known.shape[1]))
         for first in range(0, len(windows), self._n_heads):
             part = windows[first : first + self._n_heads]
             top = self._head.gradient(of_windows[index_of(part, known.device)], tracks)
-            summed = summed_over_windows(top, self._step, part - part[0])
+            step = self._step * self._n_passes
+            summed = summed_over_windows(top, step, (part - part[0]) // self._n_passes)
             start = int(part[0]) * self._step
             total[:, start : start + summed.shape[1]] += summed
         return total

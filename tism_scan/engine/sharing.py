@@ -53,7 +53,45 @@ def _why_not_in_float32(model: Model) -> str | None:
     return f"the model computes in {shown}, and windows are shared in float32" if others else None
 
 
-def shared_step(model: Model, scoring: Scoring) -> int:
+def n_backward_passes(scoring: Scoring) -> int:
+    """Return how many backward passes of a shared trunk give the scores of a slab's windows, for each track.
+
+    One gives the sum over windows of their gradients. For ``stitch="center"``, a base's score is from one
+    window, so the windows of a pass must be so far apart that none holds a base of another's core.
+    """
+    if scoring.stitch != "center":
+        return 1
+    lattice = scoring.lattice
+    return -(-(lattice.flank + lattice.stride) // lattice.stride)
+
+
+def _check_worth(scoring: Scoring) -> None:
+    """Raise NotSharedError if windows one by one take as few bases through the trunk, forward and back."""
+    n_passes, n_tracks = n_backward_passes(scoring), len(scoring.tracks)
+    n_shared, n_alone = (1 + n_passes * n_tracks) * scoring.stride, (1 + n_tracks) * scoring.input_bp
+    if scoring.stitch == "center" and n_shared >= n_alone:
+        raise NotSharedError(
+            f"stitch 'center' with stride {scoring.stride:,} needs as many bases in a shared "
+            f"trunk as in windows of {scoring.input_bp:,} bp one by one"
+        )
+
+
+def _is_as_expected(model: Model, scoring: Scoring, step: int) -> bool:
+    """Return whether a model seems to be the one that was tried elsewhere, by one window and in float32."""
+    trunk, head = declared_parts(model) or (nn.Identity(), nn.Identity())
+    input_bp, stride = scoring.input_bp, scoring.stride
+    sequence = random_sequence(input_bp + 2 * stride).to(next(model.parameters(), torch.empty(0)))
+    window = sequence[:, :, stride : stride + input_bp]
+    try:
+        with frozen(model), torch.no_grad():
+            features, stretch = trunk(window), trunk(sequence)
+            outputs, of_parts = model(window), flat_outputs(head(features))
+    except Exception:  # a user's trunk may fail in any way; the trial says how
+        return False
+    return are_alike(stretch[:, :, step:-step], features) and are_alike(outputs, of_parts)
+
+
+def shared_step(model: Model, scoring: Scoring, expected: int | None = None) -> int:
     """Return how many places of a trunk's output lie between windows.
 
     The features of a window must be those places of a longer stretch: in float64, in each of three windows,
@@ -63,6 +101,9 @@ def shared_step(model: Model, scoring: Scoring) -> int:
     ----------
     model : Model
     scoring : Scoring
+    expected : int, optional
+        What the trial of the same model found in another process: if one window agrees with it, in float32,
+        the trial is left out, which takes as long as dozens of windows.
 
     Returns
     -------
@@ -72,8 +113,8 @@ def shared_step(model: Model, scoring: Scoring) -> int:
     ------
     NotSharedError
         If a window's features depend on what is beyond it, its places are not those of a stretch, the model's
-        output is not that of its head, or windows are stitched by their centres. The message names the first
-        place that differs.
+        output is not that of its head, or windows one by one are as cheap. The message names the first place
+        that differs.
     """
     parts = declared_parts(model)
     if parts is None:
@@ -82,11 +123,9 @@ def shared_step(model: Model, scoring: Scoring) -> int:
     reason = why_no_stack(model, scoring) if layers else _why_not_in_float32(model)
     if reason is not None:
         raise NotSharedError(reason)
-    if scoring.stitch == "center":  # known before the trial, which is costly for a large model
-        raise NotSharedError(
-            "stitch 'center' shares only a trunk that is a stack of unpadded layers; try --stitch mean, "
-            "which shares others, too"
-        )
+    _check_worth(scoring)  # before the trial, which is costly for a large model
+    if expected is not None and _is_as_expected(model, scoring, expected):
+        return expected
     try:
         exact = copy.deepcopy(model).double()
         with frozen(exact), torch.no_grad():
@@ -114,21 +153,22 @@ def _tried_step(model: Model, scoring: Scoring) -> int:
         )
     _check_nothing_beyond(trunk, sequence, input_bp, stride, step, n_places)
     # Dense numbers too: those of a sequence may leave most of a network's units at zero.
-    for values in (sequence, torch.randn(sequence.shape, generator=_generator()).to(sequence)):
-        whole = trunk(values)
+    dense = torch.randn(sequence.shape, generator=_generator()).to(sequence)
+    for values, whole in ((sequence, stretch), (dense, trunk(dense))):
         largest = whole.abs().amax((0, 2)).clamp_min(torch.finfo(whole.dtype).tiny)
         for i_window in range(3):
             start = i_window * stride
-            alone = trunk(values[:, :, start : start + input_bp])
+            is_known = values is sequence and i_window == 0
+            alone = features if is_known else trunk(values[:, :, start : start + input_bp])
             places = whole[:, :, i_window * step : i_window * step + n_places]
             difference = ((alone - places).abs() / largest[:, None]).amax((0, 1))
             _refuse_first(~(difference <= _LARGEST_DIFFERENCE), f"by {float(difference.max()):.1g} of it")
-    if not are_alike(model(window), flat_outputs(head(features))):
-        raise NotSharedError(NOT_ITS_HEAD)
     of_model, of_parts = (
-        _gradient(outputs, window) for outputs in (model, lambda X: flat_outputs(head(trunk(X))))
+        _with_gradient(outputs, window) for outputs in (model, lambda X: flat_outputs(head(trunk(X))))
     )
-    if not are_alike(of_model, of_parts):
+    if not are_alike(of_model[0], of_parts[0]):
+        raise NotSharedError(NOT_ITS_HEAD)
+    if not are_alike(of_model[1], of_parts[1]):
         raise NotSharedError("the gradient of the model's output is not that of head(trunk(X))")
     return int(step)
 
@@ -157,14 +197,14 @@ def _refuse_first(is_off: Tensor, by_how_much: str) -> None:
         )
 
 
-def _gradient(model: Callable[[Tensor], Tensor], window: Tensor) -> Tensor:
-    """Return the gradient of a random mixture of outputs at a window, (1, 4, L)."""
+def _with_gradient(model: Callable[[Tensor], Tensor], window: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the outputs at a window, and the gradient of a random mixture of them, (1, 4, L)."""
     X = window.clone().requires_grad_()
     with torch.enable_grad():
         outputs = model(X)
         mixture = outputs @ torch.randn(outputs.shape[1], generator=_generator()).to(outputs)
         gradient: Tensor = torch.autograd.grad(mixture.sum(), X)[0]
-    return gradient
+    return outputs.detach(), gradient
 
 
 def _generator() -> torch.Generator:

@@ -4,6 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tism_scan.engine.choice import Sharing
+from tism_scan.engine.sharing import n_backward_passes
 from tism_scan.models.contract import Model
 from tism_scan.models.frozen import frozen
 from tism_scan.plan.scoring import Scoring
@@ -41,7 +42,8 @@ def fitting_block_bp(
     if sharing == "stack" or block_bp <= SMALLEST_BLOCK_BP:
         return block_bp
     # A backward pass of the frozen network takes as long as the forward pass, for each track.
-    per_window = _forward_flop(model) * (1 + len(scoring.tracks)) * scoring.n_gradients
+    n_backward = len(scoring.tracks) * (n_backward_passes(scoring) if sharing == "trunk" else 1)
+    per_window = _forward_flop(model) * (1 + n_backward) * scoring.n_gradients
     per_bp = per_window / (scoring.input_bp if sharing == "trunk" else scoring.stride)
     most = LONGEST_BLOCK_S * (FLOP_PER_S_ON_GPU if on_gpus else FLOP_PER_S_ON_CPU)
     while block_bp > SMALLEST_BLOCK_BP and block_bp * per_bp > most:

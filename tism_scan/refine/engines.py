@@ -5,7 +5,6 @@ it. They are what `tism_scan.attribution.ism` gives for that window.
 """
 
 from abc import abstractmethod
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from tism_scan.engine.slabs import budget_of, first_slab
 from tism_scan.engine.trunk import declared_parts, n_positions, trunk_layers
 from tism_scan.genome.alphabet import Codes, is_acgt
 from tism_scan.models.contract import Model
-from tism_scan.models.ensemble import Ensemble
+from tism_scan.models.ensemble import Ensemble, members_of
 from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.models.outputs import flat_outputs
 from tism_scan.plan.scoring import Scoring
@@ -258,7 +257,10 @@ def make_ism_engine(
     """
     if isinstance(model, Ensemble):
         limits: dict[str, Any] = {"device": device, "memory_gb": memory_gb, "share": share}
-        return EnsembleEngine(model, scoring, partial(make_ism_engine, batch_size=batch_size, **limits))
+        engines = [
+            make_ism_engine(member, scoring, batch_size=batch_size, **limits) for member in members_of(model)
+        ]
+        return EnsembleEngine(engines, scoring)
     if why_no_stack(model, scoring) is None and not _has_gaps(model):
         return TrunkIsm(
             model, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tism_scan.engine.choice import sharing_of
+from tism_scan.engine.choice import shared_steps, sharing_of
 from tism_scan.engine.continuing import check_outputs_continue
 from tism_scan.engine.devices import default_device, default_precision
 from tism_scan.engine.ensemble_engine import check_has_several
@@ -195,7 +195,7 @@ def plan_scan(
         )
         check_has_several(loaded, scoring)
         check_outputs_continue(loaded, scoring)
-        sharing = sharing_of(loaded, scoring)  # here, since nobody sees what actors log
+        steps_of_trunk = shared_steps(loaded, scoring)  # here, since nobody sees what actors log
         name, weights_digest = source.identity(loaded)
         steps.info("reading the genome for its digest")
         plan = ScanPlan(
@@ -208,9 +208,11 @@ def plan_scan(
             model=name,
             keep_bits=keep_bits,
             probes=probes_of(loaded, scoring.tracks),
+            shared_steps=steps_of_trunk,
         )
     if not block_bp:
         on_gpus = default_device() != "cpu" if on_gpus is None else on_gpus
+        sharing = sharing_of(loaded, scoring, steps_of_trunk)
         fitting_bp = fitting_block_bp(loaded, scoring, sharing, plan.block_bp, on_gpus=on_gpus)
         plan = replace(plan, block_bp=fitting_bp)
     return PlannedScan(plan, opened.path, source, loaded, chooses_blocks=not block_bp)

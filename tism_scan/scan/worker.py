@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 
 from tism_scan.engine.block_engine import Engine
+from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import default_device, name_of_device, why_not_usable
 from tism_scan.errors import InputChangedError, ScanError, TismScanError
 from tism_scan.genome.fasta import Genome
@@ -223,7 +225,7 @@ class BlockWorker(Worker[Block, Engine]):
         """Return the engine that computes a plan with its model."""
         execution = self.setup.execution
         check_differentiable(model, model.input_bp, execution.device or default_device())
-        return execution.engine(model, plan.scoring)
+        return execution.engine(model, plan.scoring, partial(make_engine, steps=plan.shared_steps))
 
     def process(self, block: Block) -> BlockReport:
         """Compute a block and publish it, unless `abandon` was called for it.
