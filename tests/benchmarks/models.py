@@ -1,12 +1,16 @@
 """How much faster the shared engine is than window-by-window autograd, for networks of other people's kinds.
 
-    python tests/benchmarks/models.py [--threads 1] [--cases spliceai] [--rounds 3] [--json FILE]
+    python tests/benchmarks/models.py [--threads 1] [--cases spliceai] [--stitch mean] [--json FILE]
+    python tests/benchmarks/models.py --all [--n-bp 20000]
 
 The rival is batched autograd with frozen parameters, 4 windows at a time (the window engine), on the same
 sequence, weights of noise, stride 256 and ``stitch="mean"``. It gets the network as others write it:
 zero-padded and then cropped as in bpnet-lite and SpliceAI, or unpadded as in chrombpnet, layer by layer in
 PyTorch's own order of memory. Engines take turns, each with its best time. Scores are compared: they are
 equal to a few millionths of the largest, but where rounding flips a unit.
+
+`--all` compares scores instead: ``stitch="all"`` with "center" at stride 1,024, over a stretch as long as a
+gene, of SpliceAI's architecture with weights of noise (the published weights are not ours to ship).
 """
 
 import argparse
@@ -27,8 +31,9 @@ from tism_scan.engine.shared_engine import SharedEngine
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.models import Cropped
 from tism_scan.models.bpnet import BPNet, BPNetShape, weighted_logit
+from tism_scan.models.contract import loaded_model
 from tism_scan.plan.scoring import Scoring
-from tism_scan.plan.tiling import Block
+from tism_scan.plan.tiling import Block, Stitch
 from tism_scan.plan.tracks import Track
 
 STRIDE = 256
@@ -71,14 +76,15 @@ class Body(nn.Module):
 
 
 class Sites(nn.Module):
-    """Three classes a position, each read as the weighted logit over positions."""
+    """Three classes a position, each read as the weighted logit over positions, or as it is."""
 
-    def __init__(self, n_channels: int = 32) -> None:
+    def __init__(self, n_channels: int = 32, *, is_read: bool = True) -> None:
         super().__init__()
-        self.classes = nn.Conv1d(n_channels, 3, 1)
+        self.classes, self.is_read = nn.Conv1d(n_channels, 3, 1), is_read
 
     def forward(self, features: Tensor) -> Tensor:
-        return weighted_logit(self.classes(features))
+        logits = self.classes(features)
+        return weighted_logit(logits) if self.is_read else logits
 
 
 class SpliceAI(nn.Module):
@@ -88,10 +94,10 @@ class SpliceAI(nn.Module):
     alphabet = "ACGT"
     n_outputs = 3
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_read: bool = True) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.trunk, self.head = Cropped(Body(), 5000, 5000), Sites()
+        self.trunk, self.head = Cropped(Body(), 5000, 5000), Sites(is_read=is_read)
         self.eval()
 
     def forward(self, X: Tensor) -> Tensor:
@@ -165,11 +171,11 @@ CASES = {
 }
 
 
-def compare(case: Case, n_rounds: int) -> dict[str, Any]:
+def compare(case: Case, n_rounds: int, stitch: Stitch) -> dict[str, Any]:
     """Return the figures of one network."""
     model, plain = (network.requires_grad_(False) for network in case.make())
     track = Track("of interest", (case.output,), (1.0,))
-    scoring = Scoring((track,), model.input_bp, STRIDE, "mean")
+    scoring = Scoring((track,), model.input_bp, STRIDE, stitch)
     fast = SharedEngine(model, scoring, device="cpu")
     slow = WindowEngine(plain, scoring, device="cpu", batch_size=4)
     n_bp = case.n_fast + 2 * model.input_bp
@@ -191,12 +197,34 @@ def compare(case: Case, n_rounds: int) -> dict[str, Any]:
     }
 
 
+def all_against_center(n_bp: int) -> dict[str, float]:
+    """Return, for each reduction, the correlation of scores that count each output once with the others."""
+    codes = np.random.default_rng(0).integers(0, 4, n_bp + 60_000).astype(np.uint8)
+    figures = {}
+    for reduction in ("sum", "wlogit"):
+        model = loaded_model(SpliceAI(is_read=False), "SpliceAI", reduction=reduction)
+        found = []
+        for stitch, stride in (("all", 5_000), ("center", 1_024)):
+            scoring = Scoring((Track("donor", (1,), (1.0,)),), model.input_bp, stride, stitch)
+            lattice, start = scoring.lattice, 30_000
+            first, end = start // stride * stride, -(-(start + n_bp) // stride) * stride
+            block = Block("chr1", 0, first, end)
+            stretch = lattice.stretch(block, len(codes), stitch)
+            scores = SharedEngine(model, scoring, device="cpu").score(
+                codes[stretch.start : stretch.end], stretch, np.ones(len(block), bool)
+            )
+            found.append(scores[0, start - first :][:n_bp])
+        figures[reduction] = float(np.corrcoef(*found)[0, 1])
+    return figures
+
+
 def seconds_per_window(engine: BlockEngine, codes: np.ndarray, n_bp: int) -> tuple[np.ndarray, float]:
     """Return the scores of a block in the middle of a chrom, and the time of each window that reaches it."""
     lattice = engine.scoring.lattice
-    start = -(-lattice.input_bp // STRIDE) * STRIDE
-    block = Block("chr1", 0, start, start + n_bp // STRIDE * STRIDE)
-    stretch = lattice.stretch(block, len(codes), "mean")
+    stride = lattice.stride
+    start = -(-lattice.input_bp // stride) * stride
+    block = Block("chr1", 0, start, start + n_bp // stride * stride)
+    stretch = lattice.stretch(block, len(codes), engine.scoring.stitch)
     began = time.perf_counter()
     scores = engine.score(codes[stretch.start : stretch.end], stretch, np.ones(len(block), bool))
     return scores, (time.perf_counter() - began) / stretch.n_windows
@@ -208,12 +236,19 @@ def main() -> None:
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--stitch", choices=("mean", "center"), default="mean")
+    parser.add_argument("--all", action="store_true", help="compare stitch all with center at stride 1,024")
+    parser.add_argument("--n-bp", type=int, default=20_000)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(f"{arguments.threads} threads, stride {STRIDE}, float32, mean over windows")
+    if arguments.all:
+        for reduction, pearson in all_against_center(arguments.n_bp).items():
+            print(f"--reduce {reduction}: Pearson {pearson:.4f} over {arguments.n_bp:,} bp")
+        return
+    print(f"{arguments.threads} threads, stride {STRIDE}, float32, stitch {arguments.stitch}")
     figures = []
     for name in arguments.cases.split(","):
-        figures.append({"case": name, **compare(CASES[name], arguments.rounds)})
+        figures.append({"case": name, **compare(CASES[name], arguments.rounds, arguments.stitch)})
         words = [
             f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in figures[-1].items()
