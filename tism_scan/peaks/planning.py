@@ -10,7 +10,7 @@ from tism_scan.export.aliases import read_aliases
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.peaks import PeakSet, read_peaks
 from tism_scan.models.contract import Model
-from tism_scan.models.source import AnyModel, GivenModel, ModelSource, model_source
+from tism_scan.models.source import AnyModel, Source, model_source
 from tism_scan.plan.methods import Method, MethodSettings
 from tism_scan.plan.parts import PartsPlan
 from tism_scan.plan.peak_plan import DEFAULT_WIDTH, PeakSettings, peak_plan
@@ -32,7 +32,7 @@ class PlannedPeaks:
         Two runs with an equal plan give the same store.
     peaks : PeakSet
     genome : Path
-    model : ModelSource or GivenModel
+    model : Source
     loaded : Model
         The model, on the CPU.
     """
@@ -40,7 +40,7 @@ class PlannedPeaks:
     plan: PartsPlan
     peaks: PeakSet
     genome: Path
-    model: ModelSource | GivenModel
+    model: Source
     loaded: Model = field(repr=False, compare=False)
 
     @property

@@ -225,7 +225,7 @@ class BlockWorker(Worker[Block, Engine]):
         """Return the engine that computes a plan with its model."""
         execution = self.setup.execution
         check_differentiable(model, model.input_bp, execution.device or default_device())
-        return execution.engine(model, plan.scoring, partial(make_engine, steps=plan.shared_steps))
+        return execution.engine(model, plan.scoring, partial(make_engine, steps=self.store.plan.shared_steps))
 
     def process(self, block: Block) -> BlockReport:
         """Compute a block and publish it, unless `abandon` was called for it.
