@@ -23,6 +23,7 @@ from tism_scan.storage.object_folder import ObjectFolder
 from tism_scan.storage.places import Place, Url, store_place
 
 N_TRIES = 20  # of what another process interferes with
+Content = bytes | memoryview
 _Answer = TypeVar("_Answer")
 
 
@@ -51,7 +52,7 @@ class Folder(Protocol):
         """
         ...
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: Content) -> None:
         """Publish an object, whole or not at all; what was under the key is replaced."""
         ...
 
@@ -140,7 +141,7 @@ class LocalFolder:
         folder._fence = fence
         return folder
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: Content) -> None:
         """Publish an object, whole or not at all; what was under the key is replaced.
 
         Raises
@@ -159,7 +160,7 @@ class LocalFolder:
         """
         return self._publish(key, content, link_in_place)
 
-    def _publish(self, key: str, content: bytes, place: Callable[[Path, Path], _Answer]) -> _Answer:
+    def _publish(self, key: str, content: Content, place: Callable[[Path, Path], _Answer]) -> _Answer:
         """Write an object aside, make sure that the folder is still ours, and put it in its place."""
         path = self.root / key
         with full_disk_explained(path):
@@ -272,7 +273,7 @@ class LocalFolder:
                     "leads to"
                 )
 
-    def _write_partial(self, partial: Path, content: bytes) -> None:
+    def _write_partial(self, partial: Path, content: Content) -> None:
         """Write and sync a temporary file."""
         self._refuse_links(partial)
         missing = [folder for folder in partial.parents if not folder.exists()]

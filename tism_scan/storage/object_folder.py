@@ -63,7 +63,7 @@ class ObjectFolder:
         folder._fence = fence
         return folder
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: bytes | memoryview) -> None:
         """Publish an object, whole or not at all; what was under the key is replaced.
 
         Raises
@@ -223,7 +223,7 @@ class ObjectFolder:
             waits["read_timeout"] = timedelta(seconds=answer_s)
         return open_bucket(self.place, self.place.key, waits, N_RETRIES if n_retries is None else n_retries)
 
-    def _client_for(self, content: bytes) -> Any:
+    def _client_for(self, content: bytes | memoryview) -> Any:
         return self._patient_client if len(content) > LARGE_BYTES else self.client
 
     @cached_property
@@ -251,7 +251,7 @@ class ObjectFolder:
                 if names_no_bucket(error):
                     raise
 
-    def _put_fenced(self, key: str, content: bytes, fence: Callable[[], None]) -> None:
+    def _put_fenced(self, key: str, content: bytes | memoryview, fence: Callable[[], None]) -> None:
         """Publish on the condition that a key holds what it held when the fence let us through."""
         client = self._client_for(content)
         mode: Any = "create"  # where nothing is, a late object of a former owner belongs to no record

@@ -18,7 +18,7 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import ONE_GRADIENT
 from tism_scan.plan.tiling import Block
 from tism_scan.storage.digests import n_joined
-from tism_scan.store.shards import BLOSC, encode_chunk, join_chunks, places_in_order
+from tism_scan.store.shards import BLOSC, compressed, places_in_order, shard_of
 
 GROUP = "zarr.json"
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -110,7 +110,7 @@ def labels_of(name: str, dimension: str, labels: Sequence[str]) -> dict[str, byt
     return {f"{name}/{key}": value.to_bytes() for key, value in memory._store_dict.items()}
 
 
-def encode_shard(plan: ScanPlan, block: Block, scores: NDArray[np.float32]) -> bytes:
+def encode_shard(plan: ScanPlan, block: Block, scores: NDArray[np.float32]) -> memoryview:
     """Return the object that Zarr itself would store for a block of a group of tracks.
 
     Parameters
@@ -121,15 +121,15 @@ def encode_shard(plan: ScanPlan, block: Block, scores: NDArray[np.float32]) -> b
         As many tracks as a shard of the plan holds, or fewer in the last group.
     """
     layout = _layout(plan, plan.array_block_bp(block.chrom))
+    n_past_end = layout.block_bp - len(block)
 
-    def encoded(place: tuple[int, ...]) -> bytes:
-        chunk = rounded(scores[place], plan.keep_bits)
-        n_past_end = layout.block_bp - len(chunk)
-        return encode_chunk(np.pad(chunk, (0, n_past_end), constant_values=np.nan) if n_past_end else chunk)
+    def chunk(place: tuple[int, ...]) -> bytes:
+        kept = rounded(scores[place], plan.keep_bits)
+        return compressed(np.pad(kept, (0, n_past_end), constant_values=np.nan) if n_past_end else kept)
 
     # Of the tracks that the last group lacks, the store's array has no chunk.
     present = places_in_order(scores.shape[:-1])
-    return join_chunks(((place, encoded(place)) for place in present), layout.grid)
+    return shard_of(((place, chunk(place)) for place in present), layout.grid, 4 * layout.block_bp)
 
 
 def rounded(scores: NDArray[np.float32], keep_bits: int | None) -> NDArray[np.float32]:

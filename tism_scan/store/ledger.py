@@ -23,7 +23,7 @@ from tism_scan.errors import StoreError
 from tism_scan.genome.spans import Spans
 from tism_scan.plan.probes import Probes
 from tism_scan.plan.scan_plan import NEWER_FORMAT, ScanPlan
-from tism_scan.storage.folder import Folder
+from tism_scan.storage.folder import Content, Folder
 
 ROOT = ".scan"
 RUN_KEY = f"{ROOT}/run.json"
@@ -295,7 +295,7 @@ class Ledger:
         return damaged
 
 
-def checksum_of(content: bytes) -> Checksum:
+def checksum_of(content: Content) -> Checksum:
     """Return the size and CRC-32 of an object."""
     return Checksum(len(content), zlib.crc32(content))
 

@@ -3,50 +3,58 @@
 Zarr's own way there passes through an array in memory, and several copies of it.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs.blosc import BITSHUFFLE, Blosc
+from numcodecs.blosc import BITSHUFFLE, MAX_OVERHEAD, Blosc
 from numpy.typing import NDArray
 
 BLOSC: dict[str, Any] = {"cname": "zstd", "clevel": 3, "typesize": 4}  # with bitshuffle
 _ABSENT = 2**64 - 1
+_CRC_BYTES = 4
 
 Place = tuple[int, ...]
 
 
-def encode_chunk(chunk: NDArray[np.float32]) -> bytes:
-    """Return a chunk compressed, its CRC32C behind it; other threads run while it is compressed.
-
-    Parameters
-    ----------
-    chunk : float32 (L,)
-        As long as all chunks of the array.
-    """
-    compressed: bytes = Blosc(**BLOSC, shuffle=BITSHUFFLE).encode(chunk)
-    return compressed + _checksum(compressed)
+def compressed(chunk: NDArray[np.float32]) -> bytes:
+    """Return a chunk's bytes, compressed; other threads can run until it is."""
+    content: bytes = Blosc(**BLOSC, shuffle=BITSHUFFLE).encode(chunk)
+    return content
 
 
-def join_chunks(chunks: Iterable[tuple[Place, bytes]], shape: Place) -> bytes:
-    """Return a shard of encoded chunks, in their order, and the index of where each of them is.
+def shard_of(chunks: Iterable[tuple[Place, bytes]], shape: Place, chunk_bytes: int) -> memoryview:
+    """Return a shard: each chunk and its CRC32C, then the index of where they are, and its CRC32C.
 
     Parameters
     ----------
     chunks : iterable of place and bytes
-        From `encode_chunk`; those of other places are absent.
+        Compressed, each at its place, in the order in which they are to be stored; other places have none.
+        One is asked for at a time, so that no more memory is touched than the shard takes.
     shape : tuple of int
         Of the grid of places in a shard.
+    chunk_bytes : int
+        Size of a chunk before it is compressed.
     """
     index = np.full((*shape, 2), _ABSENT, dtype="<u8")
-    parts, start = [], 0
-    for place, part in chunks:
-        index[place] = start, len(part)
-        start += len(part)
-        parts.append(part)
-    encoded_index = index.tobytes()
-    return b"".join([*parts, encoded_index, _checksum(encoded_index)])
+    most_bytes = math.prod(shape) * (chunk_bytes + MAX_OVERHEAD + _CRC_BYTES) + index.nbytes + _CRC_BYTES
+    # NumPy asks the system for large pages; to get ordinary ones took half as long as compressing.
+    shard, end = np.empty(most_bytes, dtype=np.uint8).data, 0
+
+    def append(content: bytes) -> None:
+        nonlocal end
+        for part in (content, int(google_crc32c.value(content)).to_bytes(_CRC_BYTES, "little")):
+            shard[end : end + len(part)] = part
+            end += len(part)
+
+    for place, content in chunks:
+        start = end
+        append(content)
+        index[place] = start, end - start
+    append(index.tobytes())
+    return shard[:end]
 
 
 def places_in_order(shape: Place) -> list[Place]:
@@ -64,7 +72,3 @@ def places_in_order(shape: Place) -> list[Place]:
                 rank |= (coordinates[axis] >> i_bit & 1) << n_taken
                 n_taken += 1
     return [tuple(place) for place in coordinates.T[np.argsort(rank)].tolist()]
-
-
-def _checksum(content: bytes) -> bytes:
-    return int(google_crc32c.value(content)).to_bytes(4, "little")
