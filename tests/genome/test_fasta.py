@@ -364,6 +364,20 @@ def test_file_cut_while_it_is_read_is_noticed(tmp_path):
             genome.fetch("a", 150_000, 150_100)
 
 
+def test_byte_that_is_no_letter_is_damage_and_no_n(tmp_path):
+    path = write(tmp_path / "a.fa", fasta_text({"a": "ACGT" * 50}))
+    Genome(path).close()  # which makes the index
+    raw = bytearray(path.read_bytes())
+    raw[60] |= 0x80
+    path.write_bytes(raw)
+    with Genome(path) as genome:
+        with pytest.raises(
+            GenomeError, match=r"cannot read a:1-200 of .*: it holds bytes that are no letters"
+        ):
+            genome.fetch("a", 0, 200)
+        assert decode(genome.fetch("a", 100, 104)) == "ACGT"
+
+
 def test_closed_genome_cannot_be_read(fasta):
     genome = Genome(fasta)
     genome.close()

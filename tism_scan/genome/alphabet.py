@@ -16,24 +16,27 @@ Codes = NDArray[np.uint8]
 _CODE_OF_BYTE = np.full(256, N_CODE, dtype=np.uint8)
 for _code, _base in enumerate(BASES):
     _CODE_OF_BYTE[[ord(_base), ord(_base.lower())]] = _code
+_CODE_TABLE = _CODE_OF_BYTE.tobytes()
 _BYTE_OF_CODE = np.frombuffer(b"ACGTN", dtype=np.uint8)
 _COMPLEMENT = np.array([3, 2, 1, 0, N_CODE], dtype=np.uint8)
 
 
-def encode(sequence: str | bytes) -> Codes:
+def encode(sequence: str | bytes, left_out: bytes = b"") -> Codes:
     """Return the codes of a sequence.
 
     Parameters
     ----------
     sequence : str or bytes
         Any letters; what is not A, C, G or T in either case becomes 4.
+    left_out : bytes
+        What is no letter of the sequence, such as line breaks.
 
     Returns
     -------
     uint8 (L,)
     """
     raw = sequence.encode("latin-1", "replace") if isinstance(sequence, str) else sequence
-    return _CODE_OF_BYTE[np.frombuffer(raw, dtype=np.uint8)]
+    return np.frombuffer(bytearray(raw.translate(_CODE_TABLE, left_out)), dtype=np.uint8)
 
 
 def decode(codes: Codes) -> str:

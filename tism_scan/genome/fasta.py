@@ -133,12 +133,12 @@ class Genome:
             return codes
         try:
             with self._lock:
-                text = self._faidx.fetch(chrom, first + 1, last)
+                letters = self._letters(chrom, first, last)
         except _DAMAGE as error:
             self._watched.check_unchanged()
             raise self._unreadable(chrom, first, last, str(error)) from None
         self._watched.check_unchanged()
-        found = encode(text)
+        found = encode(letters, left_out=b"\r\n")
         if len(found) != last - first:
             raise self._unreadable(chrom, first, last, f"{len(found):,} bases were read")
         codes[first - start : last - start] = found
@@ -161,6 +161,18 @@ class Genome:
             raise GenomeError(
                 f"cannot read {str(self.path)!r}: {error.strerror}; expected a FASTA file"
             ) from None
+
+    def _letters(self, chrom: str, start: int, end: int) -> bytes:
+        """Return the letters of bases, with the line breaks between them.
+
+        They are read, and not mapped into memory: a process is killed where a file is cut short under a map.
+        """
+        record = self._faidx.index[chrom]
+        first = _byte_of(record, start)
+        letters = _bytes_at(self._faidx, first, _byte_of(record, end - 1) + 1 - first)
+        if not letters.isascii():
+            raise ValueError("it holds bytes that are no letters")
+        return letters
 
     def _unreadable(self, chrom: str, start: int, end: int, reason: str) -> GenomeError:
         return GenomeError(
@@ -371,10 +383,13 @@ def _fits(faidx: Any, chrom: str, record: Any, previous_end: int) -> bool:
 
 def _last_byte(record: Any) -> int:
     """Return where in the file a record's last base is, or its header's last byte if it has no base."""
-    if record.rlen == 0:
-        return int(record.offset) - 1
-    n_breaks = (record.rlen - 1) // record.lenc
-    return int(record.offset + record.rlen - 1 + n_breaks * (record.lenb - record.lenc))
+    return _byte_of(record, record.rlen - 1) if record.rlen else int(record.offset) - 1
+
+
+def _byte_of(record: Any, position: int) -> int:
+    """Return where in the file a record's base is."""
+    n_breaks = position // record.lenc
+    return int(record.offset + position + n_breaks * (record.lenb - record.lenc))
 
 
 def _bytes_at(faidx: Any, position: int, n_bytes: int) -> bytes:
