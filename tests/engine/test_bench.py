@@ -13,7 +13,7 @@ from command_line import tism_scan
 
 from tism_scan.cli import cli
 from tism_scan.engine import bench as bench_module
-from tism_scan.engine.bench import bench, product_rate, slowness_of_bfloat16, time_windows
+from tism_scan.engine.bench import bench, product_rate, time_windows
 from tism_scan.engine.trunk_engine import TrunkEngine
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.models.beluga import Beluga, random_beluga
@@ -100,9 +100,7 @@ def test_figures_of_a_benchmark_fit_together(small):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_rate_of_products_is_one_of_a_computer(precision):
-    # A processor that imitates bfloat16 does a few hundred million of these a second.
-    is_imitated = precision == "bf16" and slowness_of_bfloat16(torch.device("cpu")) > 1
-    assert (1e7 if is_imitated else 1e9) < product_rate(torch.device("cpu"), precision) < 1e15
+    assert 1e9 < product_rate(torch.device("cpu"), precision) < 1e15
 
 
 def test_random_beluga_is_the_same_for_a_seed_and_answers_to_its_input():
@@ -141,7 +139,8 @@ def test_bench_refuses_more_tracks_than_the_model_has(tmp_path, monkeypatch):
 def test_bench_says_if_bfloat16_is_imitated(monkeypatch, caplog, slowness, is_warned):
     monkeypatch.setattr(bench_module, "slowness_of_bfloat16", lambda device: slowness)
     model = Beluga((2,) * 6, 2, 5).eval()
-    scoring = Scoring((Track("a", (0,), (1.0,)),), model.input_bp, precision="bf16")
+    # a stride that the trunk engine does not take, which multiplies in float32 there
+    scoring = Scoring((Track("a", (0,), (1.0,)),), model.input_bp, 250, precision="bf16")
     bench_module.bench(model, scoring, seconds=0.01, batch_size=1, device="cpu")
     expected = "this device has no fast bfloat16: its products take 7 times as long as in float32; use --pre"
     assert [line[: len(expected)] for line in caplog.messages] == [expected] * is_warned

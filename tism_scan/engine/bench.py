@@ -15,8 +15,9 @@ from torch import Tensor
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import default_device, device_name, seconds_of
+from tism_scan.engine.half import dtype_of_products
 from tism_scan.engine.head import Product
-from tism_scan.engine.trunk_engine import PASSES
+from tism_scan.engine.trunk_engine import PASSES, TrunkEngine
 from tism_scan.genome.alphabet import Codes
 from tism_scan.models.contract import Model
 from tism_scan.models.rounding import rounding
@@ -141,14 +142,15 @@ def bench(
         If a single window is too much for the device's memory.
     """
     place = torch.device(device or default_device())
-    slowness = slowness_of_bfloat16(place) if torch.bfloat16 in _dtypes(scoring.precision) else 0.0
-    if slowness > 1:
-        log.warning(
-            "this device has no fast bfloat16: its products take %.0f times as long as in float32; use "
-            "--precision fp32",
-            slowness,
-        )
     engine = make_engine(model, scoring, batch_size=batch_size, device=str(place), memory_gb=memory_gb)
+    if scoring.precision == "bf16" and not isinstance(engine, TrunkEngine):  # which imitates it in float32
+        slowness = slowness_of_bfloat16(place)
+        if slowness > 1:
+            log.warning(
+                "this device has no fast bfloat16: its products take %.0f times as long as in float32; use "
+                "--precision fp32",
+                slowness,
+            )
     if place.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place)
     codes = np.random.default_rng(0).integers(0, 4, 1 << 20).astype(np.uint8)
@@ -231,7 +233,7 @@ def product_rate(device: torch.device, precision: Precision) -> float:
 
     Products are as large as 2,048 rows (8,192 on a GPU), unless one takes so long that a smaller one must do.
     """
-    dtype, n = PASSES[precision].backward, _SMALLEST_PRODUCT
+    dtype, n = dtype_of_products(PASSES[precision].backward, device), _SMALLEST_PRODUCT
     largest = 8192 if device.type == "cuda" else 2048
     with rounding(device, to_tf32=precision == "tf32"):
         way = min(_WAYS, key=lambda way: _product_s(way, device, dtype, n, 1))
@@ -260,11 +262,6 @@ def _product_s(way: Way, device: torch.device, dtype: torch.dtype, n: int, repea
     with torch.no_grad():
         product()
         return min(seconds_of(product, device) for _ in range(repeats))
-
-
-def _dtypes(precision: Precision) -> tuple[torch.dtype, torch.dtype]:
-    passes = PASSES[precision]
-    return passes.forward, passes.backward
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -5,9 +5,10 @@ below what float16 holds. "split": each number is the sum of two bfloat16 ones, 
 four products are added up in one float32 sum; the fourth, low by low, is below float32's own rounding.
 
 On a CPU the same numbers are rounded in the same places and multiplied in float32: the scores can be tried
-there, and are no faster.
+there, and are no faster. So are those of plain bfloat16 on a CPU that has no instructions for it.
 """
 
+from functools import cache
 from typing import Literal
 
 import torch
@@ -37,7 +38,7 @@ class HalfWeights:
         self.is_imitated = weight.device.type == "cpu"
         self.bias = weight.new_zeros(self.n_outputs) if bias is None else bias
         if kind == "split":
-            self.weight = self._held(_in_parts(weight, for_weights=True))
+            self.weight = self._in_parts(weight, for_weights=True)
             return
         scale = torch.exp2(torch.floor(torch.log2(_LARGEST_WEIGHT / weight.abs().amax())))
         scale = scale.clamp(max=_LARGEST_SCALE)
@@ -47,8 +48,11 @@ class HalfWeights:
         )
 
     def prepared(self, h: Tensor) -> Tensor:
-        """Return features, (..., C), as they are multiplied: (..., C) or, in parts, (..., 3 C)."""
-        return self._held(_in_parts(h) if self.kind == "split" else h.half())
+        """Return features, (..., C), as they are multiplied: (..., C) or, in parts, (..., 3 C).
+
+        A CPU takes (..., 2 C): high and low together, by the weights' high part, are two products in one.
+        """
+        return self._in_parts(h) if self.kind == "split" else self._held(h.half())
 
     def product(self, rows: Tensor) -> Tensor:
         """Return the outputs, float32 (N, outputs), of prepared features of as many positions as taps."""
@@ -86,6 +90,15 @@ class HalfWeights:
         output = self._held(output.half())
         return self._held(torch.addcmul(self._rounded_bias, output, self._rounded_inverse).half())
 
+    def _in_parts(self, numbers: Tensor, *, for_weights: bool = False) -> Tensor:
+        """Return float32 numbers, (..., C), as the parts that are multiplied, one after the other."""
+        high = numbers.bfloat16()
+        low = (numbers - high.float()).bfloat16()
+        if self.is_imitated:
+            high, low = high.float(), low.float()
+            return torch.cat((high, low) if for_weights else (high + low, high), dim=-1)
+        return torch.cat((high, high, low) if for_weights else (high, low, high), dim=-1)
+
     def _held(self, rounded: Tensor) -> Tensor:
         """Return rounded numbers in the dtype that the device multiplies."""
         return rounded.float() if self.is_imitated else rounded
@@ -97,8 +110,16 @@ def sums_in_float32() -> bool:
     return (int(major), int(minor)) >= (2, 8)
 
 
-def _in_parts(numbers: Tensor, *, for_weights: bool = False) -> Tensor:
-    """Return float32 numbers, (..., C), as bfloat16 ones, (..., 3 C): high, low, high."""
-    high = numbers.bfloat16()
-    low = (numbers - high.float()).bfloat16()
-    return torch.cat((high, high, low) if for_weights else (high, low, high), dim=-1)
+def dtype_of_products(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the dtype in which a device multiplies rounded numbers: float32 where it lacks instructions."""
+    is_imitated = dtype == torch.bfloat16 and device.type == "cpu" and not _cpu_has_bfloat16()
+    return torch.float32 if is_imitated else dtype
+
+
+@cache
+def _cpu_has_bfloat16() -> bool:
+    """Return whether this CPU multiplies in bfloat16 at a good rate; PyTorch has no public word for it."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False

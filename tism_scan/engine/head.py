@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from tism_scan.engine.cost import module_flop
 from tism_scan.engine.half import HalfWeights
-from tism_scan.engine.layers import Extent, Passes
+from tism_scan.engine.layers import Extent, Passes, held
 from tism_scan.engine.readout import TrackReader
 from tism_scan.engine.trunk import first_linear, linear_on_relu
 from tism_scan.models.outputs import flat_outputs
@@ -202,10 +202,11 @@ class Product:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.n_outputs, self.n_inputs = weight.shape
-        weight = weight.to(dtype).contiguous()
-        bias = None if bias is None else bias.to(dtype)
+        self.dtype = dtype
+        weight = held(weight, dtype).contiguous()
+        bias = None if bias is None else held(bias, dtype)
         has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        self.is_packed = weight.device.type == "cpu" and dtype == torch.float32 and has_onednn
+        self.is_packed = weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn
         self.weight = weight.to_mkldnn() if self.is_packed else weight
         self.bias = bias.to_mkldnn() if self.is_packed and bias is not None else bias
 
@@ -217,5 +218,6 @@ class Product:
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return the product, (N, outputs), of (N, inputs)."""
         if self.is_packed:
-            return functional.linear(inputs.to_mkldnn(), self.weight, self.bias).to_dense()
-        return functional.linear(inputs, self.weight, self.bias)
+            product = functional.linear(inputs.float().to_mkldnn(), self.weight, self.bias).to_dense()
+            return product.to(self.dtype)
+        return functional.linear(inputs.to(self.weight.dtype), self.weight, self.bias).to(self.dtype)

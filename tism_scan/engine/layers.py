@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tism_scan.engine.half import HalfWeights, Rounding
+from tism_scan.engine.half import HalfWeights, Rounding, dtype_of_products
 
 # Half-open range of a layer's positions within one window.
 Extent = tuple[int, int]
@@ -93,6 +93,8 @@ class Convolution:
         as it is, where the stride is over 1.
     bias : float (C',), optional
     stride : int
+    dtype : torch.dtype
+        Of the outputs.
     half : HalfWeights, optional
         What the forward pass multiplies with instead.
     """
@@ -101,6 +103,7 @@ class Convolution:
     transposed: Tensor
     bias: Tensor | None
     stride: int
+    dtype: torch.dtype = torch.float32
     half: HalfWeights | None = None
 
     @classmethod
@@ -108,15 +111,17 @@ class Convolution:
         """Return a module's convolution."""
         weight = module.weight.detach().unsqueeze(2)
         transposed = weight if module.stride[0] > 1 else weight.flip(3).transpose(0, 1).contiguous()
-        bias = None if module.bias is None else module.bias.detach().to(passes.forward)
         # as inputs are in memory, or cuDNN would turn the weight round in each call
         weight, transposed = (
             each.contiguous(memory_format=torch.channels_last) for each in (weight, transposed)
         )
+        bias = None if module.bias is None else module.bias.detach()
         half = None
         if passes.products is not None and module.stride[0] == 1:
             half = HalfWeights(weight[:, :, 0].transpose(1, 2).contiguous(), bias, passes.products)
-        return cls(weight.to(passes.forward), transposed.to(passes.backward), bias, module.stride[0], half)
+        weight, transposed = held(weight, passes.forward), held(transposed, passes.backward)
+        bias = None if bias is None else held(bias, passes.forward)
+        return cls(weight, transposed, bias, module.stride[0], passes.forward, half)
 
     @property
     def kernel(self) -> int:
@@ -128,12 +133,13 @@ class Convolution:
         if self.half is not None:
             return self.half.convolve(h), None
         h = h.to(self.weight.dtype)  # from a layer that left it in half precision
-        return _from_image(functional.conv2d(_as_image(h), self.weight, self.bias, (1, self.stride))), None
+        image = functional.conv2d(_as_image(h), self.weight, self.bias, (1, self.stride))
+        return _from_image(image).to(self.dtype), None
 
     def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return the gradient at the inputs."""
         n, n_tracks = gradient.shape[:2]
-        pairs = gradient.flatten(0, 1)
+        pairs = gradient.flatten(0, 1).to(self.transposed.dtype)
         if self.stride == 1:
             feeding = below[0] - self.kernel + 1, below[1]
             image = _as_image(_cut(pairs, above[0], feeding))
@@ -141,7 +147,7 @@ class Convolution:
         else:
             image = functional.conv_transpose2d(_as_image(pairs), self.transposed, stride=(1, self.stride))
             spread = _cut(_from_image(image), above[0] * self.stride, below)
-        return spread.view(n, n_tracks, *spread.shape[1:])
+        return spread.view(n, n_tracks, *spread.shape[1:]).to(gradient.dtype)
 
     def factor_extent(self, above: Extent) -> Extent:
         """Return the range itself."""
@@ -207,6 +213,11 @@ class Pooling:
     def factor_extent(self, above: Extent) -> Extent:
         """Return the inputs of a range of outputs."""
         return above[0] * self.kernel, above[1] * self.kernel
+
+
+def held(numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return numbers rounded to a dtype, as their device multiplies them."""
+    return numbers.to(dtype).to(dtype_of_products(dtype, numbers.device))
 
 
 def does_only_its_own(module: nn.Module, kind: type[nn.Module]) -> bool:
