@@ -1,4 +1,4 @@
-"""Precision "auto" is that of what the actors compute on, whatever the driver's own machine has."""
+"""Precision "auto" suits what the actors compute on, whatever the driver's own machine has."""
 
 from pathlib import Path
 
@@ -11,8 +11,17 @@ import tism_scan as ts
 from tism_scan.cli import cli
 from tism_scan.ray_scan import cluster
 from tism_scan.ray_scan.cluster import RayOptions, takes_gpus
+from tism_scan.scan import planning
+from tism_scan.scan.precision import PrecisionChoice
 from tism_scan.scan.result import ScanResult
 from tism_scan.store.score_store import ScoreStore
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch):
+    """Have every trial of the precisions choose "split"."""
+    choice = PrecisionChoice("split", (), n_windows=1, n_bases=1, n_tracks=1, seed=0, device="cpu")
+    monkeypatch.setattr(planning, "cheapest_precision", lambda *_: choice)
 
 
 @pytest.fixture
@@ -39,9 +48,9 @@ def no_scan(monkeypatch):
 @pytest.mark.parametrize(
     ("gpus", "options", "expected"),
     [
-        ({"GPU": 1.0}, [], "mixed"),
+        ({"GPU": 1.0}, [], "split"),
         ({}, [], "fp32"),
-        ({}, ["--gpus-per-actor", "0.5"], "mixed"),
+        ({}, ["--gpus-per-actor", "0.5"], "split"),
         ({"GPU": 1.0}, ["--precision", "fp32"], "fp32"),
     ],
     ids=["a node has a GPU", "no node has one", "GPUs are to come", "a precision is named"],
@@ -92,7 +101,7 @@ def test_local_ray_gets_no_gpu_that_pytorch_cannot_use(monkeypatch, is_seen, n_g
     assert takes_gpus(options) is (expected != 0)
 
 
-@pytest.mark.parametrize(("on_gpus", "expected"), [(True, "mixed"), (False, "fp32")])
+@pytest.mark.parametrize(("on_gpus", "expected"), [(True, "split"), (False, "fp32")])
 def test_plan_made_in_python_may_say_what_will_compute_it(
     tiny_genome, narrow_beluga_weights, monkeypatch, on_gpus, expected
 ):

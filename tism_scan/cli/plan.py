@@ -55,29 +55,36 @@ def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bo
         from tism_scan.engine.devices import check_device
         from tism_scan.genome.fasta import Genome
         from tism_scan.scan.estimate import estimate_scan
+        from tism_scan.scan.planning import PRECISION_CHOICE
 
         check_device(options["device"])
+        if options["gpus_per_actor"]:
+            options["on_gpus"] = True
         planned = planned_scan(options)
-    plan = planned.plan
+    plan, measured = planned.plan, planned.measured
     with Genome(planned.genome) as genome:
         work = _count(genome, plan)
         with waiting("scoring a sample of the genome"):
             engine = execution(options).engine(planned.loaded, plan.scoring)
             result = estimate_scan(genome, plan, work, engine, seconds=seconds, bases_per_s=bases_per_s)
     if as_json:
-        click.echo(json.dumps(result.to_json() | {"gpus": gpus, "seconds_on_all": result.seconds / gpus}))
+        chosen = {"precision": plan.scoring.precision, PRECISION_CHOICE: measured and measured.to_json()}
+        on_all = {"gpus": gpus, "seconds_on_all": result.seconds / gpus}
+        click.echo(json.dumps(result.to_json() | on_all | chosen))
     else:
+        if measured is not None:
+            say(str(measured))
         _report(result, plan, engine, gpus, is_measured=bases_per_s is None)
     return 0
 
 
 def _idle_options() -> Iterator[click.Parameter]:
-    """Yield the other options of `run`, which are taken, not shown, and not used."""
+    """Yield the other options of `run`, which are taken, not shown, and not used but for the GPUs."""
     own = {parameter.name for parameter in command.params}
     for parameter in run.params:
         if isinstance(parameter, click.Option) and parameter.name not in own:
             idle = copy.copy(parameter)
-            idle.hidden, idle.required, idle.expose_value = True, False, False
+            idle.hidden, idle.required, idle.expose_value = True, False, parameter.name == "gpus_per_actor"
             yield idle
 
 

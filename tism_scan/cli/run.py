@@ -68,10 +68,12 @@ def command(*, out: Place, overwrite: bool, yes: bool, log_path: Path | None, **
         log_to_file(log_path)
         log_aside(f"cd {shlex.quote(str(Path.cwd()))} && {typed_again()}")
     with waiting("loading PyTorch and Ray"):
+        from tism_scan.ray_scan.cluster import takes_gpus
+
         ray = ray_options(options)
         if options["precision"] == "auto":
             recorded = None if overwrite else _recorded_precision(out)
-            options["precision"] = recorded or _precision_of_actors(ray)
+            options |= {"precision": recorded} if recorded else {"on_gpus": takes_gpus(ray)}
         planned, how = planned_scan(options), execution(options)
     overwrite = overwrite and has_to_go(out, is_agreed=yes)
     return scan_and_report(planned, out, how, ray, overwrite=overwrite)
@@ -88,14 +90,6 @@ def _recorded_precision(out: Place) -> "Precision | None":
         return ScoreStore.open(out).plan.scoring.precision
     except StoreError:
         return None
-
-
-def _precision_of_actors(ray: "RayOptions") -> "Precision":
-    """Return the precision that suits what the actors will compute on; this process may see no GPU."""
-    from tism_scan.engine.devices import default_precision
-    from tism_scan.ray_scan.cluster import takes_gpus
-
-    return default_precision("cuda" if takes_gpus(ray) else "cpu")
 
 
 def scan_and_report(
@@ -129,7 +123,9 @@ def scan_and_report(
 
 
 def _say_what_was_done(store: "ScoreStore", result: "ScanResult", seconds: float, n_done_before: int) -> None:
-    plan = store.plan
+    from tism_scan.scan.planning import precision_choice
+
+    plan, choice = store.plan, precision_choice(store)
     if n_done_before:
         say(f"resumed: {count_of(n_done_before, 'block was', 'blocks were')} already done")
     say(
@@ -137,6 +133,8 @@ def _say_what_was_done(store: "ScoreStore", result: "ScanResult", seconds: float
         f"({result.n_bp / seconds:,.0f} bases/s): {result.n_scored:,} bases got a score, "
         f"{result.n_bp - result.n_scored:,} did not (N, ambiguous, or not wanted)"
     )
+    if choice is not None:
+        say(str(choice))
     left_out = [chrom for chrom in plan.chroms if chrom not in plan.wanted]
     if left_out:
         shown = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tism_scan.engine.choice import shared_steps, sharing_of
 from tism_scan.engine.continuing import check_outputs_continue
-from tism_scan.engine.devices import default_device, default_precision
+from tism_scan.engine.devices import default_device
 from tism_scan.engine.ensemble_engine import check_has_several
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
 from tism_scan.engine.sizing import fitting_block_bp
@@ -21,11 +21,13 @@ from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Precision, Scoring
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
 from tism_scan.progress import steps
 from tism_scan.scan.likeness import probes_of
+from tism_scan.scan.precision import PrecisionChoice, cheapest_precision
 from tism_scan.scan.provenance import versions, warn_of_other_versions
 from tism_scan.storage.places import Place
 from tism_scan.store.score_store import ScoreStore
 
 Several = str | Sequence[str]
+PRECISION_CHOICE = "precision_choice"  # in a store's record
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class PlannedScan:
         The model, on the CPU.
     chooses_blocks : bool
         Whether nobody asked for a length of blocks: a store that is there keeps its own.
+    chooses_precision : bool
+        Whether nobody asked for a precision: a store that is there keeps its own.
+    measured : PrecisionChoice or None
+        How the precision was chosen, if by trial. A new store records it.
     """
 
     plan: ScanPlan
@@ -49,6 +55,8 @@ class PlannedScan:
     model: Source
     loaded: Model = field(repr=False, compare=False)
     chooses_blocks: bool = field(default=False, compare=False)
+    chooses_precision: bool = field(default=False, compare=False)
+    measured: PrecisionChoice | None = field(default=None, repr=False, compare=False)
 
     def create_store(
         self,
@@ -75,18 +83,25 @@ class PlannedScan:
             As `ScoreStore.create`.
         """
         record = versions() | dict(typed or {})
-        plan = self.plan if overwrite or not self.chooses_blocks else self._with_blocks_of(out)
+        if self.measured is not None:
+            record[PRECISION_CHOICE] = self.measured.to_json()
+        plan = self.plan if overwrite else self._with_choices_of(out)
         store = ScoreStore.create(out, plan, record, overwrite=overwrite, break_lock=break_lock)
         warn_of_other_versions(store)
         return store
 
-    def _with_blocks_of(self, out: str | Place) -> ScanPlan:
-        """Return the plan with the blocks of the store that is there, if there is one."""
+    def _with_choices_of(self, out: str | Place) -> ScanPlan:
+        """Return the plan with what nobody asked for as in the store that is there, if there is one."""
         try:
             recorded = ScoreStore.open(out).plan
         except StoreError:
             return self.plan
-        return replace(self.plan, block_bp=recorded.block_bp, is_packed=recorded.is_packed)
+        plan = self.plan
+        if self.chooses_blocks:
+            plan = replace(plan, block_bp=recorded.block_bp, is_packed=recorded.is_packed)
+        if self.chooses_precision:
+            plan = replace(plan, scoring=replace(plan.scoring, precision=recorded.scoring.precision))
+        return plan
 
     def __str__(self) -> str:
         plan, scoring = self.plan, self.plan.scoring
@@ -143,7 +158,9 @@ def plan_scan(
     chroms, exclude_chroms : str or sequence of str
         Names or globs of chroms to score, and not to score, such as ``"*_alt,chrUn_*"``.
     stride, stitch, strands, output_space, values, precision, path
-        See `tism_scan.Scoring`. Precision ``"auto"`` is ``"mixed"`` for GPUs, else ``"fp32"``.
+        See `tism_scan.Scoring`. Precision ``"auto"`` is that of the store which the scan goes on with. For a
+        new one on GPUs it is the cheapest whose scores agree with float32 on a sample of the genome, if the
+        model's trunk is a stack of unpadded layers; else ``"fp32"``.
     block_bp : int
         Bases per block, the unit of resume; 0 chooses.
     keep_bits : int, optional
@@ -181,7 +198,7 @@ def plan_scan(
         )
         steps.info("loading the model")
         loaded = source.load()
-        device = None if on_gpus is None else "cuda" if on_gpus else "cpu"
+        on_gpus = default_device() != "cpu" if on_gpus is None else on_gpus
         scoring = Scoring(
             chosen_tracks(loaded, tracks, _several(groups), track_names),
             loaded.input_bp,
@@ -190,12 +207,13 @@ def plan_scan(
             strands=strands,
             output_space=output_space,
             values=values,
-            precision=default_precision(device) if precision == "auto" else precision,
+            precision="fp32" if precision == "auto" else precision,
             path=tuple(path),
         )
         check_has_several(loaded, scoring)
         check_outputs_continue(loaded, scoring)
         steps_of_trunk = shared_steps(loaded, scoring)  # here, since nobody sees what actors log
+        sharing = sharing_of(loaded, scoring, steps_of_trunk)
         name, weights_digest = source.identity(loaded)
         steps.info("reading the genome for its digest")
         plan = ScanPlan(
@@ -210,12 +228,28 @@ def plan_scan(
             probes=probes_of(loaded, scoring.tracks),
             shared_steps=steps_of_trunk,
         )
+        measured = None
+        if precision == "auto" and on_gpus and sharing == "stack":
+            measured = cheapest_precision(loaded, opened, plan)
+            plan = replace(plan, scoring=replace(scoring, precision=measured.precision))
     if not block_bp:
-        on_gpus = default_device() != "cpu" if on_gpus is None else on_gpus
-        sharing = sharing_of(loaded, scoring, steps_of_trunk)
         fitting_bp = fitting_block_bp(loaded, scoring, sharing, plan.block_bp, on_gpus=on_gpus)
         plan = replace(plan, block_bp=fitting_bp)
-    return PlannedScan(plan, opened.path, source, loaded, chooses_blocks=not block_bp)
+    return PlannedScan(
+        plan,
+        opened.path,
+        source,
+        loaded,
+        chooses_blocks=not block_bp,
+        chooses_precision=precision == "auto",
+        measured=measured,
+    )
+
+
+def precision_choice(store: ScoreStore) -> PrecisionChoice | None:
+    """Return how a store's precision was chosen, or None if it was named, or is an earlier release's."""
+    recorded = store.ledger.provenance().get(PRECISION_CHOICE)
+    return PrecisionChoice.from_json(recorded) if recorded else None
 
 
 def _several(given: Several | Path | Sequence[Path]) -> Sequence[str]:

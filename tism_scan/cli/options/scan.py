@@ -91,6 +91,8 @@ EXAMPLE = "--genome hg38.fa --weights deepsea.beluga.pth --track-names predictor
 def planned_scan(options: Mapping[str, Any]) -> "PlannedScan":
     """Return the plan that a command's options ask for.
 
+    "on_gpus" among them says that GPUs will compute it, whatever this machine has.
+
     Raises
     ------
     TismScanError
@@ -99,7 +101,9 @@ def planned_scan(options: Mapping[str, Any]) -> "PlannedScan":
     from tism_scan.scan.planning import plan_scan
 
     check_tracks_chosen(options)
-    settings = scoring_settings(options, options.get("device")) | taken(options, *_PLANNED)
+    device = options.get("device")
+    settings = scoring_settings(options, device) | taken(options, "precision", *_PLANNED)
+    settings["on_gpus"] = options.get("on_gpus", device and device.startswith("cuda"))
     settings["block_bp"] = settings["block_bp"] or 0  # 0 chooses
     return plan_scan(options["genome"], model_source(options), **settings)
 
