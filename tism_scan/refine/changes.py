@@ -70,7 +70,7 @@ class Trunk:
         """Return the input and each layer's output, (N, positions, C), of sequences (N, 4, L)."""
         values = [X.transpose(1, 2).contiguous()]
         for layer in self.layers:
-            values.append(_output(layer, values[-1]))
+            values.append(layer_output(layer, values[-1]))
         return values
 
     def strips(
@@ -150,7 +150,7 @@ def _strided(strips: Strips, layer: Layer, below: _Values, above: _Values, n_pos
     put(change, strips.change, (strips.starts - firsts * layer.stride).clamp(max=n_inputs))
     change, before = change[:, :n_inputs], above.around(firsts, width)
     if isinstance(layer, Convolution):
-        return Strips(firsts, before, _output(replace(layer, bias=None), change.contiguous()))
+        return Strips(firsts, before, layer_output(replace(layer, bias=None), change.contiguous()))
     if isinstance(layer, Pooling) and layer.is_max:
         inputs = _grouped(below.around(firsts * layer.stride, n_inputs), layer.kernel)
         return Strips(
@@ -163,8 +163,8 @@ def _pointwise(layer: Pointwise, before: Tensor, change: Tensor) -> tuple[Tensor
     """Return a function of values, and its change."""
     if isinstance(layer.function, nn.ReLU):
         return functional.relu(before), relu_change(before, change)
-    output = _output(layer, before)
-    return output, _output(layer, before + change) - output
+    output = layer_output(layer, before)
+    return output, layer_output(layer, before + change) - output
 
 
 def relu_change(before: Tensor, change: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ def _taps(layer: Layer) -> Product | None:
     return Product(weight.flatten(0, 1), None, torch.float32)
 
 
-def _output(layer: Layer, h: Tensor) -> Tensor:
+def layer_output(layer: Layer, h: Tensor) -> Tensor:
     """Return a layer's output, (N, P', C'), of (N, P, C), which stays as it is."""
     if isinstance(layer, Pointwise):
         output: Tensor = layer.function(h.clone())  # which may work in place

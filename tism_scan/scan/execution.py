@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.choice import make_engine
@@ -52,11 +53,10 @@ class Execution:
         PlanError
             If the device does not know the scoring's precision.
         """
-        return make(
-            model,
-            scoring,
-            batch_size=self.batch_size,
-            device=self.device,
-            memory_gb=self.memory_gb,
-            share=self.share,
-        )
+        return make(model, scoring, **self.limits)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What the makers of engines are told of it."""
+        names = ("batch_size", "device", "memory_gb", "share")
+        return {name: getattr(self, name) for name in names}

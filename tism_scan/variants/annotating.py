@@ -106,7 +106,7 @@ def annotate(
     names = {chrom: chrom for chrom in plan.chroms}
     if chrom_alias is not None:
         names = read_aliases(chrom_alias, plan.chroms)
-    contigs = Contigs(plan, names)
+    contigs = Contigs(plan.chroms, names)
     counts = Counts()
     with opened(variants) as file:
         _check_out(variants, out, file.layout)
@@ -118,17 +118,19 @@ def annotate(
         ):
             packed = Path(aside) / out.name
             worker = (str(store.path), str(variants), file.layout, i_tracks, aside)
-            todo = _complete(store, batches(file, contigs, len(i_tracks)), allow_incomplete=allow_incomplete)
+            todo = _complete(
+                store, batches(file, plan, contigs, len(i_tracks)), allow_incomplete=allow_incomplete
+            )
             with Workers[Batch, tuple[Path, Counts]](jobs, _Worker, *worker) as workers:
                 header = merged_header(file.header, file.layout, plan, fields)
                 head = Path(aside) / "header"
                 compress([header], head)
                 with open(packed, "wb") as target:
                     append_part(target, head)
-                    for part, found in workers.results(todo):
+                    for part, counted in workers.results(todo):
                         append_part(target, part)
                         part.unlink()
-                        counts.add(found)
+                        counts.add(counted)
                         _refuse_other_genome(file, counts, at_least=_CHECKED_EARLY)
                         _report(file, counts, on_progress)
                     target.write(END)

@@ -41,9 +41,12 @@ class Contigs:
 
     Parameters
     ----------
-    plan : ScanPlan
+    chroms : Mapping from str to int
+        Length of each chrom, bp.
     names : Mapping from str to str
-        The file's name of each chrom of the store.
+        The file's name of each chrom.
+    holder : str
+        What the chroms are of.
 
     Attributes
     ----------
@@ -53,12 +56,14 @@ class Contigs:
         Length of the longest chrom, or the last position that was met past it, roughly.
     """
 
-    def __init__(self, plan: ScanPlan, names: Mapping[str, str]) -> None:
-        self.plan = plan
+    def __init__(
+        self, chroms: Mapping[str, int], names: Mapping[str, str], holder: str = "the store"
+    ) -> None:
+        self.chroms, self._holder = chroms, holder
         self._chrom_of = {name: chrom for chrom, name in names.items()}
         self.unknown: dict[str, None] = {}
         self.known: dict[str, None] = {}
-        self.longest_bp = max(plan.chroms.values())
+        self.longest_bp = max(chroms.values(), default=0)
 
     def chrom(self, contig: str) -> str | None:
         """Return the store's name of a contig, None if it has none.
@@ -74,8 +79,8 @@ class Contigs:
         twin = prefix_twin(contig, dict.fromkeys(self._chrom_of, 0))
         if twin:
             raise InputError(
-                f"contig {contig!r} is not in the store, which has {twin!r}; expected the same names; give "
-                f"--chrom-alias a file of lines such as '{self._chrom_of[twin]}<tab>{contig}'"
+                f"contig {contig!r} is not in {self._holder}, which has {twin!r}; expected the same names; "
+                f"give --chrom-alias a file of lines such as '{self._chrom_of[twin]}<tab>{contig}'"
             )
         self.unknown[contig] = None
         return None
@@ -84,11 +89,11 @@ class Contigs:
         """Raise InputError if the header gives a chrom another length than the store."""
         for contig, length in file.contig_lengths().items():
             chrom = self._chrom_of.get(contig)
-            if chrom is not None and self.plan.chroms[chrom] != length:
+            if chrom is not None and self.chroms[chrom] != length:
                 raise InputError(
-                    f"{str(file.path)!r} is of another assembly: its {contig!r} has {length:,} bp, the "
-                    f"store's {self.plan.chroms[chrom]:,}; expected variants of the store's "
-                    "genome; lift them over"
+                    f"{str(file.path)!r} is of another assembly: its {contig!r} has {length:,} bp, that of "
+                    f"{self._holder} {self.chroms[chrom]:,}; expected variants of that assembly; lift "
+                    "them over"
                 )
 
     def check_any_known(self, file: VariantFile) -> None:
@@ -96,12 +101,12 @@ class Contigs:
         if self.unknown and not self.known:
             theirs, ours = ", ".join(list(self.unknown)[:5]), ", ".join(list(self._chrom_of)[:5])
             raise InputError(
-                f"no contig of {str(file.path)!r} is in the store: it has {theirs}, the store {ours}; give "
-                "--chrom-alias a file of two columns, the store's name and the file's"
+                f"no contig of {str(file.path)!r} is in {self._holder}: it has {theirs}, {self._holder} "
+                f"{ours}; give --chrom-alias a file of two columns, the name in {self._holder} and the file's"
             )
 
 
-def batches(file: VariantFile, contigs: Contigs, n_tracks: int) -> Iterator[Batch]:
+def batches(file: VariantFile, plan: ScanPlan, contigs: Contigs, n_tracks: int) -> Iterator[Batch]:
     """Yield the records of a file in its order, in batches of one block each.
 
     Raises
@@ -111,7 +116,7 @@ def batches(file: VariantFile, contigs: Contigs, n_tracks: int) -> Iterator[Batc
     """
     layout, most_records = file.layout, min(_MOST_RECORDS, max(1, _MOST_VALUES // (4 * n_tracks)))
     n_split = max(layout.chrom, layout.pos) + 1
-    place = _Place(file, contigs)
+    place = _Place(file, plan, contigs)
     number, first, n_bytes = len(file.header), len(file.header) + 1, 0
     lines: list[bytes] = []
     for piece in file.pieces():
@@ -139,8 +144,8 @@ def batches(file: VariantFile, contigs: Contigs, n_tracks: int) -> Iterator[Batc
 class _Place:
     """The block that the records are in, and that they are sorted."""
 
-    def __init__(self, file: VariantFile, contigs: Contigs) -> None:
-        self._path, self._contigs = file.path, contigs
+    def __init__(self, file: VariantFile, plan: ScanPlan, contigs: Contigs) -> None:
+        self._plan, self._path, self._contigs = plan, file.path, contigs
         self._contig = b""
         self._position = -1
         self._seen: set[bytes] = set()
@@ -179,8 +184,7 @@ class _Place:
             self.start, self.end = (_FAR, 1 << 62) if is_far else (0, _FAR)
             self._contigs.longest_bp = max(self._contigs.longest_bp, position + 1)
             return
-        plan = self._contigs.plan
-        length = plan.chroms[self.chrom]
+        plan, length = self._plan, self._plan.chroms[self.chrom]
         if position > length:  # VCF has a telomere one base past each end
             raise InputError(
                 f"{where} is at {position + 1:,}, past the end of {self.chrom!r}, {length:,} bp; expected "

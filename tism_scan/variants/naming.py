@@ -7,6 +7,7 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.tracks import Track
 
 PHRED = "_PHRED"
+_MISMATCH = "REFMISMATCH"
 _LONGEST = 100
 
 
@@ -17,34 +18,39 @@ def quantity_of(plan: ScanPlan) -> str:
 
 def mismatch_id(plan: ScanPlan) -> str:
     """Return the name of the flag of records whose REF is another base than the store's genome has."""
-    return f"{quantity_of(plan)}_REFMISMATCH"
+    return f"{quantity_of(plan)}_{_MISMATCH}"
 
 
-def info_ids(tracks: Sequence[Track], quantity: str = "TISM") -> tuple[str, ...]:
+def info_ids(
+    tracks: Sequence[Track], quantity: str = "TISM", reserved: Sequence[str] = (_MISMATCH,)
+) -> tuple[str, ...]:
     """Return the name of each track's field, such as ``TISM_K562_CTCF``.
 
     Parameters
     ----------
     tracks : sequence of Track
     quantity : str
-        What the names begin with.
+        What the names begin with; empty for the track's alone.
+    reserved : sequence of str
+        What no track may be called behind it.
 
     Returns
     -------
     tuple of str
         Letters, digits and underscores only; all different even where case is ignored, and so are those with
-        ``_PHRED`` behind them, and ``TISM_REFMISMATCH``.
+        ``_PHRED`` behind them, and the reserved ones.
     """
-    taken = {f"{quantity}_REFMISMATCH".casefold()}
+    prefix = f"{quantity}_" if quantity else ""
+    taken = {f"{prefix}{name}".casefold() for name in reserved}
     ids = []
     for track in tracks:
         stem = re.sub(r"[^A-Za-z0-9]+", "_", track.name).strip("_")[:_LONGEST] or f"track_{track.outputs[0]}"
         number, name = 1, stem
-        while taken & _fields(f"{quantity}_{name}"):
+        while taken & _fields(f"{prefix}{name}"):
             number += 1
             name = f"{stem}_{number}"
-        taken |= _fields(f"{quantity}_{name}")
-        ids.append(f"{quantity}_{name}")
+        taken |= _fields(f"{prefix}{name}")
+        ids.append(f"{prefix}{name}")
     return tuple(ids)
 
 

@@ -56,12 +56,12 @@ def header_lines(plan: ScanPlan, fields: Sequence[Field]) -> list[str]:
         own, change = "annotate_ism", "the change"
     about = (
         f'##tism_scan=<ID={own},Version="{__version__}",Store="{plan.digest()}",'
-        f'Model="{_quoted(plan.model)}",Output="{scoring.output_space}",Stitch="{scoring.stitch}",'
+        f'Model="{quoted(plan.model)}",Output="{scoring.output_space}",Stitch="{scoring.stitch}",'
         f'Strands="{scoring.strands}",Path="{path_text(scoring.path)}",Sign="{SIGN}">'
     )
     lines = [about]
     for field in fields:
-        name = _quoted(one_line(field.name, _LONGEST_NAME))
+        name = quoted(one_line(field.name, _LONGEST_NAME))
         lines.append(
             f"##INFO=<ID={field.id},Number=A,Type=Float,Description="
             f'"{quantity} of track {name}: {change} of the {scoring.output_space} if ALT replaces the '
@@ -81,14 +81,19 @@ def header_lines(plan: ScanPlan, fields: Sequence[Field]) -> list[str]:
 
 def merged_header(header: Sequence[bytes], layout: Layout, plan: ScanPlan, fields: Sequence[Field]) -> bytes:
     """Return a file's header with ours in it; what an earlier annotation said under the same names goes."""
-    ours = [line.encode() + b"\n" for line in header_lines(plan, fields)]
-    own = {found[1] for found in map(_ID.match, ours) if found}
-    theirs = [line for line in header[:-1] if not ((found := _ID.match(line)) and found[1] in own)]
-    names = header[-1]
+    lines, names = header_with(header, header_lines(plan, fields)), header[-1]
     if layout.kind == "TSV":
         columns = [*(key for field in fields for key in field.keys), mismatch_id(plan)]
         names = names.rstrip(b"\n") + b"\t" + "\t".join(columns).encode() + b"\n"
-    return b"".join([*theirs, *ours, names])
+    return b"".join([*lines, names])
+
+
+def header_with(header: Sequence[bytes], lines: Sequence[str]) -> list[bytes]:
+    """Return a header with some lines of ours in place of those of the same ids; but for its last line."""
+    ours = [line.encode() + b"\n" for line in lines]
+    own = {found[1] for found in map(_ID.match, ours) if found}
+    theirs = [line for line in header[:-1] if not ((found := _ID.match(line)) and found[1] in own)]
+    return [*theirs, *ours]
 
 
 def record_lines(scored: ScoredBatch, layout: Layout, plan: ScanPlan, fields: Sequence[Field]) -> bytes:
@@ -99,22 +104,25 @@ def record_lines(scored: ScoredBatch, layout: Layout, plan: ScanPlan, fields: Se
         rows = zip(scored.fields, zip(*columns, flags, strict=True), strict=True)
         return b"".join(b"\t".join([*row, *(text or b"." for text in texts)]) + b"\n" for row, texts in rows)
     keys = [key.encode() for field in fields for key in field.keys]
-    prefix, flag = f"{quantity_of(plan)}_".encode(), mismatch_id(plan).encode()
+    flag = mismatch_id(plan).encode()
     own = frozenset([*keys, flag])
     lines = []
     for row, texts, is_mismatch in zip(
         scored.fields, zip(*columns, strict=True), scored.is_mismatch.tolist(), strict=True
     ):
-        parts = [] if row[7] in (b".", b"") else [row[7]]
-        if parts and prefix in row[7]:
-            parts = [part for part in row[7].split(b";") if part.partition(b"=")[0] not in own]
-        parts += [key + b"=" + text for key, text in zip(keys, texts, strict=True) if text]
+        added = [key + b"=" + text for key, text in zip(keys, texts, strict=True) if text]
         if is_mismatch:
-            parts.append(flag)
-        row[7] = b";".join(parts) or b"."
+            added.append(flag)
+        row[7] = info_with(row[7], added, own)
         lines.append(b"\t".join(row))
     lines.append(b"")
     return b"\n".join(lines)
+
+
+def info_with(info: bytes, added: Sequence[bytes], own: frozenset[bytes]) -> bytes:
+    """Return an INFO with some fields added; those of our own names that were there go."""
+    parts = [] if info in (b".", b"") else info.split(b";")
+    return b";".join([*(part for part in parts if part.partition(b"=")[0] not in own), *added]) or b"."
 
 
 def _values(scored: ScoredBatch, i_track: int, field: Field) -> list[list[bytes]]:
@@ -146,6 +154,6 @@ def _joined(texts: list[bytes], codes: Sequence[Sequence[int]]) -> list[bytes]:
     return joined
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a text as it stands between the quotes of a VCF's header."""
     return text.replace("\\", "\\\\").replace('"', '\\"')
