@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import ray
 
+from tism_scan.effects import plan_effects, score_variants
 from tism_scan.errors import InputChangedError, LeaseError, ScanError
 from tism_scan.models.source import ModelSource
 from tism_scan.peaks import attribute_pending, plan_peaks
@@ -245,3 +246,17 @@ def test_many_short_chroms_are_few_blocks_and_have_the_scores_of_each_alone(tmp_
     scan_serially(apart, tmp_path / "contigs.fa", source)
     for chrom in ("contig7", "contig100"):
         np.testing.assert_allclose(packed.read(chrom, 0), apart.read(chrom, 0), rtol=0, atol=1e-6)
+
+
+def test_variants_get_the_same_scores_from_both(cluster, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("tism_scan.effects.planning._MOST_ALLELES", 4)
+    bases = CHROMS["a"]
+    rows = [f"a\t{p + 1}\t{bases[p]}\t{'CGTA'['ACGT'.index(bases[p])]}\n" for p in range(3, 60, 5)]
+    (tmp_path / "in.tsv").write_text("CHROM\tPOS\tREF\tALT\n" + "".join(rows) + "a\t70\tA\tATT\n")
+    source = ModelSource("peaked_model:sound", folder=folder)
+    asked = plan_effects(folder / "genome.fa", source, tmp_path / "in.tsv", strands="both")
+    outs = [tmp_path / f"{name}.tsv.gz" for name in ("serial", "ray")]
+    for out, where in zip(outs, (False, RayOptions(n_actors=1)), strict=True):
+        summary = score_variants(asked, out, ray=where)
+        assert (summary.result.n_blocks, summary.result.n_bp) == (4, 13)
+    assert outs[0].read_bytes() == outs[1].read_bytes()

@@ -310,6 +310,7 @@ def test_help_lists_the_commands_in_the_order_of_the_work():
         "view",
         "calibrate",
         "annotate",
+        "variants",
         "seqlets",
         "help",
     ]

@@ -29,6 +29,7 @@ _COMMANDS = {
     "view": "Show exported tracks in a web browser.",
     "calibrate": "Rank a store's scores, so that variants get a PHRED.",
     "annotate": "Add the effect of each single-base variant to a VCF.",
+    "variants": "Score variants exactly: the model on both alleles.",
     "seqlets": "Write runs of high-scoring bases (seqlets) as BED.",
     "help": "Show this text, or the help of a command.",
 }

@@ -1,0 +1,339 @@
+"""A model's outputs on the reference and the alternative windows of many alleles."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tism_scan.effects.haplotypes import Comparison
+from tism_scan.effects.sharing import shared_values
+from tism_scan.engine.cost import bytes_per_bp
+from tism_scan.engine.devices import default_device, device_name
+from tism_scan.engine.layers import Passes
+from tism_scan.engine.sharing import why_no_stack
+from tism_scan.engine.slabs import budget_of
+from tism_scan.engine.trunk import declared_parts, n_positions, total_stride, trunk_layers
+from tism_scan.errors import ScanError
+from tism_scan.genome.alphabet import channel_of_base, complement_channels, one_hot_table
+from tism_scan.models.contract import Model
+from tism_scan.models.failures import is_out_of_memory
+from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, frozen
+from tism_scan.models.outputs import flat_outputs
+from tism_scan.models.rounding import rounding
+from tism_scan.plan.scoring import Scoring
+from tism_scan.refine.changes import Trunk
+from tism_scan.refine.engines import SUBSTITUTIONS_ON_CPU, SUBSTITUTIONS_ON_GPU
+from tism_scan.refine.heads import ChangedHead
+
+_MOST_ON_CPU = 64  # alleles together; more of them share hardly more, and take memory
+_MOST_ON_GPU = 512
+
+Outputs = NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+
+def outputs_of(scoring: Scoring) -> list[int]:
+    """Return the outputs that any track is made of, sorted."""
+    return sorted({output for track in scoring.tracks for output in track.outputs})
+
+
+class EffectEngine(ABC):
+    """Computes outputs on pairs of windows. Only the outputs that any track is made of are returned.
+
+    Parameters
+    ----------
+    model : Model
+        It is moved to the device and frozen.
+    scoring : Scoring
+        Its tracks, window and strands; with both, outputs are the mean of the window's and of its reverse
+        complement's.
+    batch_size : int
+        Alleles that are computed together.
+    device : str, optional
+        A GPU if there is one.
+    """
+
+    def __init__(self, model: Model, scoring: Scoring, *, batch_size: int, device: str | None = None) -> None:
+        check_batch_size(batch_size)
+        self.device = torch.device(device or default_device())
+        self.model = model.to(self.device).requires_grad_(False).eval()
+        self.batch_size, self._scoring = batch_size, scoring
+        self._outputs = torch.tensor(outputs_of(scoring), device=self.device)
+        alphabet = model.alphabet
+        self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)
+        self._channel_of_base = torch.from_numpy(channel_of_base(alphabet)).to(self.device)
+        self._complement = torch.from_numpy(complement_channels(alphabet)).to(self.device)
+
+    def outputs(self, comparisons: Sequence[Comparison]) -> tuple[Outputs, Outputs]:
+        """Return the outputs on reference windows, and their changes in the alternative ones.
+
+        Parameters
+        ----------
+        comparisons : sequence of Comparison
+            Neighbours are best together.
+
+        Returns
+        -------
+        reference, change : float32 (n, O)
+            In the model's own units; a change is negative where the alternative lowers the output.
+
+        Raises
+        ------
+        ScanError
+            If a single pair is too much for the device's memory.
+        """
+        found: list[tuple[Outputs, Outputs]] = []
+        n_done = 0
+        with frozen(self.model), rounding(self.device, to_tf32=False), torch.no_grad():
+            while n_done < len(comparisons):
+                batch = comparisons[n_done : n_done + self.batch_size]
+                outputs = self._outputs_if_they_fit(batch)
+                if isinstance(outputs, str):
+                    self._halve_batches(outputs)
+                else:
+                    found.append(outputs)
+                    n_done += len(batch)
+        empty = np.empty((0, len(self._outputs)), dtype=np.float32)
+        reference, change = zip(*found, strict=True) if found else ([empty], [empty])
+        return np.concatenate(reference), np.concatenate(change)
+
+    def _outputs_if_they_fit(self, batch: Sequence[Comparison]) -> tuple[Outputs, Outputs] | str:
+        """Return a batch's outputs, or the error's words if the device's memory is too small for it."""
+        try:
+            reference, change = self._both_strands(batch)
+            return reference.float().cpu().numpy(), change.float().cpu().numpy()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return str(error).partition("\n")[0]
+
+    def _halve_batches(self, reason: str) -> None:
+        if self.batch_size == 1:
+            raise ScanError(
+                f"two windows do not fit the memory of {device_name(str(self.device))} ({reason}); use a "
+                "larger device"
+            )
+        self.batch_size //= 2
+        torch.cuda.empty_cache()
+        log.warning("the device is out of memory; going on with batches of %d", self.batch_size)
+
+    def _both_strands(self, batch: Sequence[Comparison]) -> tuple[Tensor, Tensor]:
+        packed = Packed(batch)
+        reference, change = self._strand(packed, is_reverse=False)
+        if self._scoring.strands == "both":
+            others = self._strand(packed, is_reverse=True)
+            reference, change = (reference + others[0]) / 2, (change + others[1]) / 2
+        return reference, change
+
+    @abstractmethod
+    def _strand(self, packed: "Packed", *, is_reverse: bool) -> tuple[Tensor, Tensor]:
+        """Return outputs on reference windows and their changes, (n, O), of one strand."""
+
+    def _encoded(self, codes: NDArray[np.uint8], *, is_reverse: bool) -> Tensor:
+        """Return codes (N, L) as the model reads them, float32 (N, 4, L), or their reverse complement."""
+        X = self._one_hot[torch.from_numpy(codes).to(self.device).long()].transpose(1, 2)
+        return (X.flip(2)[:, self._complement] if is_reverse else X).contiguous()
+
+    def _chosen(self, outputs: Tensor) -> Tensor:
+        """Return the outputs that are asked for, (N, O)."""
+        return flat_outputs(outputs)[:, self._outputs]
+
+
+class Packed:
+    """The windows of a batch: each stretch of sequence once, end to end, and where each window is in them.
+
+    Attributes
+    ----------
+    codes : uint8 (P,)
+    firsts : int64 (W,)
+        Where each window begins.
+    input_bp : int
+    references : int64 (n,)
+        The reference window of each allele.
+    alternatives : int64 (n,)
+        The alternative window, or -1 for a substitution of the central base.
+    bases : int64 (n,)
+        The base that a substitution puts there, or -1.
+    """
+
+    def __init__(self, batch: Sequence[Comparison]) -> None:
+        self.input_bp = len(batch[0].reference)
+        self._pieces: list[NDArray[np.uint8]] = []
+        self._n_packed = 0
+        self._firsts: list[int] = []
+        n = len(batch)
+        self.references, self.alternatives = np.empty(n, np.int64), np.full(n, -1, np.int64)
+        self.bases = np.array([comparison.base for comparison in batch], dtype=np.int64)
+        self._pack_references(batch)
+        for i, comparison in enumerate(batch):
+            if comparison.alternative is not None:
+                self.alternatives[i] = self._add(comparison.alternative)
+        self.codes = np.concatenate(self._pieces)
+        self.firsts = np.array(self._firsts, dtype=np.int64)
+
+    def windows(self) -> NDArray[np.uint8]:
+        """Return each window's codes, (W, input_bp)."""
+        windows: NDArray[np.uint8] = self.codes[self.firsts[:, None] + np.arange(self.input_bp)]
+        return windows
+
+    def _pack_references(self, batch: Sequence[Comparison]) -> None:
+        """Add the reference windows; those that overlap on a chrom share its bases."""
+        chrom, start, end, at = "", 0, 0, {}  # of the stretch that the last window went on with
+        for i in sorted(range(len(batch)), key=lambda i: (batch[i].chrom, batch[i].start)):
+            each = batch[i]
+            if not each.chrom:
+                self.references[i] = self._add(each.reference)
+                continue
+            if each.chrom != chrom or each.start > end:
+                self.references[i] = self._add(each.reference)
+                chrom, start, at = each.chrom, each.start, {each.start: self.references[i]}
+                offset = self._firsts[-1]
+            elif each.start in at:
+                self.references[i] = at[each.start]
+            else:
+                self._append(each.reference[end - each.start :])
+                self.references[i] = at[each.start] = len(self._firsts)
+                self._firsts.append(offset + each.start - start)
+            end = each.start + self.input_bp
+
+    def _add(self, codes: NDArray[np.uint8]) -> int:
+        """Add a window by itself, and return its number."""
+        self._firsts.append(self._n_packed)
+        self._append(codes)
+        return len(self._firsts) - 1
+
+    def _append(self, codes: NDArray[np.uint8]) -> None:
+        self._pieces.append(codes)
+        self._n_packed += len(codes)
+
+
+class WindowEffects(EffectEngine):
+    """Outputs of any model, whole windows of it; alleles of one place share their reference window."""
+
+    def _strand(self, packed: Packed, *, is_reverse: bool) -> tuple[Tensor, Tensor]:
+        windows = packed.windows()
+        outputs = self._predicted(windows, is_reverse=is_reverse)
+        reference = outputs[packed.references]
+        alternative = outputs[packed.alternatives]
+        (snvs,) = np.nonzero(packed.bases >= 0)
+        if len(snvs):
+            substituted = windows[packed.references[snvs]]
+            substituted[:, packed.input_bp // 2] = packed.bases[snvs]
+            alternative[snvs] = self._predicted(substituted, is_reverse=is_reverse)
+        return reference, alternative - reference
+
+    def _predicted(self, codes: NDArray[np.uint8], *, is_reverse: bool) -> Tensor:
+        """Return outputs, (N, O), of windows; one alone would be rounded by other kernels than many."""
+        found = []
+        for first in range(0, len(codes), self.batch_size):
+            batch = codes[first : first + self.batch_size]
+            X = self._encoded(np.repeat(batch, 2, 0) if len(batch) == 1 else batch, is_reverse=is_reverse)
+            found.append(self._chosen(self.model(X))[: len(batch)].float())
+        return torch.cat(found)
+
+
+class TrunkEffects(EffectEngine):
+    """Outputs of a model with a trunk: overlapping windows share it, and a substitution computes its change.
+
+    Parameters
+    ----------
+    model, scoring, device
+        As for `EffectEngine`.
+    batch_size : int, optional
+    memory_gb, share : float, optional
+        As for `TrunkEngine`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        scoring: Scoring,
+        *,
+        batch_size: int | None = None,
+        device: str | None = None,
+        memory_gb: float | None = None,
+        share: float = 1.0,
+    ) -> None:
+        super().__init__(model, scoring, batch_size=batch_size or 1, device=device)
+        parts = declared_parts(model)
+        if parts is None:
+            raise ValueError("the model declares no trunk with a head on it")
+        layers = trunk_layers(parts[0]) or []
+        self._trunk = Trunk(layers, n_positions(layers, scoring.input_bp))
+        self._head = ChangedHead(parts[1], self._trunk.counts[-1], self._chosen, is_linear=True)
+        is_on_gpu = self.device.type == "cuda"
+        budget = budget_of(self.device, memory_gb, share)
+        fitting = int(budget / 4 / self._trunk.bytes_per_substitution())
+        self._n_at_once = max(1, min(SUBSTITUTIONS_ON_GPU if is_on_gpu else SUBSTITUTIONS_ON_CPU, fitting))
+        if batch_size is None:
+            window_bytes = bytes_per_bp(layers, Passes()) * scoring.input_bp
+            most = _MOST_ON_GPU if is_on_gpu else _MOST_ON_CPU
+            self.batch_size = max(1, min(most, int(budget / 4 / window_bytes)))
+
+    def _halve_batches(self, reason: str) -> None:
+        self._n_at_once = max(1, self._n_at_once // 2)
+        super()._halve_batches(reason)
+
+    def _strand(self, packed: Packed, *, is_reverse: bool) -> tuple[Tensor, Tensor]:
+        firsts, input_bp = packed.firsts, packed.input_bp
+        if is_reverse:
+            firsts = len(packed.codes) - input_bp - firsts
+        X = self._encoded(packed.codes[None], is_reverse=is_reverse)
+        values, begins = shared_values(self._trunk, X, firsts)
+        places = [torch.from_numpy(each).to(self.device) for each in begins]
+        top = places[-1][:, None] + torch.arange(self._trunk.counts[-1], device=self.device)
+        inputs = values[-1][top].transpose(1, 2)  # (W, C, positions)
+        whole = self._head.whole(inputs)
+        reference = whole[1][packed.references]
+        change = whole[1][packed.alternatives] - reference
+        (snvs,) = np.nonzero(packed.bases >= 0)
+        bases = torch.from_numpy(packed.bases).to(self.device)
+        center = input_bp // 2
+        for rows in np.split(snvs, range(self._n_at_once, len(snvs), self._n_at_once)) if len(snvs) else ():
+            of = torch.from_numpy(packed.references[rows]).to(self.device)
+            channels = self._channel_of_base[bases[rows]]
+            at = torch.full_like(of, input_bp - 1 - center if is_reverse else center)
+            strips = self._trunk.strips(
+                values, [each[of] for each in places], self._of_strand(channels, is_reverse=is_reverse), at
+            )
+            change[rows] = self._head.effects(inputs, whole, of, strips)
+        return reference, change
+
+    def _of_strand(self, channels: Tensor, *, is_reverse: bool) -> Tensor:
+        """Return the channels of some bases, or of their complements."""
+        return self._complement[channels] if is_reverse else channels
+
+
+def make_effect_engine(
+    model: Model,
+    scoring: Scoring,
+    *,
+    batch_size: int | None = None,
+    device: str | None = None,
+    memory_gb: float | None = None,
+    share: float = 1.0,
+) -> EffectEngine:
+    """Return the fastest engine for a model; parameters are those of `make_engine` of scans."""
+    if _has_stack(model, scoring):
+        return TrunkEffects(
+            model, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share
+        )
+    return WindowEffects(model, scoring, batch_size=batch_size or BATCH_SIZE, device=device)
+
+
+def _has_stack(model: Model, scoring: Scoring) -> bool:
+    """Return whether a model is a head on a stack of unpadded layers, each of which sees all of its input."""
+    parts = declared_parts(model)
+    layers = (trunk_layers(parts[0]) or []) if parts else []
+    if not layers or any(layer.stride > layer.kernel for layer in layers):
+        return False
+    # what is asked about the distance of windows does not matter here, and has to fit
+    step = total_stride(layers)
+    fitting = [n for n in (step, 2 * step) if n <= scoring.input_bp and (scoring.input_bp - n) % 2 == 0]
+    return bool(fitting) and why_no_stack(model, replace(scoring, stride=fitting[0])) is None
