@@ -149,7 +149,7 @@ def command(
         _say_what_was_found(summary, time.monotonic() - began)
         if not planned.survey.is_sorted:
             say("the variants are not sorted, so there is no index; sort them with `bcftools sort`")
-    return say_what_is_missing(summary.store, summary.result)
+    return say_what_is_missing(summary.store, summary.result, "part")
 
 
 def _say_what_was_found(summary: "EffectSummary", seconds: float) -> None:

@@ -12,7 +12,7 @@ from tism_scan.export.aliases import read_aliases
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import Beluga
 from tism_scan.models.contract import Model
-from tism_scan.models.source import AnyModel, GivenModel, ModelSource, model_source
+from tism_scan.models.source import AnyModel, Source, model_source
 from tism_scan.plan.parts import PartsPlan
 from tism_scan.plan.scoring import Scoring, Strands
 from tism_scan.progress import steps
@@ -37,7 +37,7 @@ class PlannedEffects:
     ----------
     plan : PartsPlan
     variants, genome : Path
-    model : ModelSource or GivenModel
+    model : ModelSource, GivenModel or EnsembleSource
     names : dict of str to str
         The file's name of each chrom.
     survey : Survey
@@ -46,7 +46,7 @@ class PlannedEffects:
     plan: PartsPlan
     variants: Path
     genome: Path
-    model: ModelSource | GivenModel
+    model: Source
     names: Mapping[str, str]
     survey: Survey
 

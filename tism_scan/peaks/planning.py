@@ -32,7 +32,7 @@ class PlannedPeaks:
         Two runs with an equal plan give the same store.
     peaks : PeakSet
     genome : Path
-    model : Source
+    model : ModelSource, GivenModel or EnsembleSource
     loaded : Model
         The model, on the CPU.
     """
