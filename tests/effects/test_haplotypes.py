@@ -15,6 +15,7 @@ from tism_scan.effects.worker import computed
 from tism_scan.genome.alphabet import decode, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.contract import loaded_model
+from tism_scan.models.ensemble import Ensemble
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 
@@ -230,3 +231,19 @@ def test_model_that_gives_no_number_leaves_a_reason(small_genome, genome):
     results = computed(make_effect_engine(model, scoring, device="cpu"), scoring, found, has_log2fc=True)
     assert haplotypes.REASONS[results.reason[0]] == haplotypes.NOT_FINITE
     assert np.isnan(results.ref).all()
+
+
+def test_outputs_of_an_ensemble_are_the_mean_of_its_models(small_genome, genome):
+    members = [loaded_model(kind(seed), str(seed)) for seed, kind in enumerate((StackModel, PlainModel))]
+    scoring, text = Scoring(TRACKS, L, L), small_genome.letters["chr1"]
+    found = [resolved(genome, Allele("chr1", p, text[p], text[p] + "TG"), L) for p in (30, 70)]
+    found += [resolved(genome, Allele("chr1", 70, text[70], "ACGT".replace(text[70], "")[0]), L)]
+    apart = [
+        computed(make_effect_engine(each, scoring, device="cpu"), scoring, found, has_log2fc=False)
+        for each in members
+    ]
+    engine = make_effect_engine(Ensemble(members), scoring, device="cpu")
+    together = computed(engine, scoring, found, has_log2fc=False)
+    for name in ("ref", "diff"):
+        mean = np.mean([getattr(each, name) for each in apart], axis=0)
+        np.testing.assert_allclose(getattr(together, name), mean, rtol=0, atol=1e-6)

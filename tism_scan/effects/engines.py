@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tism_scan.effects.haplotypes import Comparison
+from tism_scan.effects.packing import Packed
 from tism_scan.effects.sharing import shared_values
 from tism_scan.engine.cost import bytes_per_bp
 from tism_scan.engine.devices import default_device, device_name
@@ -21,6 +22,7 @@ from tism_scan.engine.trunk import declared_parts, n_positions, total_stride, tr
 from tism_scan.errors import ScanError
 from tism_scan.genome.alphabet import channel_of_base, complement_channels, one_hot_table
 from tism_scan.models.contract import Model
+from tism_scan.models.ensemble import members_of
 from tism_scan.models.failures import is_out_of_memory
 from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, frozen
 from tism_scan.models.outputs import flat_outputs
@@ -132,7 +134,7 @@ class EffectEngine(ABC):
         return reference, change
 
     @abstractmethod
-    def _strand(self, packed: "Packed", *, is_reverse: bool) -> tuple[Tensor, Tensor]:
+    def _strand(self, packed: Packed, *, is_reverse: bool) -> tuple[Tensor, Tensor]:
         """Return outputs on reference windows and their changes, (n, O), of one strand."""
 
     def _encoded(self, codes: NDArray[np.uint8], *, is_reverse: bool) -> Tensor:
@@ -143,74 +145,6 @@ class EffectEngine(ABC):
     def _chosen(self, outputs: Tensor) -> Tensor:
         """Return the outputs that are asked for, (N, O)."""
         return flat_outputs(outputs)[:, self._outputs]
-
-
-class Packed:
-    """The windows of a batch: each stretch of sequence once, end to end, and where each window is in them.
-
-    Attributes
-    ----------
-    codes : uint8 (P,)
-    firsts : int64 (W,)
-        Where each window begins.
-    input_bp : int
-    references : int64 (n,)
-        The reference window of each allele.
-    alternatives : int64 (n,)
-        The alternative window, or -1 for a substitution of the central base.
-    bases : int64 (n,)
-        The base that a substitution puts there, or -1.
-    """
-
-    def __init__(self, batch: Sequence[Comparison]) -> None:
-        self.input_bp = len(batch[0].reference)
-        self._pieces: list[NDArray[np.uint8]] = []
-        self._n_packed = 0
-        self._firsts: list[int] = []
-        n = len(batch)
-        self.references, self.alternatives = np.empty(n, np.int64), np.full(n, -1, np.int64)
-        self.bases = np.array([comparison.base for comparison in batch], dtype=np.int64)
-        self._pack_references(batch)
-        for i, comparison in enumerate(batch):
-            if comparison.alternative is not None:
-                self.alternatives[i] = self._add(comparison.alternative)
-        self.codes = np.concatenate(self._pieces)
-        self.firsts = np.array(self._firsts, dtype=np.int64)
-
-    def windows(self) -> NDArray[np.uint8]:
-        """Return each window's codes, (W, input_bp)."""
-        windows: NDArray[np.uint8] = self.codes[self.firsts[:, None] + np.arange(self.input_bp)]
-        return windows
-
-    def _pack_references(self, batch: Sequence[Comparison]) -> None:
-        """Add the reference windows; those that overlap on a chrom share its bases."""
-        chrom, start, end, at = "", 0, 0, {}  # of the stretch that the last window went on with
-        for i in sorted(range(len(batch)), key=lambda i: (batch[i].chrom, batch[i].start)):
-            each = batch[i]
-            if not each.chrom:
-                self.references[i] = self._add(each.reference)
-                continue
-            if each.chrom != chrom or each.start > end:
-                self.references[i] = self._add(each.reference)
-                chrom, start, at = each.chrom, each.start, {each.start: self.references[i]}
-                offset = self._firsts[-1]
-            elif each.start in at:
-                self.references[i] = at[each.start]
-            else:
-                self._append(each.reference[end - each.start :])
-                self.references[i] = at[each.start] = len(self._firsts)
-                self._firsts.append(offset + each.start - start)
-            end = each.start + self.input_bp
-
-    def _add(self, codes: NDArray[np.uint8]) -> int:
-        """Add a window by itself, and return its number."""
-        self._firsts.append(self._n_packed)
-        self._append(codes)
-        return len(self._firsts) - 1
-
-    def _append(self, codes: NDArray[np.uint8]) -> None:
-        self._pieces.append(codes)
-        self._n_packed += len(codes)
 
 
 class WindowEffects(EffectEngine):
@@ -310,6 +244,27 @@ class TrunkEffects(EffectEngine):
         return self._complement[channels] if is_reverse else channels
 
 
+class MeanEffects:
+    """The mean of what several engines compute, one for each model of an ensemble.
+
+    Parameters
+    ----------
+    engines : sequence of EffectEngine
+    """
+
+    def __init__(self, engines: Sequence[EffectEngine]) -> None:
+        self._engines, self.device = engines, engines[0].device
+
+    def outputs(self, comparisons: Sequence[Comparison]) -> tuple[Outputs, Outputs]:
+        """Return the outputs on reference windows, and their changes; see `EffectEngine.outputs`."""
+        found = [engine.outputs(comparisons) for engine in self._engines]
+        reference, change = (np.stack(each).astype(np.float64) for each in zip(*found, strict=True))
+        return reference.mean(0).astype(np.float32), change.mean(0).astype(np.float32)
+
+
+AnyEngine = EffectEngine | MeanEffects
+
+
 def make_effect_engine(
     model: Model,
     scoring: Scoring,
@@ -318,13 +273,15 @@ def make_effect_engine(
     device: str | None = None,
     memory_gb: float | None = None,
     share: float = 1.0,
-) -> EffectEngine:
+) -> AnyEngine:
     """Return the fastest engine for a model; parameters are those of `make_engine` of scans."""
-    if _has_stack(model, scoring):
-        return TrunkEffects(
-            model, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share
-        )
-    return WindowEffects(model, scoring, batch_size=batch_size or BATCH_SIZE, device=device)
+    engines = [
+        TrunkEffects(each, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share)
+        if _has_stack(each, scoring)
+        else WindowEffects(each, scoring, batch_size=batch_size or BATCH_SIZE, device=device)
+        for each in members_of(model)
+    ]
+    return engines[0] if len(engines) == 1 else MeanEffects(engines)
 
 
 def _has_stack(model: Model, scoring: Scoring) -> bool:

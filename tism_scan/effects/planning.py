@@ -12,6 +12,7 @@ from tism_scan.export.aliases import read_aliases
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import Beluga
 from tism_scan.models.contract import Model
+from tism_scan.models.ensemble import members_of
 from tism_scan.models.source import AnyModel, Source, model_source
 from tism_scan.plan.parts import PartsPlan
 from tism_scan.plan.scoring import Scoring, Strands
@@ -184,4 +185,4 @@ def _items_per_part(scoring: Scoring) -> int:
 
 def _has_logits(model: Model) -> bool:
     """Return whether a model's outputs are known to be logits of probabilities."""
-    return isinstance(getattr(model, "body", model), Beluga)
+    return all(isinstance(getattr(member, "body", member), Beluga) for member in members_of(model))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.effects.engines import EffectEngine, make_effect_engine, outputs_of
+from tism_scan.effects.engines import AnyEngine, make_effect_engine, outputs_of
 from tism_scan.effects.haplotypes import NOT_FINITE, REASONS, Comparison, Resolved, resolved
 from tism_scan.effects.reading import name_of_input, unpacked
 from tism_scan.effects.results import UNKNOWN, Results
@@ -16,10 +16,10 @@ from tism_scan.scan.part_worker import PartWorker
 from tism_scan.scan.work import Plan
 
 
-class EffectWorker(PartWorker[EffectEngine, list[Resolved]]):
+class EffectWorker(PartWorker[AnyEngine, list[Resolved]]):
     """Turns alleles into the model's outputs on both of their windows."""
 
-    def engine_of(self, model: Model, plan: Plan) -> EffectEngine:
+    def engine_of(self, model: Model, plan: Plan) -> AnyEngine:
         """Return what computes outputs on windows."""
         return make_effect_engine(model, plan.scoring, **self.setup.execution.limits)
 
@@ -45,13 +45,13 @@ class EffectWorker(PartWorker[EffectEngine, list[Resolved]]):
 
 
 def computed(
-    engine: EffectEngine, scoring: Scoring, alleles: Sequence[Resolved], *, has_log2fc: bool
+    engine: AnyEngine, scoring: Scoring, alleles: Sequence[Resolved], *, has_log2fc: bool
 ) -> Results:
     """Return the results of some alleles.
 
     Parameters
     ----------
-    engine : EffectEngine
+    engine : AnyEngine
         Made for the scoring.
     scoring : Scoring
     alleles : sequence of Resolved
@@ -80,7 +80,7 @@ def computed(
 
 
 def _means(
-    engine: EffectEngine, alleles: Sequence[Sequence[Comparison]]
+    engine: AnyEngine, alleles: Sequence[Sequence[Comparison]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return outputs on the reference and their changes, (n, O), means over each allele's placements."""
     i_allele = np.repeat(np.arange(len(alleles)), [len(each) for each in alleles])
