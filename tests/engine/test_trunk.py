@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tism_scan.engine.layers import Pooling
 from tism_scan.engine.trunk import are_alike, first_linear, forward, trunk_layers
 
 
@@ -45,3 +46,20 @@ def test_linear_layer_on_all_positions_is_found_behind_what_makes_one_row_of_the
     linear, rest = first_linear(head)
     assert (linear is head[1]) is is_found
     assert [*rest] == [*head][2:] if is_found else rest is head
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 4])
+def test_of_equal_maxima_the_first_gets_the_gradient_as_in_pytorch(kernel):
+    generator = torch.Generator().manual_seed(kernel)
+    h = torch.randint(-1, 2, (1, 5, 26), generator=generator).float().requires_grad_()  # ties everywhere
+    top = torch.randn((1, 5, 26 // kernel), generator=generator)
+    expected = nn.functional.max_pool1d(h, kernel)
+    (gradient,) = torch.autograd.grad(expected, h, top)
+    pooling = Pooling(kernel, is_max=True)
+    output, factor = pooling.forward(h.detach().transpose(1, 2).contiguous())
+    extent = (0, 26 // kernel)
+    below = 0, extent[1] * kernel
+    found = pooling.backward(top.transpose(1, 2)[None], factor.float()[None, None], extent, below)
+    assert factor.dtype == torch.bool
+    assert torch.equal(output.transpose(1, 2), expected)
+    assert torch.equal(found[0].transpose(1, 2), gradient[:, :, : below[1]])

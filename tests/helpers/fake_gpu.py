@@ -36,6 +36,8 @@ class Launches(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default and is_channels_last(*args[:2]):
+            out = out.contiguous(memory_format=torch.channels_last)  # as cuDNN gives it
         space, _, name = func._schema.name.partition("::")
         if space == "prim":  # a question, such as for the device
             return out
@@ -58,6 +60,11 @@ class Launches(TorchDispatchMode):
             self.flop += flop_of(name, args, outs)
             self.n_bytes += sum(map(span, ins)) + sum(map(span, outs))
         return out
+
+
+def is_channels_last(*tensors):
+    """Return whether any image is in memory as cuDNN takes it for a choice of that layout."""
+    return any(each.is_contiguous(memory_format=torch.channels_last) for each in tensors)
 
 
 def is_view(func):

@@ -110,15 +110,15 @@ class TrunkHead:
         """
         if self.first is None:
             gradients = self._track_gradients(self.rest, windows.float(), tracks)
+            if self.passes.products is not None:
+                gradients = _lost(gradients, windows.flatten(1))
             return gradients[..., slice(*self.extent)].transpose(2, 3).to(self.passes.backward)
         hidden = self._hidden(self.first, windows)
         if self.readout is not None:
             gradients = self.readout.gradient(hidden, tracks)
         else:
             gradients = self._track_gradients(self.rest, hidden.float(), tracks).to(self.passes.backward)
-        # Where the forward pass overflows, its signs mean nothing: NaN reaches the scores, which are checked.
-        is_lost = ~hidden.isfinite().all(1)
-        gradients = gradients.masked_fill(is_lost[:, None, None], torch.nan)
+        gradients = _lost(gradients, hidden)
         n, n_tracks = gradients.shape[:2]
         return self.to_extent(gradients.flatten(0, 1)).view(n, n_tracks, -1, self.n_channels)
 
@@ -140,6 +140,15 @@ class TrunkHead:
                 for i in tracks
             ]
         return torch.stack(gradients, dim=1)
+
+
+def _lost(gradients: Tensor, units: Tensor) -> Tensor:
+    """Return gradients, (N, T, ...), NaN in windows of which some unit, (N, n), is NaN or infinite.
+
+    Where the forward pass overflows, its signs mean nothing: NaN reaches the scores, which are checked.
+    """
+    is_lost = ~units.isfinite().all(1)
+    return gradients.masked_fill(is_lost.view(-1, *[1] * (gradients.dim() - 1)), torch.nan)
 
 
 class GatedReadout:

@@ -166,7 +166,7 @@ class Pointwise:
         """Return the output and the derivative at the input."""
         if isinstance(self.function, nn.ReLU):
             output = functional.relu_(h)
-            return output, output[0].sign()
+            return output, output[0] > 0
         with torch.enable_grad():
             h = h.detach().requires_grad_()
             output = self.function(h.clone())  # which may work in place
@@ -195,11 +195,20 @@ class Pooling:
         return self.kernel
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the output, and where each output's maximum is; an average needs no factor."""
+        """Return the output, and which inputs it passes on, bool; an average needs no factor."""
         if not self.is_max:
             return _from_image(functional.avg_pool2d(_as_image(h), (1, self.kernel))), None
-        output, where = functional.max_pool2d(_as_image(h), (1, self.kernel), return_indices=True)
-        return _from_image(output), torch.zeros_like(h).scatter_(1, _from_image(where), 1)[0]
+        n = h.shape[1] // self.kernel
+        inputs = h[:, : n * self.kernel].reshape(h.shape[0], n, self.kernel, -1)
+        output = inputs.amax(dim=2)
+        is_on = inputs == output.unsqueeze(2)
+        # Of equal maxima the first counts, as in PyTorch's own pooling.
+        first, *others = is_on.unbind(2)
+        is_taken = first.clone()
+        for place in others:
+            place.gt_(is_taken)
+            is_taken |= place
+        return output, is_on.flatten(1, 2)[0]
 
     def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return each output's gradient at its maximum, or shared among its inputs."""

@@ -142,14 +142,22 @@ def forward(
     Returns
     -------
     features : float (1, positions, C)
-    factors : list of float (positions, channels) or None
+    factors : list of float or bool (positions, channels), or None
     """
     passes = passes or Passes()
     h, factors = X.to(passes.forward).transpose(1, 2).contiguous(), []
     for layer in layers:
         h, factor = layer.forward(h)
-        factors.append(None if factor is None else factor.to(passes.backward))
+        factors.append(None if factor is None else _multiplied(factor, passes.backward))
     return h, factors
+
+
+def _multiplied(factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a layer's factor as its device multiplies gradients by it."""
+    if factor.dtype != torch.bool:
+        return factor.to(dtype)
+    # a GPU multiplies by bool itself, and reads less; a CPU converts it each time, and bytes faster than bool
+    return factor if factor.is_cuda else factor.view(torch.uint8).to(dtype)
 
 
 def backward(
