@@ -58,6 +58,18 @@ def assert_same(fast, slow):
     np.testing.assert_allclose(fast, slow, rtol=0, atol=1e-5 * largest)
 
 
+def assert_same_but_for_flips(fast, slow):
+    """A ReLU whose input is within rounding of 0 may pass the gradient in one engine and not in the other.
+
+    Which do depends on the CPU. A smooth model has none: see the test of a trunk of another build.
+    """
+    largest = np.nanmax(np.abs(slow))
+    is_flipped = np.abs(fast - slow) > 1e-5 * largest
+    assert is_flipped.mean() < 0.01
+    np.testing.assert_allclose(fast[is_flipped], slow[is_flipped], rtol=0, atol=5e-2 * largest)
+    assert_same(np.where(is_flipped, slow, fast), slow)
+
+
 @pytest.mark.parametrize("stitch", ["center", "mean"])
 @pytest.mark.parametrize("stride", [16, 64, 256, 1008, 2000])
 def test_trunk_engine_equals_window_engine_at_every_base(narrow_beluga, device, stride, stitch):
@@ -83,16 +95,16 @@ def test_trunk_engine_equals_window_engine_at_every_base(narrow_beluga, device, 
 def test_trunk_engine_equals_window_engine_for_every_kind_of_score(narrow_beluga, stitch, choices):
     scoring = Scoring(TRACKS, 2000, 256, stitch, **choices)
     fast = blocks_scored_by(TrunkEngine(narrow_beluga, scoring), CODES)
-    assert_same(fast, blocks_scored_by(WindowEngine(narrow_beluga, scoring), CODES))
+    assert_same_but_for_flips(fast, blocks_scored_by(WindowEngine(narrow_beluga, scoring), CODES))
 
 
 @pytest.mark.parametrize("stitch", ["center", "mean"])
 @pytest.mark.parametrize("strands", ["forward", "both"])
-@pytest.mark.parametrize("values", ["mean", "tism"])
-def test_a_trunk_of_another_build_is_shared_just_as_well(stitch, strands, values):
+@pytest.mark.parametrize(("values", "path"), [("mean", (1,)), ("tism", (1,)), ("tism", (0.9, 0.6))])
+def test_a_trunk_of_another_build_is_shared_just_as_well(stitch, strands, values, path):
     model = Odd()
     for stride in (12, 36, 204):
-        scoring = Scoring(TRACKS, 204, stride, stitch, strands, values=values)
+        scoring = Scoring(TRACKS, 204, stride, stitch, strands, values=values, path=path)
         fast = blocks_scored_by(TrunkEngine(model, scoring, windows_per_slab=9), CODES[:700])
         assert_same(fast, blocks_scored_by(WindowEngine(model, scoring), CODES[:700]))
 
