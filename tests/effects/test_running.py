@@ -10,7 +10,7 @@ from variant_stores import HEADER, vcf_text
 
 from tism_scan.effects import plan_effects, planning, score_variants
 from tism_scan.effects import worker as worker_module
-from tism_scan.effects.haplotypes import FAILED, MISMATCH
+from tism_scan.effects.haplotypes import FAILED, MISMATCH, N_IN_REF
 from tism_scan.effects.worker import EffectWorker
 from tism_scan.errors import ExportError, InputError, StoreError
 from tism_scan.scan.execution import Execution
@@ -218,6 +218,21 @@ def test_variants_of_another_genome_are_refused(scored, rows):
         scored(others)
 
 
+def test_bases_that_the_genome_does_not_know_are_no_mismatches(scored, small_genome):
+    n_run = small_genome.letters["chr1"].index("N")
+    rows = [("chr1", n_run + 1 + i % 3, "A", "C") for i in range(12)]
+    table, summary = scored(rows, on_mismatch="fail")
+    assert {row["reason"] for row in table} == {N_IN_REF}
+    assert (summary.tally.n_mismatches, summary.tally.n_checked) == (0, 0)
+
+
+@pytest.mark.parametrize("suffix", [".tsv.gz", ".vcf.gz"])
+def test_position_past_what_the_usual_index_holds_gets_another_index(scored, rows, tmp_path, suffix):
+    out = tmp_path / f"out{suffix}"
+    scored([*rows[:2], ("chr1", 1 << 30, "A", "C")], out=out)
+    assert sorted(path.name for path in tmp_path.glob("out*")) == [out.name, f"{out.name}.csi"]
+
+
 def test_other_names_of_chroms_are_told_by_a_table(scored, rows, tmp_path):
     aliases = tmp_path / "names.txt"
     aliases.write_text("chr1\t1\nchr2\t2\n")
@@ -247,6 +262,9 @@ def test_table_of_variants_is_read_with_its_ids(small_genome, rows, tmp_path):
         (HEADER + "\n", "holds no variant"),
         (vcf_text([("chr1", "5x", "A", "C")]), "line 3 of .* has the position '5x'; expected a whole number"),
         (HEADER + "\nchr1\t5\n", "line 3 of .* has 2 columns"),
+        (vcf_text([("chr1", "\u0665", "A", "C")]), "line 3 of .* has the position '\u0665'"),
+        (HEADER + "\nchr1\t5\t.\tA\tC\t.\tPASS\n", "line 3 of .* has 7 columns; expected at least 8"),
+        (vcf_text([("chr1", 1 << 31, "A", "C")]), "line 3 of .* has the position '2147483648'"),
         (vcf_text([("chr1", 5, "A", "C")]).replace("PASS\t.\n", "PASS\t.\r\n"), "line 3 .*Windows line end"),
         (
             vcf_text([("other", 5, "A", "C")]),

@@ -10,12 +10,13 @@ import numpy as np
 
 from tism_scan.effects.haplotypes import Allele, OnMismatch, reason_of_allele
 from tism_scan.errors import InputError
-from tism_scan.genome.alphabet import Codes, encode
+from tism_scan.genome.alphabet import Codes, encode, is_acgt
 from tism_scan.genome.fasta import Genome
 from tism_scan.variants.batches import Contigs
 from tism_scan.variants.files import VariantFile
 
 _CHUNK_BP = 1 << 20
+_LAST_POSITION = (1 << 31) - 1  # of a VCF, and of an index
 _CHECKED_BEFORE_REFUSAL = 10
 
 
@@ -56,16 +57,19 @@ def items_of(file: VariantFile, contigs: Contigs) -> Iterator[tuple[int, Item]]:
                     f"{where} has a Windows line end (CRLF); expected plain ones; convert it with dos2unix"
                 )
             fields = line.rstrip(b"\n").decode(errors="replace").split("\t", n_split)
-            if len(fields) < n_split:
+            n_columns = line.count(b"\t") + 1
+            if n_columns < max(n_split, layout.n_columns):
                 raise InputError(
-                    f"{where} has {len(fields)} columns; expected at least {layout.n_columns}, apart by "
+                    f"{where} has {n_columns} columns; expected at least {layout.n_columns}, apart by "
                     "tabs; correct or remove the line"
                 )
             contig, text, ref, alts = (
                 fields[i].strip() for i in (layout.chrom, layout.pos, layout.ref, layout.alt)
             )
-            if not text.isdecimal():
-                raise InputError(f"{where} has the position {text!r}; expected a whole number")
+            if not (text.isascii() and text.isdecimal()) or int(text) > _LAST_POSITION:
+                raise InputError(
+                    f"{where} has the position {text!r}; expected a whole number up to {_LAST_POSITION:,}"
+                )
             chrom, name = contigs.chrom(contig) or "", "." if i_id is None else fields[i_id].strip() or "."
             for alt in (alts or ".").split(","):
                 yield number, Item(contig, name, Allele(chrom, int(text) - 1, ref, alt))
@@ -119,6 +123,8 @@ class Survey:
         Where the first of them is.
     is_sorted : bool
         Whether positions do not fall, and each contig is in one piece.
+    farthest_bp : int
+        The last base of any REF, past its chrom's end or not.
     """
 
     n_items: int = 0
@@ -126,6 +132,7 @@ class Survey:
     n_mismatches: int = 0
     first_mismatch: str = ""
     is_sorted: bool = True
+    farthest_bp: int = 0
     _contigs: set[str] = field(default_factory=set)
     _last: tuple[str, int] = ("", -1)
 
@@ -135,9 +142,12 @@ class Survey:
         self._follow(item)
         if reason_of_allele(bases.genome, item.allele):
             return
-        self.n_checked += 1
         chrom, position, ref, alt = item.allele
-        is_other = not np.array_equal(bases.at(chrom, position, position + len(ref)), encode(ref))
+        found = bases.at(chrom, position, position + len(ref))
+        if not is_acgt(found).all():
+            return
+        self.n_checked += 1
+        is_other = not np.array_equal(found, encode(ref))
         if is_other and on_mismatch == "swap":
             is_other = not np.array_equal(bases.at(chrom, position, position + len(alt)), encode(alt))
         if is_other:
@@ -154,6 +164,7 @@ class Survey:
             self.is_sorted &= item.contig not in self._contigs
             self._contigs.add(item.contig)
         self._last = item.contig, item.allele.position
+        self.farthest_bp = max(self.farthest_bp, item.allele.position + len(item.allele.ref))
 
     def check(self, file: VariantFile, on_mismatch: OnMismatch) -> None:
         """Raise InputError if nothing is there, or REF is mostly, or with "fail" ever, not the genome's."""

@@ -102,7 +102,8 @@ def write_effects(planned: PlannedEffects, store: PartStore, out: Path, shape: S
             layout = Columns(n_header=1)
         sync_path(packed)
         if planned.survey.is_sorted:
-            publish_indexed(packed, out, layout, longest_bp=max(planned.plan.chroms.values()))
+            farthest_bp = max(planned.survey.farthest_bp, *planned.plan.chroms.values())
+            publish_indexed(packed, out, layout, longest_bp=farthest_bp)
         else:
             for stale in (".tbi", ".csi"):
                 Path(f"{out}{stale}").unlink(missing_ok=True)
