@@ -18,8 +18,8 @@ from tism_scan.motifs.motif import Motif, plain_name
 
 _EXPECTED = "motifs as MEME text, plain or gzipped"
 _MATRIX = "letter-probability matrix"
-_WIDTH = re.compile(r"\bw=\s*(\d+)")
-_LETTERS = re.compile(r"\balength=\s*(\d+)")
+_WIDTH = re.compile(r"\bw\s*=\s*(\d+)")
+_LETTERS = re.compile(r"\balength\s*=\s*(\d+)")
 _NO_ROW = re.compile(r"(?!nan|inf)[A-Za-z-]{3,}", re.IGNORECASE)  # such as URL, or what MEME draws
 _SUM_TOLERANCE = 0.02  # files round to two digits or more
 
@@ -120,7 +120,7 @@ def _motif(part: Sequence[_Line], faults: list[str]) -> Motif | None:
     if len(faults) > n_before:
         return None
     if not rows or (width is not None and int(width[1]) != len(rows)):
-        wanted = f"w= {width[1]}" if width is not None else "at least one"
+        wanted = f"w= {width[1]}" if width is not None and int(width[1]) else "at least one"
         faults.append(f"line {head_number}: {name} has {len(rows)} rows of probabilities; expected {wanted}")
         return None
     return Motif(name, np.ascontiguousarray(np.array(rows).T))
