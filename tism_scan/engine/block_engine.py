@@ -294,8 +294,9 @@ def check_finite(
     ScanError
         Names the first base where a score is NaN or infinite.
     """
-    is_finite = np.isfinite(scores).all(axis=tuple(range(scores.ndim - 1)))
-    is_missing = is_due & ~is_finite
+    is_missing = np.zeros(is_due.shape, dtype=np.bool_)
+    for place in np.ndindex(scores.shape[:-1]):
+        is_missing |= is_due & ~np.isfinite(scores[place])
     if is_missing.any():
         first = start + int(np.flatnonzero(is_missing)[0]) + 1
         raise ScanError(f"the model gives NaN or infinity at {chrom}:{first:,}; {remedy}")

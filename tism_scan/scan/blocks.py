@@ -104,9 +104,22 @@ def score_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.flo
     ScanError
         If the model gives NaN or infinity to a base that must have a score.
     """
-    block, began = block_input.block, time.monotonic()
+    scores, report = compute_block(engine, block_input)
+    check_scores(block_input, scores)
+    return scores, report
+
+
+def compute_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.float32], BlockReport]:
+    """Return what `score_block` does, without a check of the scores."""
+    began = time.monotonic()
     scores = engine.score(block_input.codes, block_input.stretch, block_input.wanted)
-    expected = block_input.is_scored
+    seconds = time.monotonic() - began
+    return scores, BlockReport(block_input.block, int(block_input.is_scored.sum()), seconds)
+
+
+def check_scores(block_input: BlockInput, scores: NDArray[np.float32]) -> None:
+    """Raise ScanError if a base of a block that must have scores has NaN or infinity."""
+    block, expected = block_input.block, block_input.is_scored
     remedy = (
         "check the weights, or leave the region out with --exclude-bed; if --precision is fp16, take mixed"
     )
@@ -115,7 +128,6 @@ def score_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.flo
         here = slice(first - block.start, max(first, end) - block.start)
         start = part.start + first - part.at
         check_finite(scores[..., here], expected[here], part.chrom, start, remedy=remedy)
-    return scores, BlockReport(block, int(expected.sum()), time.monotonic() - began)
 
 
 def check_genome(genome: Genome, plan: Plan) -> None:

@@ -22,7 +22,7 @@ from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.source import Source
 from tism_scan.plan.tiling import Block
-from tism_scan.scan.blocks import BlockReport, check_genome, fetch_block, score_block
+from tism_scan.scan.blocks import BlockReport, check_genome, check_scores, compute_block, fetch_block
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.likeness import difference_from
 from tism_scan.scan.work import Plan, U, Work
@@ -78,9 +78,10 @@ E = TypeVar("E")
 class Worker(ABC, Generic[U, E]):
     """Turns the units of a work into published results; on Ray, the actor.
 
-    Two threads may call `process` at once, so that one unit's input is fetched and another's results are
-    written while the model works on a third thread of its own; one more may call `abandon`. A subclass says
-    which store it opens, with what it computes, and how it processes a unit.
+    A few threads may call `process` at once: the inputs of next units are fetched, and the results of earlier
+    ones checked, compressed and written, while the model works on a thread of its own. As many units as there
+    are callers wait for one another; there is no other queue. One more thread may call `abandon`. A subclass
+    says which store it opens, with what it computes, and how it processes a unit.
     """
 
     device = ""  # what markers say of what it computes on; see `Ledger.note_device`
@@ -236,7 +237,8 @@ class BlockWorker(Worker[Block, Engine]):
             If the store is not the driver's any more; nothing is published then.
         """
         block_input = fetch_block(self.genome, self.store.plan, block)
-        scores, report = self._model_thread.submit(score_block, self.engine, block_input).result()
+        scores, report = self._model_thread.submit(compute_block, self.engine, block_input).result()
+        check_scores(block_input, scores)
         with self._publishing.of(block) as may_publish:
             if may_publish:
                 self.store.publish_block(block, scores, self.device)
