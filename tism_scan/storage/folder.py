@@ -108,8 +108,8 @@ def open_folder(place: str | Path | Url) -> Folder:
 class LocalFolder:
     """A `Folder` on a local or shared file system.
 
-    An object is written to a temporary file, synced, and renamed, and then its folder is synced: after a
-    power cut it is there whole or not at all.
+    An object is written to a temporary file, synced unless it is empty, and renamed, and then its folder is
+    synced: after a power cut it is there whole or not at all.
 
     Parameters
     ----------
@@ -282,7 +282,8 @@ class LocalFolder:
             sync_path(folder.parent)
         with open(partial, "xb") as file:
             file.write(content)
-            sync_file(file)
+            if content:  # what is empty has no more than its name, which its folder brings to the disk
+                sync_file(file)
 
 
 def _remove_whole(path: Path) -> None:
