@@ -15,7 +15,7 @@ from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 from tism_scan.ray_scan import feed as feeding
 from tism_scan.ray_scan.feed import Feed
-from tism_scan.ray_scan.pool import Actor, Failed, Finished, Lost
+from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.blocks import BlockReport
 from tism_scan.scan.claim import Claim
@@ -32,6 +32,7 @@ class FakePool:
     def __init__(self, answer, n_actors=1):
         self.answer, self.ready = answer, [Actor(i, f"actor {i}") for i in range(n_actors)]
         self.asked, self.abandoned, self.is_winding_down = [], [], False
+        self.depth = IN_FLIGHT_PER_ACTOR
 
     @property
     def n_in_flight(self):
@@ -101,8 +102,7 @@ def test_block_whose_node_is_lost_is_not_blamed(feed):
     assert not progress.failed
 
 
-def test_block_that_was_alone_on_nodes_that_were_lost_is_not_blamed(feed, monkeypatch):
-    monkeypatch.setattr(feeding, "IN_FLIGHT_PER_ACTOR", 1)
+def test_block_that_was_alone_on_nodes_that_were_lost_is_not_blamed(feed):
     n_lost = itertools.count(1)
 
     def lose_block_2(actor, together):
@@ -112,7 +112,9 @@ def test_block_that_was_alone_on_nodes_that_were_lost_is_not_blamed(feed, monkey
         return finished(together[0])
 
     assert feeding.MAX_LOSSES > feeding.MAX_ATTEMPTS
-    progress = feed(FakePool(lose_block_2))
+    pool = FakePool(lose_block_2)
+    pool.depth = 1
+    progress = feed(pool)
     assert progress.n_blocks == N_BLOCKS
     assert not progress.failed
 
@@ -386,12 +388,15 @@ def test_scan_that_was_stopped_for_long_looks_whether_the_store_is_still_its_own
     assert progress.n_blocks == 3
 
 
-def test_no_more_than_two_blocks_are_in_flight_per_actor(feed):
+@pytest.mark.parametrize("depth", [2, 4])
+def test_no_more_blocks_are_in_flight_per_actor_than_it_takes(feed, depth):
     most = []
 
     def watch(actor, together):
         most.append(len(together))
         return finished(together[0])
 
-    feed(FakePool(watch, n_actors=3))
-    assert max(most) == 2
+    pool = FakePool(watch, n_actors=2)
+    pool.depth = depth
+    feed(pool)
+    assert max(most) == depth

@@ -1,8 +1,8 @@
 """What the actors of a scan are given, and what becomes of it: blocks, or the units of another work.
 
-Up to two blocks are in flight per actor. A block that failed is given to another actor, three times in all.
-An actor that dies with two blocks in flight does not tell which of them killed it: both become suspects, and
-a suspect is computed alone.
+Up to two blocks are in flight per actor, four on a GPU. A block that failed is given to another actor, three
+times in all. An actor that dies with several blocks in flight does not tell which of them killed it: all of
+them become suspects, and a suspect is computed alone.
 
 When nothing else is left, a block that takes unusually long is given to a second actor, too. The first
 result counts; the other actor is kept from publishing its own.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tism_scan.errors import LeaseError
-from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, ActorPool, Failed, Finished, Lost
+from tism_scan.ray_scan.pool import Actor, ActorPool, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.claim import Claim
 from tism_scan.scan.result import ENDS_THE_SCAN, MAX_ATTEMPTS
@@ -129,7 +129,7 @@ class Feed:
         """Give each actor what it can take."""
         if self._has_blocks():
             self.pool.grow(n_useful=self.result.n_blocks_left)
-        for depth in range(IN_FLIGHT_PER_ACTOR):
+        for depth in range(self.pool.depth):
             for actor in self.pool.ready:
                 is_free = len(actor.in_flight) == depth and not actor.is_doubted
                 if is_free and self.alone.isdisjoint(actor.in_flight.values()):

@@ -24,6 +24,7 @@ from tism_scan.scan.work import Unit
 from tism_scan.scan.worker import BlockWorker, Worker, WorkerSetup
 
 IN_FLIGHT_PER_ACTOR = 2
+IN_FLIGHT_PER_GPU_ACTOR = 4  # a GPU ends a block sooner than the host has compressed and written another
 CPUS_PER_ACTOR = 4  # at most, and fewer where that many would leave more idle than this:
 USED_CPUS = 0.85
 ABANDON_S = 10.0
@@ -103,6 +104,8 @@ class ActorPool:
     ----------
     ready : list of Actor
         Those that can be given blocks.
+    depth : int
+        How many blocks an actor may have in flight.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class ActorPool:
             self._resource, self._share = "GPU", options.gpus_per_actor or 1.0
             needs: dict[str, float] = {"num_gpus": self._share, "num_cpus": 0}
             n_threads, device, part = 1, "cuda", min(1.0, self._share)
+            self.depth = IN_FLIGHT_PER_GPU_ACTOR
         else:
             self._resource, self._share = (
                 "CPU",
@@ -139,12 +143,13 @@ class ActorPool:
                     sum(self._cluster.amounts("CPU")),
                 )
             n_threads, device, part = max(1, int(self._share)), "cpu", 1.0
+            self.depth = IN_FLIGHT_PER_ACTOR
         self._demand = Demand(self._resource, self._share)
         # Ray hides no GPU from an actor that takes none, and a GPU that is lost must not go unnoticed.
         execution = replace(setup.execution, device=device, share=part)
         self._setup = replace(setup, n_threads=n_threads, execution=execution)
         self._actor_class: Any = ray.remote(worker_class).options(
-            max_concurrency=IN_FLIGHT_PER_ACTOR + 1,  # one more to abandon a block
+            max_concurrency=self.depth + 1,  # one more to abandon a block
             max_restarts=0,
             max_task_retries=0,
             enable_task_events=False,
