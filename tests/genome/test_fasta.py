@@ -243,6 +243,9 @@ def test_indexed_genome_in_a_folder_that_cannot_be_written_opens(fasta, monkeypa
         (">a\nACGT\n\nACGT\n", "not of equal length at line 3"),
         (">a\nACGT\nACGTAC\n", "not of equal length at record 'a'"),
         (">a\nACGT\nACGTACGTACGT\n", "not of equal length"),
+        (">a\nACGT \nACGT \nAC \n", "none with a space at its end"),
+        (">a\nACGT \nACGT \nAC\n>b\nACGT\n", "not of equal length"),
+        (">a\nACGT\n>b\nACGT \n", "not of equal length at record 'b'"),
         (">a\nACGT\nACGTAC\n>b\nACGT\n", "not of equal length"),
     ],
 )

@@ -331,7 +331,8 @@ def _refusal(path: Path, error: Exception, *, is_new: bool) -> GenomeError:
 def _unequal_lines(path: Path, where: str) -> GenomeError:
     return GenomeError(
         f"the lines of {str(path)!r} are not of equal length {where}; expected that all lines of a record "
-        "but the last are equally long, none blank; rewrite it, for example with 'seqkit seq -w 60'"
+        "but the last are equally long, none blank, none with a space at its end; rewrite it, for example "
+        "with 'seqkit seq -w 60'"
     )
 
 
@@ -375,10 +376,11 @@ def _fits(faidx: Any, chrom: str, record: Any, previous_end: int) -> bool:
         return False
     if record.rlen > record.lenc:
         line_end = _bytes_at(faidx, record.offset + record.lenc - 1, break_bytes + 1)
-        if line_end[:1] in (b"\r", b"\n") or line_end[1:] not in (b"\n", b"\r\n"):
+        if line_end[:1].isspace() or line_end[1:] not in (b"\n", b"\r\n"):
             return False
     tail = _bytes_at(faidx, _last_byte(record), 2)
-    return tail[:1] not in (b"", b"\r", b"\n", b">") and tail[1:] in (b"", b"\r", b"\n")
+    # pyfaidx counts a space at a line's end as a base, and all that follow would be shifted.
+    return not tail[:1].isspace() and tail[:1] not in (b"", b">") and tail[1:] in (b"", b"\r", b"\n")
 
 
 def _last_byte(record: Any) -> int:
