@@ -413,3 +413,11 @@ def test_file_whose_name_another_takes_stays_as_it_was(tmp_path):
         (tmp_path / "other.fa").replace(path)
         assert decode(genome.fetch("a", 0, 4)) == "ACGT"
         assert genome.digest() == digest
+
+
+@pytest.mark.parametrize("blank", [" ", "\t"])
+def test_blanks_within_lines_are_no_bases(tmp_path, blank):
+    path = tmp_path / "genome.fa"
+    path.write_text(f">a\nAC{blank}GT\nACGTA\n")
+    with Genome(path) as genome, pytest.raises(GenomeError, match="its lines hold spaces or tabs"):
+        genome.fetch("a", 0, 5)

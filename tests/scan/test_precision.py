@@ -177,6 +177,13 @@ def test_trained_weights_take_one_product(genome, few_windows):
     assert PrecisionChoice.from_json(json.loads(json.dumps(planned.measured.to_json()))) == planned.measured
 
 
+@pytest.mark.parametrize("region", ["chr1:1,001-1,002", "chr1:21,000-30,000"], ids=["few bases", "all N"])
+def test_few_bases_are_scored_in_float32(genome, noise, region):
+    choice = ts.plan_scan(genome, noise, tracks=0, regions=region, on_gpus=True).measured
+    assert (choice.precision, choice.agreements) == ("fp32", ())
+    assert "bases are too few to compare others on" in str(choice)
+
+
 def test_of_many_tracks_a_sample_is_compared(genome, noise, monkeypatch, few_windows):
     monkeypatch.setattr(precision, "MOST_TRACKS", 3)
     choice = ts.plan_scan(genome, noise, tracks="all", on_gpus=True).measured

@@ -117,7 +117,8 @@ def _report(result: "Estimate", plan: "ScanPlan", engine: "Engine", gpus: int, *
         f"{base_count(result.windows_per_s * scoring.stride)}/s ({where})"
     )
     say(f"{duration(result.seconds / gpus)} of computing on {count_of(gpus, 'device')} like it")
+    n_bigwigs = result.n_tracks * (2 if scoring.values == "mean+sd" else 1)
     say(
         f"store {byte_count(result.zarr_bytes)} in {count_of(result.zarr_objects, 'file')} and as many "
-        f"markers; {count_of(result.n_tracks, 'bigWig')} {byte_count(result.bigwig_bytes)}"
+        f"markers; {count_of(n_bigwigs, 'bigWig')} {byte_count(result.bigwig_bytes)}"
     )

@@ -172,6 +172,8 @@ class Genome:
         letters = _bytes_at(self._faidx, first, _byte_of(record, end - 1) + 1 - first)
         if not letters.isascii():
             raise ValueError("it holds bytes that are no letters")
+        if b" " in letters or b"\t" in letters:  # which the index counts as bases
+            raise ValueError("its lines hold spaces or tabs")
         return letters
 
     def _unreadable(self, chrom: str, start: int, end: int, reason: str) -> GenomeError:

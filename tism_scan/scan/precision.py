@@ -33,6 +33,7 @@ LEAST_PEARSON = 0.9999
 SEED = 0
 MOST_TRACKS = 16
 MOST_WINDOWS, FEWEST_WINDOWS = 256, 32
+FEWEST_BASES = 1_000  # on fewer, a correlation says little, and float32 costs little
 CORES_AT_A_PLACE = 16  # neighbours, since they share a trunk
 # In one precision, about ten seconds of two CPU cores. It is no measurement, so that the choice is the same
 # on every machine.
@@ -87,6 +88,8 @@ class PrecisionChoice:
     device: str
 
     def __str__(self) -> str:
+        if self.n_bases < FEWEST_BASES:
+            return f"precision {self.precision}: {self.n_bases:,} bases are too few to compare others on"
         tried = ", ".join(map(str, self.agreements))
         return (
             f"precision {self.precision}, the cheapest with a Pearson of {LEAST_PEARSON} to float32 in "
@@ -133,6 +136,7 @@ def cheapest_precision(model: Model, genome: Genome, plan: ScanPlan) -> Precisio
         sample = sampled_blocks(genome, plan, n_windows)
         exact = _scores(engine, sample)
         del engine  # and its copies of the weights, before those of the next
+        n_windows = sum(_n_cores(each, scoring.stride) for each in sample)
 
         def agreement_of(precision: Precision) -> Agreement:
             steps.info("comparing precision %s with float32", precision)
@@ -141,12 +145,15 @@ def cheapest_precision(model: Model, genome: Genome, plan: ScanPlan) -> Precisio
             worst = int(np.argmin(pearson))
             return Agreement(precision, float(pearson[worst]), _label(scoring.tracks[worst]))
 
-        precision, agreements = first_that_agrees(agreement_of)
+        precision: Precision = "fp32"
+        agreements: tuple[Agreement, ...] = ()
+        if exact.shape[1] >= FEWEST_BASES:
+            precision, agreements = first_that_agrees(agreement_of)
     free_cached_memory()  # which actors on this machine want
     return PrecisionChoice(
         precision,
         agreements,
-        n_windows=sum(_n_cores(each, scoring.stride) for each in sample),
+        n_windows=n_windows,
         n_bases=exact.shape[1],
         n_tracks=len(scoring.tracks),
         seed=SEED,
