@@ -279,3 +279,21 @@ def test_actor_is_told_what_to_compute_on_and_how_much_of_it(monkeypatch, gpus, 
     execution = ActorPool(setup, RayOptions(gpus_per_actor=gpus_per_actor))._setup.execution
     assert (execution.device, execution.share) == expected
     assert execution.memory_gb == 3.0
+
+
+@pytest.mark.parametrize(
+    ("gpus", "has_small_blocks", "depth"), [([1.0], True, 4), ([1.0], False, 2), ([], True, 2)]
+)
+def test_four_blocks_are_in_flight_where_a_gpu_computes_small_ones(
+    monkeypatch, gpus, has_small_blocks, depth
+):
+    watch = SimpleNamespace(amounts={"GPU": gpus, "CPU": [4.0]}.get)
+    monkeypatch.setattr(pool_module, "ClusterWatch", lambda: watch)
+    setup = WorkerSetup(Path("s.zarr"), Path("g.fa"), ModelSource(), "digest", None, Execution())
+    asked = {}
+    monkeypatch.setattr(
+        pool_module.ray, "remote", lambda _: SimpleNamespace(options=lambda **options: asked.update(options))
+    )
+    pool = ActorPool(setup, RayOptions(), has_small_blocks=has_small_blocks)
+    assert pool.depth == depth
+    assert asked["max_concurrency"] == depth + 1

@@ -1,8 +1,8 @@
 """What the actors of a scan are given, and what becomes of it: blocks, or the units of another work.
 
-Up to two blocks are in flight per actor, four on a GPU. A block that failed is given to another actor, three
-times in all. An actor that dies with several blocks in flight does not tell which of them killed it: all of
-them become suspects, and a suspect is computed alone.
+Up to two blocks are in flight per actor, four on a GPU if they are small. A block that failed is given to
+another actor, three times in all. An actor that dies with several blocks in flight does not tell which of
+them killed it: all of them become suspects, and a suspect is computed alone.
 
 When nothing else is left, a block that takes unusually long is given to a second actor, too. The first
 result counts; the other actor is kept from publishing its own.

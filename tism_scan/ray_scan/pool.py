@@ -99,6 +99,8 @@ class ActorPool:
         For every actor; the device and the number of threads are set here, by the actor's share of a node.
     options : RayOptions
     worker_class : type of Worker
+    has_small_blocks : bool
+        Whether the results of a few blocks fit into a node's memory beside each other, whatever the node.
 
     Attributes
     ----------
@@ -113,6 +115,8 @@ class ActorPool:
         setup: WorkerSetup,
         options: RayOptions,
         worker_class: type[Worker[Any, Any]] = BlockWorker,
+        *,
+        has_small_blocks: bool = False,
     ) -> None:
         self.options = options
         self.ready: list[Actor] = []
@@ -129,7 +133,7 @@ class ActorPool:
             self._resource, self._share = "GPU", options.gpus_per_actor or 1.0
             needs: dict[str, float] = {"num_gpus": self._share, "num_cpus": 0}
             n_threads, device, part = 1, "cuda", min(1.0, self._share)
-            self.depth = IN_FLIGHT_PER_GPU_ACTOR
+            self.depth = IN_FLIGHT_PER_GPU_ACTOR if has_small_blocks else IN_FLIGHT_PER_ACTOR
         else:
             self._resource, self._share = (
                 "CPU",
