@@ -205,6 +205,32 @@ def test_an_export_of_other_tracks_forgets_nothing(store, out):
     assert written_again(store, out) == [FILES[2]]
 
 
+def test_interrupt_while_a_report_is_read_is_met_once_it_is_whole(store, out, monkeypatch):
+    """Else its rest is taken for the next one, and the export waits for its processes for ever."""
+    make, begun, ended = processes._SPAWN.SimpleQueue, [], []
+
+    def interrupted_queue():
+        queue = make()
+        get = queue.get
+
+        def get_interrupted():
+            begun.append(len(begun))
+            if begun == [0]:
+                signal.raise_signal(signal.SIGINT)
+            told = get()
+            ended.append(begun[-1])
+            return told
+
+        queue.get = get_interrupted  # in this process only
+        return queue
+
+    monkeypatch.setattr(processes._SPAWN, "SimpleQueue", interrupted_queue)
+    with pytest.raises(KeyboardInterrupt):
+        export_bigwigs(store, out, jobs=2)
+    assert ended[0] == 0
+    assert list(out.glob(".*.partial")) == []
+
+
 def test_processes_of_a_pool_never_get_an_interrupt_and_this_one_still_does():
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with processes.spawned_pool(1) as pool:

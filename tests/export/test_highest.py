@@ -49,7 +49,10 @@ def test_highest_are_those_of_a_pass_over_all_scores(tmp_path_factory, seed, n_p
     write_arrays(path, scores)
     found = [(each.extreme, each.place) for each in highest_seqlets(path, limit, NAMELESS)]
     assert found == all_seqlets(scores, limit)[:20]
-    assert found[0] == (9.0, Interval("a", BIN_BP - 5, BIN_BP + 5)) or n_planted
+    if not n_planted:  # noise beside it may belong to it
+        highest, place = found[0]
+        assert highest == 9.0
+        assert place.start <= BIN_BP - 5 < BIN_BP + 5 <= place.end
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("inf"), 50.0])

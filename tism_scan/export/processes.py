@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 from tism_scan.bigwig import BigWigSummary, remove_leftovers, writers_that_fit
@@ -128,7 +129,9 @@ def _at_once(
             while waiting:
                 finished, _ = wait(waiting, _POLL_S, FIRST_COMPLETED)
                 while not progress.empty():
-                    report(*progress.get())
+                    with _uninterrupted():
+                        told = progress.get()
+                    report(*told)
                 for future in finished:
                     yield waiting.pop(future), _outcome(future.result)
         except BaseException:
@@ -138,6 +141,22 @@ def _at_once(
             for file in files.values():
                 remove_leftovers(file.path)
             raise
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Meet Ctrl-C after what is done within: what is left of a message in part would be misread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda *caught: came.append(caught))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
 
 
 @contextlib.contextmanager
