@@ -202,8 +202,17 @@ def test_bad_input_gets_one_line_and_exit_code_2(planted, tmp_path, arguments, m
     assert run.stderr.count("\n") == 1
 
 
-@pytest.mark.slow  # the first call of Tomtom in an installation compiles it
+@pytest.fixture
+def tomtom(is_full_dose):
+    """Skip a test with Tomtom itself unless a full dose is asked for: the first call compiles for minutes."""
+    if not is_full_dose:
+        pytest.skip("compiles Tomtom, which takes minutes; add --dose full")
+
+
+@pytest.mark.slow
 @pytest.mark.peers
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("tomtom")
 def test_seqlets_of_the_demo_are_named_after_their_factor(demo_store, demo_fasta, demo_sites, tmp_path):
     write_motifs(tmp_path / "motifs.meme")
     motifs = tuple(read_motifs(tmp_path / "motifs.meme"))
@@ -224,6 +233,8 @@ def test_seqlets_of_the_demo_are_named_after_their_factor(demo_store, demo_fasta
 
 @pytest.mark.slow
 @pytest.mark.peers
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("tomtom")
 def test_processes_name_as_one_does(planted, tmp_path):
     for jobs in (1, 2):
         write_seqlets(planted[0], tmp_path / f"{jobs}.bed", RULE, naming=Naming(MOTIFS), jobs=jobs)

@@ -72,7 +72,6 @@ def read(store, chrom):
     "choices",
     [
         {},
-        {"stitch": "mean"},
         {"stitch": "mean", "strands": "both"},
         {"values": "tism", "stride": 24},
         {"stitch": "mean", "values": "tism", "stride": 2},
