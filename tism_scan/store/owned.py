@@ -1,6 +1,7 @@
 """A store that one process at a time writes, under a plan that is recorded in it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -9,7 +10,7 @@ from tism_scan.plan.probes import Probes
 from tism_scan.plan.scoring import Scoring
 from tism_scan.storage.folder import Folder
 from tism_scan.storage.places import Place, Url
-from tism_scan.store.lease import LEASE, Tenure
+from tism_scan.store.lease import LEASE, Lease, Tenure
 from tism_scan.store.ledger import ROOT, RUN_KEY, Ledger
 
 
@@ -56,6 +57,39 @@ class OwnedStore(ABC, Generic[P]):
     @abstractmethod
     def _with_folder(self, folder: Folder) -> Self:
         """Return the same store in a folder that is for its owner."""
+
+    @abstractmethod
+    def is_laid_out(self) -> bool:
+        """Return whether all that a new store holds beside its record is there."""
+
+    def _begin_unless_begun(
+        self, begin: Callable[[Self], None], *, overwrite: bool, break_lock: bool
+    ) -> None:
+        """Make the store that is not there yet, or is to be made anew, and hold its lease meanwhile.
+
+        Parameters
+        ----------
+        begin : callable
+            Makes it, from this store in the name of the lease's owner.
+        overwrite : bool
+            Make it anew in any case.
+        break_lock : bool
+            Take it even if another process seems to write it.
+
+        Raises
+        ------
+        LeaseError
+            If there is something to write, and another process is writing the store.
+        StoreError
+            If the folder cannot be written, holds something else, or a store of another plan.
+        """
+        try:
+            _refuse_foreign(self.folder)
+            if overwrite or not self._is_recorded() or not self.is_laid_out():
+                with Lease(self.folder).acquire(break_lock=break_lock) as lease:
+                    begin(self._written_by(lease.tenure))
+        except OSError as error:
+            raise StoreError(f"cannot write to {self.path}: {error.strerror}; choose another --out") from None
 
     def held_by(self, tenure: Tenure) -> Self:
         """Return the store for writing in the name of its owner; once another takes it, LeaseError is raised.
@@ -110,7 +144,7 @@ class OwnedStore(ABC, Generic[P]):
         return recorded is not None
 
 
-def refuse_foreign(folder: Folder) -> None:
+def _refuse_foreign(folder: Folder) -> None:
     """Raise if a folder holds anything that is not a store of ours."""
     if not folder.is_there() and isinstance(folder.place, Url):
         return

@@ -15,9 +15,9 @@ from tism_scan.plan.parts import Part, PartsPlan
 from tism_scan.plan.probes import Probes
 from tism_scan.storage.folder import Folder, open_folder
 from tism_scan.storage.places import Place
-from tism_scan.store.lease import Lease, Tenure
+from tism_scan.store.lease import Tenure
 from tism_scan.store.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress, checksum_of
-from tism_scan.store.owned import OwnedStore, refuse_foreign
+from tism_scan.store.owned import OwnedStore
 
 INPUT = f"{ROOT}/input"
 PARTS = "parts"
@@ -108,15 +108,11 @@ class PartStore(OwnedStore[PartsPlan]):
             If there is no such bucket, or it may not be used.
         """
         store = cls(open_folder(path), plan)
-        try:
-            refuse_foreign(store.folder)
-            if overwrite or not store._is_recorded() or not store.is_laid_out():
-                with Lease(store.folder).acquire(break_lock=break_lock) as lease:
-                    store._written_by(lease.tenure)._begin(inputs, provenance or {}, overwrite=overwrite)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to {store.path}: {error.strerror}; choose another --out"
-            ) from None
+        store._begin_unless_begun(
+            lambda owned: owned._begin(inputs, provenance or {}, overwrite=overwrite),
+            overwrite=overwrite,
+            break_lock=break_lock,
+        )
         return store
 
     @classmethod

@@ -30,9 +30,9 @@ from tism_scan.store.arrays import (
     metadata_of,
     node_name,
 )
-from tism_scan.store.lease import Lease, Tenure
+from tism_scan.store.lease import Tenure
 from tism_scan.store.ledger import RUN_KEY, Checksum, Failure, Ledger, ShardAddress, checksum_of
-from tism_scan.store.owned import OwnedStore, refuse_foreign
+from tism_scan.store.owned import OwnedStore
 from tism_scan.store.reading import StoredScores
 
 _GROUP = "zarr.json"
@@ -103,15 +103,11 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
         _check_node_names(plan)
         plan.check_listable()
         store = cls(folder, plan)
-        try:
-            refuse_foreign(store.folder)
-            if overwrite or not store._is_recorded() or store.folder.get(_GROUP) is None:
-                with Lease(store.folder).acquire(break_lock=break_lock) as lease:
-                    store._written_by(lease.tenure)._begin(provenance or {}, overwrite=overwrite)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to {store.path}: {error.strerror}; choose another --out"
-            ) from None
+        store._begin_unless_begun(
+            lambda owned: owned._begin(provenance or {}, overwrite=overwrite),
+            overwrite=overwrite,
+            break_lock=break_lock,
+        )
         return store
 
     @classmethod
@@ -319,6 +315,10 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
 
     def _with_folder(self, folder: Folder) -> "ScoreStore":
         return ScoreStore(folder, self.plan)
+
+    def is_laid_out(self) -> bool:
+        """Return whether the arrays are there, whose group is published last."""
+        return self.folder.get(_GROUP) is not None
 
     def _begin(self, provenance: Mapping[str, Any], *, overwrite: bool) -> None:
         """Record the plan and lay out its arrays, in place of what is there or as far as it is missing."""
