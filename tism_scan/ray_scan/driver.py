@@ -22,7 +22,6 @@ from tism_scan.scan.result import ScanResult
 from tism_scan.scan.work import Work
 from tism_scan.scan.worker import BlockWorker, Worker, WorkerSetup
 from tism_scan.storage.watched import stamp_of_content
-from tism_scan.store.score_store import ScoreStore
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +92,6 @@ def scan_on_ray(
                 stage_folder=Path(options.stage_folder).absolute() if options.stage_folder else None,
                 genome_stamp=stamp_of_content(genome, store.plan.genome_digest),
             )
-            is_one_object = isinstance(store, ScoreStore) and store.plan.n_shards_per_block == 1
             # Twice: before, for those who lose patience while Ray starts, and after, since Ray takes SIGTERM.
             with (
                 stopping_on_signals(claim.stop),
@@ -101,7 +99,7 @@ def scan_on_ray(
                 connected(options),
                 stopping_on_signals(claim.stop),
                 contextlib.closing(
-                    ActorPool(setup, options, worker_class, has_small_blocks=is_one_object)
+                    ActorPool(setup, options, worker_class, has_small_blocks=store.has_small_units)
                 ) as pool,
             ):
                 _feed(pool, claim, on_progress)

@@ -105,6 +105,11 @@ class Work(Protocol[U]):
         """What sizes count, in the plural."""
         ...
 
+    @property
+    def has_small_units(self) -> bool:
+        """Whether the results of a few units fit into any node's memory beside each other."""
+        ...
+
     def held_by(self, tenure: Tenure) -> Self:
         """Return it for writing in the name of its owner."""
         ...

@@ -147,6 +147,11 @@ class PartStore(OwnedStore[PartsPlan]):
         return self.plan.n_items
 
     @property
+    def has_small_units(self) -> bool:
+        """Whether parts are small; how much a worker holds of them is not known here."""
+        return False
+
+    @property
     def counts(self) -> str:
         """What `size` counts."""
         return self.plan.items

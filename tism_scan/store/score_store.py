@@ -225,6 +225,11 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
         return sum(block.size for block in self.plan.all_blocks())
 
     @property
+    def has_small_units(self) -> bool:
+        """Whether a block is one object."""
+        return self.plan.n_shards_per_block == 1
+
+    @property
     def counts(self) -> str:
         """What `size` counts."""
         return "bases"
