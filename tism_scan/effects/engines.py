@@ -1,9 +1,9 @@
 """A model's outputs on the reference and the alternative windows of many alleles."""
 
-import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,16 +14,15 @@ from tism_scan.effects.haplotypes import Comparison
 from tism_scan.effects.packing import Packed
 from tism_scan.effects.sharing import shared_values
 from tism_scan.engine.cost import bytes_per_bp
-from tism_scan.engine.devices import default_device, device_name
+from tism_scan.engine.devices import default_device
+from tism_scan.engine.fitting import FittingBatches
 from tism_scan.engine.layers import Passes
 from tism_scan.engine.sharing import why_no_stack
 from tism_scan.engine.slabs import budget_of
 from tism_scan.engine.trunk import declared_parts, n_positions, total_stride, trunk_layers
-from tism_scan.errors import ScanError
 from tism_scan.genome.alphabet import channel_of_base, complement_channels, one_hot_table
 from tism_scan.models.contract import Model
 from tism_scan.models.ensemble import members_of
-from tism_scan.models.failures import is_out_of_memory
 from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, frozen
 from tism_scan.models.outputs import flat_outputs
 from tism_scan.models.rounding import rounding
@@ -37,15 +36,13 @@ _MOST_ON_GPU = 512
 
 Outputs = NDArray[np.float32]
 
-log = logging.getLogger(__name__)
-
 
 def outputs_of(scoring: Scoring) -> list[int]:
     """Return the outputs that any track is made of, sorted."""
     return sorted({output for track in scoring.tracks for output in track.outputs})
 
 
-class EffectEngine(ABC):
+class EffectEngine(FittingBatches):
     """Computes outputs on pairs of windows. Only the outputs that any track is made of are returned.
 
     Parameters
@@ -94,36 +91,19 @@ class EffectEngine(ABC):
         n_done = 0
         with frozen(self.model), rounding(self.device, to_tf32=False), torch.no_grad():
             while n_done < len(comparisons):
-                batch = comparisons[n_done : n_done + self.batch_size]
-                outputs = self._outputs_if_they_fit(batch)
-                if isinstance(outputs, str):
-                    self._halve_batches(outputs)
-                else:
-                    found.append(outputs)
-                    n_done += len(batch)
+                found.append(self._fitted(partial(self._outputs_from, comparisons, n_done)))
+                n_done += len(found[-1][0])
         empty = np.empty((0, len(self._outputs)), dtype=np.float32)
         reference, change = zip(*found, strict=True) if found else ([empty], [empty])
         return np.concatenate(reference), np.concatenate(change)
 
-    def _outputs_if_they_fit(self, batch: Sequence[Comparison]) -> tuple[Outputs, Outputs] | str:
-        """Return a batch's outputs, or the error's words if the device's memory is too small for it."""
-        try:
-            reference, change = self._both_strands(batch)
-            return reference.float().cpu().numpy(), change.float().cpu().numpy()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return str(error).partition("\n")[0]
+    def _outputs_from(self, comparisons: Sequence[Comparison], first: int) -> tuple[Outputs, Outputs]:
+        """Return the outputs of a batch of pairs, and their changes, on the host."""
+        reference, change = self._both_strands(comparisons[first : first + self.batch_size])
+        return reference.float().cpu().numpy(), change.float().cpu().numpy()
 
-    def _halve_batches(self, reason: str) -> None:
-        if self.batch_size == 1:
-            raise ScanError(
-                f"two windows do not fit the memory of {device_name(str(self.device))} ({reason}); use a "
-                "larger device"
-            )
-        self.batch_size //= 2
-        torch.cuda.empty_cache()
-        log.warning("the device is out of memory; going on with batches of %d", self.batch_size)
+    def _too_large(self, memory: str) -> str:
+        return f"two windows do not fit {memory}; use a larger device"
 
     def _both_strands(self, batch: Sequence[Comparison]) -> tuple[Tensor, Tensor]:
         packed = Packed(batch)

@@ -1,8 +1,8 @@
 """What the engines have in common: from the scores of windows to those of a block."""
 
-import logging
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,18 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tism_scan.engine.devices import default_device, device_name
+from tism_scan.engine.fitting import FittingBatches
 from tism_scan.engine.half import sums_in_float32
 from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
 from tism_scan.errors import PlanError, ScanError
 from tism_scan.genome.alphabet import Codes, channel_of_base, complement_channels, is_acgt, one_hot_table
 from tism_scan.models.contract import Model
-from tism_scan.models.failures import is_out_of_memory
 from tism_scan.models.frozen import check_batch_size, frozen
 from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Stretch
-
-log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -57,7 +55,7 @@ class Engine(Protocol):
         ...
 
 
-class BlockEngine(ABC):
+class BlockEngine(FittingBatches):
     """What the engines have in common: from windows' scores to those of a block.
 
     Parameters
@@ -158,27 +156,15 @@ class BlockEngine(ABC):
         where = stretch.existing(where)
         to_tf32 = self.scoring.precision in ("tf32", "bf16")  # what bfloat16 leaves to float32 needs no more
         with frozen(self.model), rounding(self.device, to_tf32=to_tf32):
-            stitched = self._stitched_if_it_fits(codes, where, block)
-            while isinstance(stitched, str):
-                self._halve_batches(stitched)
-                stitched = self._stitched_if_it_fits(codes, where, block)
+            stitched = self._fitted(partial(self._timed, codes, where, block))
         stitched[:, :, ~target[block]] = np.nan
         return stitched if self.scoring.values == "tism" else stitched[:, 0]
 
-    def _stitched_if_it_fits(
-        self, codes: Codes, where: NDArray[np.int64], block: slice
-    ) -> NDArray[np.float32] | str:
-        """Do as `_stitched`, or return the error's words if the device's memory does not hold what it takes.
-
-        The error itself ends here, and with it the frames that hold tensors.
-        """
+    def _timed(self, codes: Codes, where: NDArray[np.int64], block: slice) -> NDArray[np.float32]:
+        """Do as `_stitched`, and count the time that it takes, whether or not it ends well."""
         began = time.perf_counter()
         try:
             return self._stitched(codes, where, block)  # which ends with the scores on the host
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return str(error).partition("\n")[0]
         finally:
             self.device_s += time.perf_counter() - began
 
@@ -214,16 +200,11 @@ class BlockEngine(ABC):
             Sums of scores.
         """
 
-    def _halve_batches(self, reason: str) -> None:
-        if self.batch_size == 1:
-            raise ScanError(
-                f"one window of {len(self.scoring.tracks):,} tracks does not fit the memory of "
-                f"{device_name(str(self.device))} ({reason}); scan fewer tracks at once, or use a "
-                "larger device"
-            )
-        self.batch_size //= 2
-        torch.cuda.empty_cache()
-        log.warning("the device is out of memory; going on with batches of %d", self.batch_size)
+    def _too_large(self, memory: str) -> str:
+        return (
+            f"one window of {len(self.scoring.tracks):,} tracks does not fit {memory}; scan fewer tracks at "
+            "once, or use a larger device"
+        )
 
     def _encode(self, codes: Tensor) -> Tensor:
         """Return codes, uint8 (N, L), as the model reads them, float32 (N, 4, L)."""
