@@ -19,7 +19,7 @@ from tism_scan.engine.fitting import FittingBatches
 from tism_scan.engine.layers import Passes
 from tism_scan.engine.sharing import why_no_stack
 from tism_scan.engine.slabs import budget_of
-from tism_scan.engine.trunk import declared_parts, n_positions, total_stride, trunk_layers
+from tism_scan.engine.trunk import declared_parts, total_stride, trunk_layers
 from tism_scan.genome.alphabet import channel_of_base, complement_channels, one_hot_table
 from tism_scan.models.contract import Model
 from tism_scan.models.ensemble import members_of
@@ -27,8 +27,7 @@ from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, frozen
 from tism_scan.models.outputs import flat_outputs
 from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Scoring
-from tism_scan.refine.changes import Trunk
-from tism_scan.refine.engines import SUBSTITUTIONS_ON_CPU, SUBSTITUTIONS_ON_GPU
+from tism_scan.refine.changes import trunk_and_head
 from tism_scan.refine.heads import ChangedHead
 
 _MOST_ON_CPU = 64  # alleles together; more of them share hardly more, and take memory
@@ -175,19 +174,13 @@ class TrunkEffects(EffectEngine):
         share: float = 1.0,
     ) -> None:
         super().__init__(model, scoring, batch_size=batch_size or 1, device=device)
-        parts = declared_parts(model)
-        if parts is None:
-            raise ValueError("the model declares no trunk with a head on it")
-        layers = trunk_layers(parts[0]) or []
-        self._trunk = Trunk(layers, n_positions(layers, scoring.input_bp))
-        self._head = ChangedHead(parts[1], self._trunk.counts[-1], self._chosen, is_linear=True)
-        is_on_gpu = self.device.type == "cuda"
+        self._trunk, head = trunk_and_head(model, scoring.input_bp)
+        self._head = ChangedHead(head, self._trunk.counts[-1], self._chosen, is_linear=True)
         budget = budget_of(self.device, memory_gb, share)
-        fitting = int(budget / 4 / self._trunk.bytes_per_substitution())
-        self._n_at_once = max(1, min(SUBSTITUTIONS_ON_GPU if is_on_gpu else SUBSTITUTIONS_ON_CPU, fitting))
+        self._n_at_once = self._trunk.most_at_once(self.device, budget)
         if batch_size is None:
-            window_bytes = bytes_per_bp(layers, Passes()) * scoring.input_bp
-            most = _MOST_ON_GPU if is_on_gpu else _MOST_ON_CPU
+            window_bytes = bytes_per_bp(self._trunk.layers, Passes()) * scoring.input_bp
+            most = _MOST_ON_GPU if self.device.type == "cuda" else _MOST_ON_CPU
             self.batch_size = max(1, min(most, int(budget / 4 / window_bytes)))
 
     def _halve_batches(self, reason: str) -> None:

@@ -22,6 +22,11 @@ from torch.nn import functional
 
 from tism_scan.engine.head import Product
 from tism_scan.engine.layers import Convolution, Layer, Pointwise, Pooling
+from tism_scan.engine.trunk import declared_parts, n_positions, trunk_layers
+
+# Substitutions that are followed together: on a CPU, more of them fall out of its caches.
+_MOST_ON_CPU = 96
+_MOST_ON_GPU = 4096
 
 
 @dataclass(frozen=True)
@@ -57,14 +62,19 @@ class Trunk:
     def bytes_per_substitution(self) -> int:
         """Return about how much memory a substitution holds at once on its way through the trunk."""
         width, channels, most = 1, 4, 0
-        for layer, n_positions in zip(self.layers, self.counts[1:], strict=True):
+        for layer, n_most in zip(self.layers, self.counts[1:], strict=True):
             n_below, n_products = width * channels, 0
             if isinstance(layer, Convolution):
                 channels = layer.weight.shape[0]
                 n_products = width * layer.kernel * channels
-            width = min((width + layer.kernel - 2) // layer.stride + 1, n_positions)
+            width = min((width + layer.kernel - 2) // layer.stride + 1, n_most)
             most = max(most, 3 * n_below + n_products + 4 * width * channels)
         return 4 * most  # float32
+
+    def most_at_once(self, device: torch.device, budget: float) -> int:
+        """Return how many substitutions to follow together on a device, with a quarter of a budget, bytes."""
+        most = _MOST_ON_GPU if device.type == "cuda" else _MOST_ON_CPU
+        return max(1, min(most, int(budget / 4 / self.bytes_per_substitution())))
 
     def values(self, X: Tensor) -> list[Tensor]:
         """Return the input and each layer's output, (N, positions, C), of sequences (N, 4, L)."""
@@ -112,6 +122,21 @@ class _Values:
         """Return some positions of each window, (n, width, C); what is past the end is of no use."""
         index = (self.firsts + starts)[:, None] + torch.arange(width, device=starts.device)
         return self.values[index.clamp_(max=len(self.values) - 1)]
+
+
+def trunk_and_head(model: nn.Module, input_bp: int) -> tuple[Trunk, nn.Module]:
+    """Return a model's trunk, for windows of a length, and its head.
+
+    Raises
+    ------
+    ValueError
+        If the model declares none.
+    """
+    parts = declared_parts(model)
+    if parts is None:
+        raise ValueError("the model declares no trunk with a head on it")
+    layers = trunk_layers(parts[0]) or []
+    return Trunk(layers, n_positions(layers, input_bp)), parts[1]
 
 
 def _convolved(strips: Strips, taps: Product, kernel: int, above: _Values, n_positions: int) -> Strips:

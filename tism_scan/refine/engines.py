@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tism_scan.engine.block_engine import BlockEngine, Engine
 from tism_scan.engine.cost import bytes_per_bp, module_flop, most_windows
@@ -19,7 +19,7 @@ from tism_scan.engine.layers import Passes
 from tism_scan.engine.readout import values_of_tracks
 from tism_scan.engine.sharing import why_no_stack
 from tism_scan.engine.slabs import budget_of, first_slab
-from tism_scan.engine.trunk import declared_parts, n_positions, trunk_layers
+from tism_scan.engine.trunk import declared_parts, trunk_layers
 from tism_scan.genome.alphabet import Codes, is_acgt
 from tism_scan.models.contract import Model
 from tism_scan.models.ensemble import Ensemble, members_of
@@ -27,14 +27,11 @@ from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.models.outputs import flat_outputs
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Stretch
-from tism_scan.refine.changes import Trunk
+from tism_scan.refine.changes import trunk_and_head
 from tism_scan.refine.heads import ChangedHead
 
 SLAB_BP_ON_CPU = 24_576
 SLAB_BP_ON_GPU = 1 << 17
-# Substitutions that are followed together: on a CPU, more of them fall out of its caches.
-SUBSTITUTIONS_ON_CPU = 96
-SUBSTITUTIONS_ON_GPU = 4096
 
 
 class Sites(NamedTuple):
@@ -180,33 +177,21 @@ class TrunkIsm(IsmEngine):
         share: float = 1.0,
     ) -> None:
         super().__init__(model, scoring, batch_size=batch_size or 1, device=device)
-        trunk, head = self._parts(model)
-        layers = trunk_layers(trunk) or []
-        counts = n_positions(layers, scoring.input_bp)
-        self._trunk = Trunk(layers, counts)
+        self._trunk, head = trunk_and_head(model, scoring.input_bp)
+        layers = self._trunk.layers
         is_linear = scoring.output_space == "logit"
-        self._head = ChangedHead(head, counts[-1], self._read, is_linear=is_linear)
+        self._head = ChangedHead(head, self._trunk.counts[-1], self._read, is_linear=is_linear)
         steps = [scoring.stride]
         for layer in layers:
             steps.append(steps[-1] // layer.stride)
         self._steps = steps
-        is_on_gpu = self.device.type == "cuda"
-        self._n_at_once = SUBSTITUTIONS_ON_GPU if is_on_gpu else SUBSTITUTIONS_ON_CPU
         budget = budget_of(self.device, memory_gb, share)
-        fitting = int(budget / 4 / self._trunk.bytes_per_substitution())
-        self._n_at_once = max(1, min(self._n_at_once, fitting))
+        self._n_at_once = self._trunk.most_at_once(self.device, budget)
         if batch_size is None:
-            slab_bp = SLAB_BP_ON_GPU if is_on_gpu else SLAB_BP_ON_CPU
+            slab_bp = SLAB_BP_ON_GPU if self.device.type == "cuda" else SLAB_BP_ON_CPU
             slab_bp = min(slab_bp, int(budget / 4 / bytes_per_bp(layers, Passes())))
             self.batch_size = max(1, (slab_bp - scoring.input_bp) // scoring.stride)
         self.batch_size = min(self.batch_size, most_windows(layers, scoring.input_bp, scoring.stride))
-
-    @staticmethod
-    def _parts(model: Model) -> tuple[nn.Module, nn.Module]:
-        parts = declared_parts(model)
-        if parts is None:
-            raise ValueError("the model declares no trunk with a head on it")
-        return parts
 
     def _halve_batches(self, reason: str) -> None:
         self._n_at_once = max(1, self._n_at_once // 2)
