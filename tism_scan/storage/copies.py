@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tism_scan.errors import AccessError, StorageError
 from tism_scan.storage.atomic import file_digest, partial_beside, put_in_place, write_chunks
-from tism_scan.storage.object_folder import RemoteObject
 from tism_scan.storage.places import WEB, Place, Url, cache_folder
 from tism_scan.storage.private import locked
+from tism_scan.storage.remote_object import RemoteObject
 from tism_scan.storage.web import open_page
 
 PAUSES_S = (0.5, 1, 2, 4, 8)  # before each further try

@@ -345,18 +345,20 @@ class ObjectFolder:
         with self._explained(key, "write"):
             self._obstore.put(self.client, key, b"kept", use_multipart=False)
             try:
-                for i_try in range(N_TRIES_OF_CONDITIONAL_PUT):
-                    try:
-                        self._obstore.put(
-                            self.client, key, b"", mode=self._as_it_is(other), use_multipart=False
-                        )
-                        return False
-                    except self._obstore.exceptions.PreconditionError:
-                        return True
-                    except self._obstore.exceptions.GenericError as error:
-                        self._raise_unless_slow(error, i_try)
+                return self._is_refused(key, self._as_it_is(other))
             finally:
                 self._remove([key])
+
+    def _is_refused(self, key: str, mode: Any) -> bool:
+        """Return whether the service refuses to write on a condition that is not met."""
+        for i_try in range(N_TRIES_OF_CONDITIONAL_PUT):
+            try:
+                self._obstore.put(self.client, key, b"", mode=mode, use_multipart=False)
+                return False
+            except self._obstore.exceptions.PreconditionError:
+                return True
+            except self._obstore.exceptions.GenericError as error:
+                self._raise_unless_slow(error, i_try)
         raise self._interfered(key)
 
     def _raise_unless_slow(self, error: Exception, i_try: int) -> None:
@@ -366,44 +368,3 @@ class ObjectFolder:
         """
         if i_try == N_TRIES_OF_CONDITIONAL_PUT - 1 or "kind: Timeout" not in str(error):
             raise error
-
-
-class RemoteObject:
-    """One object, open for reading.
-
-    Attributes
-    ----------
-    version : str
-        Changes if the object does.
-    """
-
-    def __init__(self, place: Url) -> None:
-        self._place, self._obstore = place, require_obstore()
-        waits = {"read_timeout": timedelta(seconds=ANSWER_S), "timeout": timedelta(days=1)}
-        with self._explained():
-            self._found = self._obstore.get(open_bucket(place, None, waits, N_RETRIES), place.key)
-        meta = self._found.meta
-        self.version = f"{meta['e_tag']} {meta['last_modified']} {meta['size']}"
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the content.
-
-        Raises
-        ------
-        StorageError
-            If the service does not go on, after all retries.
-        """
-        with self._explained():
-            for chunk in self._found.stream(min_chunk_size=LARGE_BYTES):
-                yield bytes(chunk)
-
-    def close(self) -> None:
-        """Let it go."""
-        self._found = None
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (self._obstore.exceptions.BaseError, FileNotFoundError) as error:
-            raise explanation(error, self._place, str(self._place), "read") from None
