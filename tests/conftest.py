@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from tism_scan.store.score_store import ScoreStore
 # For every Ray that a test starts, in this process or a child: no calls home, no tokens on loopback.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# Tests that a script starts in the background ignore Ctrl-C, and so would the programs that they stop by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
