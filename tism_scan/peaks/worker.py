@@ -1,6 +1,7 @@
 """What attributes parts of a set of peaks, in this process or as one of Ray's actors."""
 
 import time
+from functools import partial
 
 import numpy as np
 
@@ -45,10 +46,7 @@ class PeakWorker(Worker[Part, PeakEngine]):
         scores = self._model_thread.submit(self.engine.attribute, windows).result()
         codes = windows.codes[:, store.settings.row]
         report = BlockReport(part, int(is_acgt(codes).sum()), time.monotonic() - began)
-        with self._publishing.of(part) as may_publish:
-            if may_publish:
-                store.publish_rows(part, scores, codes, self.device)
-                store.forget_failure(part)
+        self._publish(part, partial(store.publish_rows, part, scores, codes, self.device))
         return report
 
 

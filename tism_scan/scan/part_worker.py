@@ -2,6 +2,7 @@
 
 import time
 from abc import abstractmethod
+from functools import partial
 from typing import Generic, TypeVar
 
 from tism_scan.plan.parts import Part
@@ -41,8 +42,5 @@ class PartWorker(Worker[Part, E], Generic[E, I]):
         fetched, began = self.fetch(part), time.monotonic()
         content, n_computed = self._model_thread.submit(self.compute, fetched).result()
         report = BlockReport(part, n_computed, time.monotonic() - began)
-        with self._publishing.of(part) as may_publish:
-            if may_publish:
-                self.store.publish(part, content, self.device)
-                self.store.forget_failure(part)
+        self._publish(part, partial(self.store.publish, part, content, self.device))
         return report

@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -84,6 +84,7 @@ class Worker(ABC, Generic[U, E]):
     says which store it opens, with what it computes, and how it processes a unit.
     """
 
+    store: Work[U]
     device = ""  # what markers say of what it computes on; see `Ledger.note_device`
 
     def __init__(self, setup: WorkerSetup) -> None:
@@ -207,6 +208,13 @@ class Worker(ABC, Generic[U, E]):
             If the store is not the driver's any more; nothing is published then.
         """
 
+    def _publish(self, block: U, publish: Callable[[], None]) -> None:
+        """Call what publishes a unit, and forget that it ever failed, unless `abandon` was called for it."""
+        with self._publishing.of(block) as may_publish:
+            if may_publish:
+                publish()
+                self.store.forget_failure(block)
+
     def abandon(self, block: U) -> None:
         """Return when this worker will not touch a unit's objects any more."""
         self._publishing.abandon(block)
@@ -239,10 +247,7 @@ class BlockWorker(Worker[Block, Engine]):
         block_input = fetch_block(self.genome, self.store.plan, block)
         scores, report = self._model_thread.submit(compute_block, self.engine, block_input).result()
         check_scores(block_input, scores)
-        with self._publishing.of(block) as may_publish:
-            if may_publish:
-                self.store.publish_block(block, scores, self.device)
-                self.store.forget_failure(block)
+        self._publish(block, partial(self.store.publish_block, block, scores, self.device))
         return report
 
 
