@@ -137,6 +137,20 @@ def test_another_request_is_refused_where_parts_of_one_are(scored, rows, tmp_pat
     assert not (tmp_path / "out.tsv.gz.parts").exists()
 
 
+def test_parts_made_under_other_names_of_chroms_are_refused(scored, tmp_path):
+    out, aliases = tmp_path / "out.tsv.gz", tmp_path / "names.txt"
+    rows = [("1", 3, "A", "C"), ("1", 4, "A", "C")]
+    kept = {"keep_parts": True}
+    aliases.write_text("chr1\t1\nchr2\t2\n")
+    scored(rows, out=out, chrom_alias=aliases, how=kept)
+    _, summary = scored(rows, out=out, chrom_alias=aliases, how=kept)
+    assert summary.result.n_bp == 0  # they are resumed under the same names
+    aliases.write_text("chr1\t2\nchr2\t1\n")
+    with pytest.raises(StoreError, match=r"names 2 \(#[0-9a-f]{8}\), not 2 \(#") as refused:
+        scored(rows, out=out, chrom_alias=aliases)
+    assert "\n" not in str(refused.value)
+
+
 def test_part_whose_model_fails_leaves_rows_that_say_so(scored, rows, small_parts, monkeypatch, tmp_path):
     def failing(self, fetched):
         raise RuntimeError("no luck")

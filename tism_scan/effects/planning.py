@@ -168,7 +168,7 @@ def plan_effects(
             chroms,
             {
                 "variants": file_digest(variants),
-                "names": sorted(name for chrom, name in names.items() if name != chrom),
+                "names": sorted([chrom, name] for chrom, name in names.items() if name != chrom),
                 "on_mismatch": on_mismatch,
                 "shift_average": shift_average,
                 "log2fc": _has_logits(loaded) if log2fc is None else log2fc,

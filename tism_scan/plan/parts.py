@@ -144,7 +144,7 @@ class PartsPlan:
         described = self.to_json()
         del described["format"]
         summary = described.pop("scoring") | described.pop("options") | described
-        for name in ("tracks", "chroms"):
+        for name in summary.keys() & {"tracks", "chroms", "names"}:
             text = json.dumps(summary[name])
             summary[name] = f"{len(summary[name]):,} (#{hashlib.sha256(text.encode()).hexdigest()[:8]})"
         return {
