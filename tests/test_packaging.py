@@ -22,6 +22,7 @@ from tism_scan.version import __version__
 ROOT = Path(__file__).parents[1]
 ASIDE = ROOT / ".github"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = [extra for extra in PROJECT["optional-dependencies"] if extra != "test"]
 # What conda calls by another name.
 OF_CONDA = {"torch": "pytorch", "ray": "ray-core", "pybigwig": "pybigwig", "matplotlib": "matplotlib-base"}
 NOT_ON_CONDA = {"memelite", "tangermeme"}
@@ -50,7 +51,7 @@ def test_pinned_versions_are_what_the_package_asks_for(python, platform):
     chosen = [pin for pin in PINNED if pin.marker is None or pin.marker.evaluate(system)]
     versions = {pin.name.lower(): str(pin.specifier).removeprefix("==") for pin in chosen}
     assert len(versions) == len(chosen)
-    for name, requirement in requirements("attribution", "cloud", "h5", "motifs", "variants").items():
+    for name, requirement in requirements(*EXTRAS).items():
         assert requirement.specifier.contains(versions[name]), (name, versions[name])
 
 
@@ -75,11 +76,7 @@ def test_recipe_asks_for_what_the_package_asks_for(recipe):
     assert sorted(given) == sorted(OF_CONDA.get(name, name) for name in requirements())
     for name, requirement in requirements().items():
         assert set(given[OF_CONDA.get(name, name)].split(",")) == set(str(requirement.specifier).split(","))
-    optional = (
-        requirements("attribution", "cloud", "h5", "motifs", "variants").keys()
-        - requirements().keys()
-        - NOT_ON_CONDA
-    )
+    optional = requirements(*EXTRAS).keys() - requirements().keys() - NOT_ON_CONDA
     constrained = {line.partition(" ")[0] for line in recipe["requirements"]["run_constrained"]}
     assert constrained == {OF_CONDA.get(name, name) for name in optional}
 

@@ -44,6 +44,7 @@ DOORS = {
     "obstore": {"storage"},
     "psutil": {"bigwig", "store"},
     "pyBigWig": {"bigwig"},
+    "pyarrow": {"effects.parquet"},
     "pyfaidx": {"genome"},
     "pysam": {"bgzip"},
     "ray": {"ray_scan"},

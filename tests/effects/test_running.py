@@ -2,13 +2,16 @@
 
 import gzip
 import itertools
+import json
+import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from effect_models import PlainModel, StackModel, table_of
 from variant_stores import HEADER, vcf_text
 
-from tism_scan.effects import plan_effects, planning, score_variants
+from tism_scan.effects import parquet, plan_effects, planning, score_variants
 from tism_scan.effects import worker as worker_module
 from tism_scan.effects.haplotypes import FAILED, MISMATCH, N_IN_REF
 from tism_scan.effects.worker import EffectWorker
@@ -176,6 +179,47 @@ def test_long_table_has_a_row_for_each_track(scored, rows):
     assert numbers == [[row[f"{name}_{kind}"] for kind in kinds] for row in wide for name in names]
 
 
+def as_text(name, value):
+    """Return what the table has for a value of a Parquet file."""
+    if value is None:
+        return "." if name in ("id", "reason") else "NA"
+    return f"{value:.6g}" if isinstance(value, float) else str(int(value) if name == "ref_match" else value)
+
+
+@pytest.mark.parametrize("shape", ["wide", "long"])
+@pytest.mark.parametrize("group_bytes", [1, 2000, 1 << 30])
+def test_parquet_has_the_tables_rows_in_typed_columns(
+    scored, rows, small_parts, monkeypatch, tmp_path, shape, group_bytes
+):
+    monkeypatch.setattr(parquet, "_GROUP_BYTES", group_bytes)
+    changed, _ = mismatched(rows)
+    table, _ = scored(changed, shape=shape, on_mismatch="swap")
+    _, summary = scored(changed, shape=shape, on_mismatch="swap", out=tmp_path / "out.parquet")
+    with pq.ParquetFile(tmp_path / "out.parquet") as file:
+        found, n_groups = file.read(), file.num_row_groups
+    assert [{name: as_text(name, value) for name, value in row.items()} for row in found.to_pylist()] == table
+    assert (n_groups == 1) == (group_bytes == 1 << 30)
+    assert (n_groups == len(table)) == (group_bytes == 1)
+    types = {name: str(found.schema.field(name).type) for name in found.schema.names}
+    assert (types.pop("pos"), types.pop("ref_match"), types.pop("n_in_window")) == ("int32", "bool", "int32")
+    assert {types.pop(name) for name in ("id", "ref", "alt")} == {"string"}
+    few = {types.pop(name) for name in ("chrom", "reason", "track") if name in types}
+    assert few == {"dictionary<values=string, indices=int32, ordered=0>"}
+    assert set(types.values()) == {"float"}
+    origin = json.loads(found.schema.metadata[b"tism_scan"])
+    assert origin["Plan"] == summary.store.plan.digest()
+    assert origin["Tracks"] == ["output_0", "output_2", "both"]
+    assert sorted(path.name for path in tmp_path.glob("out*.p*")) == ["out.parquet"]
+
+
+def test_parquet_without_pyarrow_is_refused_before_the_work(scored, rows, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
+    with pytest.raises(ExportError, match=r"'pyarrow' is not installed.*pip install 'tism-scan\[parquet\]'"):
+        scored(rows, out=tmp_path / "out.parquet")
+    assert list(tmp_path.glob("out*")) == []
+
+
 def test_vcf_keeps_its_records_and_has_the_tables_numbers(scored, rows, tmp_path):
     header = HEADER.replace("#CHROM", '##INFO=<ID=EFFECT_N,Number=1,Type=Float,Description="old">\n#CHROM')
     table, _ = scored(rows)
@@ -298,7 +342,7 @@ def test_file_that_cannot_be_used_is_one_line(small_genome, tmp_path, text, mess
 @pytest.mark.parametrize(
     ("name", "settings", "shape", "message"),
     [
-        ("out.txt", {}, "wide", r"has another suffix; expected .tsv.gz or .vcf.gz"),
+        ("out.txt", {}, "wide", r"has another suffix; expected .tsv.gz, .vcf.gz or .parquet"),
         ("absent/out.tsv.gz", {}, "wide", "there is no folder"),
         ("out.vcf.gz", {}, "long", "a VCF has no long format"),
         ("out.vcf.gz", {"on_mismatch": "swap"}, "wide", "swap exchanges REF and ALT"),

@@ -82,7 +82,12 @@ _HEADINGS = {
     metavar="FILE",
     help="Two columns: a chrom's name in the genome, and the name in VARIANTS; others keep their names.",
 )
-@click.option("--out", required=True, type=PATH, help="A .tsv.gz or .vcf.gz file; its index is written, too.")
+@click.option(
+    "--out",
+    required=True,
+    type=PATH,
+    help="A .tsv.gz or .vcf.gz file, whose index is written, too, or a .parquet file.",
+)
 @click.option(
     "--format",
     "shape",
@@ -126,6 +131,7 @@ def command(
     check_tracks_chosen(options)
     with waiting("loading PyTorch and Ray"):
         from tism_scan.effects import plan_effects, score_variants
+        from tism_scan.effects.parquet import PARQUET
 
         asked = taken(options, *("tracks", "groups", "track_names", "strands", "on_mismatch"))
         asked |= taken(options, "shift_average", "log2fc", "chrom_alias")
@@ -147,7 +153,7 @@ def command(
         )
     if summary.out is not None:
         _say_what_was_found(summary, time.monotonic() - began)
-        if not planned.survey.is_sorted:
+        if not planned.survey.is_sorted and out.suffix.lower() != PARQUET:
             say("the variants are not sorted, so there is no index; sort them with `bcftools sort`")
     return say_what_is_missing(summary.store, summary.result, "part")
 

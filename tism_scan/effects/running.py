@@ -64,8 +64,8 @@ def score_variants(
     planned : PlannedEffects
         From `plan_effects`.
     out : str or Path
-        ``.tsv.gz``, a row for each alternative allele, or ``.vcf.gz``, the records with fields in INFO; in
-        the order of the variants.
+        ``.tsv.gz`` or ``.parquet``, a row for each alternative allele, or ``.vcf.gz``, the records with
+        fields in INFO; in the order of the variants.
     shape : {"wide", "long"}
         Of a table: columns for each track, or a row.
     parts : str, Path or Url, optional

@@ -1,7 +1,7 @@
 """Exact scores of variants as rows of text, wide or long."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,27 @@ from numpy.typing import NDArray
 from tism_scan.effects.haplotypes import REASONS
 from tism_scan.effects.reading import Item
 from tism_scan.effects.results import UNKNOWN, Results
+from tism_scan.plan.parts import PartsPlan
 from tism_scan.plan.tracks import Track
 from tism_scan.variants.naming import info_ids
+from tism_scan.version import __version__
 
 Shape = Literal["wide", "long"]
 
 MISSING = "NA"
 _FIRST = ("chrom", "pos", "id", "ref", "alt", "ref_match", "n_in_window")
 _NUMBERS = ("ref", "alt", "diff", "log2fc")
+
+
+def origin_of(plan: PartsPlan) -> dict[str, Any]:
+    """Return what results were made with, for the head of a file."""
+    return {
+        "Version": __version__,
+        "Plan": plan.digest(),
+        "Model": plan.model,
+        "Genome": plan.genome_digest,
+        "Strands": plan.scoring.strands,
+    }
 
 
 def kinds_of(*, has_log2fc: bool) -> tuple[str, ...]:
@@ -50,12 +63,17 @@ def rows_of(
 
 
 def leading(item: Item, results: Results, i: int) -> list[str]:
-    """Return an allele's own columns; where REF and ALT were exchanged, they are shown so."""
-    allele = item.allele
-    ref, alt = (allele.alt, allele.ref) if results.is_swapped[i] else (allele.ref, allele.alt)
+    """Return an allele's own columns."""
     counts = (int(results.ref_match[i]), int(results.n_in_window[i]))
     shown = [MISSING if count == UNKNOWN else str(count) for count in counts]
-    return [item.contig, str(allele.position + 1), item.id, ref, alt, *shown]
+    alleles = shown_alleles(item, results, i)
+    return [item.contig, str(item.allele.position + 1), item.id, *alleles, *shown]
+
+
+def shown_alleles(item: Item, results: Results, i: int) -> tuple[str, str]:
+    """Return REF and ALT; where they were exchanged, they are shown so."""
+    _, _, ref, alt = item.allele
+    return (alt, ref) if results.is_swapped[i] else (ref, alt)
 
 
 def texts(numbers: NDArray[np.float32]) -> list[str]:

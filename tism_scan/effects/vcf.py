@@ -7,11 +7,10 @@ import numpy as np
 from tism_scan.browser.shown import one_line
 from tism_scan.effects.haplotypes import REASONS
 from tism_scan.effects.results import NO_MATCH, Results
-from tism_scan.effects.tables import MISSING, kinds_of, texts
+from tism_scan.effects.tables import MISSING, kinds_of, origin_of, texts
 from tism_scan.plan.parts import PartsPlan
 from tism_scan.variants.naming import info_ids
 from tism_scan.variants.records import header_with, info_with, quoted
-from tism_scan.version import __version__
 
 QUANTITY = "EFFECT"
 _OWN = ("REFMISMATCH", "N", "REASON")
@@ -28,10 +27,8 @@ _ABOUT = {
 def header(lines: Sequence[bytes], plan: PartsPlan) -> bytes:
     """Return a file's header with ours in it."""
     scoring = plan.scoring
-    ours = [
-        f'##tism_scan=<ID=variants,Version="{__version__}",Plan="{plan.digest()}",'
-        f'Model="{quoted(plan.model)}",Genome="{plan.genome_digest}",Strands="{scoring.strands}">'
-    ]
+    origin = ",".join(f'{key}="{quoted(text)}"' for key, text in origin_of(plan).items())
+    ours = [f"##tism_scan=<ID=variants,{origin}>"]
     for name, track in zip(_ids(plan), scoring.tracks, strict=True):
         called = quoted(one_line(track.name, _LONGEST_NAME))
         ours += [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tism_scan.bgzip import VCF, Columns, check_pysam, compress, publish_indexed
 from tism_scan.effects.haplotypes import REASONS
+from tism_scan.effects.parquet import PARQUET, check_pyarrow, write_parquet
 from tism_scan.effects.planning import PlannedEffects
 from tism_scan.effects.reading import Item, name_of_input, unpacked
 from tism_scan.effects.results import NO_MATCH, Results
@@ -30,11 +31,16 @@ def check_out(planned: PlannedEffects, out: Path, shape: Shape) -> None:
     ------
     ExportError
     """
-    if not out.name.lower().endswith((_TABLE, _VCF)):
-        raise ExportError(f"{str(out)!r} has another suffix; expected {_TABLE} or {_VCF}; rename it")
+    if not out.name.lower().endswith((_TABLE, _VCF, PARQUET)):
+        raise ExportError(
+            f"{str(out)!r} has another suffix; expected {_TABLE}, {_VCF} or {PARQUET}; rename it"
+        )
     check_folder(out, "choose another --out")
     if out.exists() and out.samefile(planned.variants):
         raise ExportError(f"{str(out)!r} is the file of variants; expected another; choose another --out")
+    if out.name.lower().endswith(PARQUET):
+        check_pyarrow()
+        return
     check_pysam("files of variants")
     if not out.name.lower().endswith(_VCF):
         return
@@ -78,7 +84,7 @@ class Tally:
 def write_effects(planned: PlannedEffects, store: PartStore, out: Path, shape: Shape) -> Tally:
     """Write the results of a finished store; alleles of parts that failed get that as their reason.
 
-    An index is written beside it if the variants are sorted.
+    An index is written beside it if the variants are sorted and the file can have one.
 
     Raises
     ------
@@ -93,15 +99,18 @@ def write_effects(planned: PlannedEffects, store: PartStore, out: Path, shape: S
         tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside,
     ):
         packed = Path(aside) / out.name
-        if out.name.lower().endswith(_VCF):
+        layout: Columns | str | None = None
+        if out.name.lower().endswith(PARQUET):
+            write_parquet(packed, planned.plan, shape, _results(planned, store, tally))
+        elif out.name.lower().endswith(_VCF):
             with opened(planned.variants) as file:
                 compress(_joined(_vcf_lines(planned, store, file, tally)), packed)
-            layout: Columns | str = VCF
+            layout = VCF
         else:
             compress(_joined(_table_lines(planned, store, shape, tally)), packed)
             layout = Columns(n_header=1)
         sync_path(packed)
-        if planned.survey.is_sorted:
+        if layout is not None and planned.survey.is_sorted:
             farthest_bp = max(planned.survey.farthest_bp, *planned.plan.chroms.values())
             publish_indexed(packed, out, layout, longest_bp=farthest_bp)
         else:
