@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ from small_plans import publish, random_scores, small_plan
 from variant_stores import variant_store, vcf_text
 
 from tism_scan.errors import RegionError, StoreError
+from tism_scan.export.seqlet_files import write_seqlets
+from tism_scan.export.seqlets import SeqletRule
 from tism_scan.scan.verify import verify_store
 from tism_scan.store.arrays import rounded
 from tism_scan.store.score_store import ScoreStore
-from tism_scan.variants import annotate, calibrate, calibration, read_calibration
+from tism_scan.variants import annotate, calibrate, calibration, limits_of, read_calibration
 
 
 def phreds(ranked, asked):
@@ -100,6 +103,45 @@ def test_store_of_mean_scores_is_ranked_too(tmp_path):
     mean = mean[~np.isnan(mean)]
     assert found.substitutions == ()
     assert found.mean[2].phred(mean) == pytest.approx(phreds(mean, mean), abs=1e-9)
+
+
+@pytest.mark.parametrize("phred", [3, 7.01, 12.5, 90])
+def test_bases_of_seqlets_are_those_with_the_phred(tmp_path, phred):
+    store, letters, _ = variant_store(tmp_path / "s.zarr")
+    found = calibrate(store)
+    rule = SeqletRule(max_gap=0, min_high=1, limits=limits_of(store, phred))
+    called = write_seqlets(store, tmp_path / "s.bed", rule)
+    head, _, *rows = (tmp_path / "s.bed").read_text().splitlines()
+    assert f": PHRED {phred:g} among the {found.mean[0].n:,} bases of the store, gap 0" in head
+    for i_track, each in enumerate(called):
+        high = {
+            (chrom, int(position))
+            for chrom in store.plan.wanted
+            for position in np.flatnonzero(
+                found.mean[i_track].phred(store.read_track(chrom, 0, len(letters[chrom]), i_track)) >= phred
+            )
+        }
+        spans = [row.split("\t")[:3] for row in rows if row.split("\t")[3] == each.track.name]
+        assert {(c, p) for c, start, end in spans for p in range(int(start), int(end))} == high
+        assert bool(high) == (phred < 90)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--phred", "30"], "has no ranks; .* run `tism-scan calibrate` first"),
+        (["--phred", "1"], "PHRED 1 is out of its range; expected 3 or more"),
+        (["--phred", "30", "--quantile", "0.99"], "--quantile has no meaning with --phred"),
+        (["--phred", "30", "--values", "ism"], "--values has no meaning with --phred"),
+    ],
+)
+def test_threshold_by_phred_that_cannot_be_had_is_one_line(tmp_path, arguments, message):
+    store, _, _ = variant_store(tmp_path / "s.zarr")
+    refused = tism_scan("seqlets", store.path, "--out", tmp_path / "s.bed", *arguments)
+    assert refused.returncode == 2
+    assert re.search(message, refused.stderr)
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "s.bed").exists()
 
 
 def test_ranks_are_kept_and_the_store_stays_sound(tmp_path):

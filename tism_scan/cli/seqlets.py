@@ -1,12 +1,13 @@
 """``tism-scan seqlets``: where a model sees something, as BED."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tism_scan.cli.console import count_of, say, say_table
-from tism_scan.cli.options.common import PATH, STORE, tracks_option, values_option
+from tism_scan.cli.options.common import PATH, STORE, refuse_unused, tracks_option, values_option
 from tism_scan.cli.waiting import progress_bar
 from tism_scan.errors import InputError
 from tism_scan.storage.places import Place
@@ -38,6 +39,12 @@ _FEW_MOTIFS = 25  # as Tomtom's authors warn
     default=0.997,
     show_default=True,
     help="A base is high-scoring if its |score| is above this quantile of its track.",
+)
+@click.option(
+    "--phred",
+    type=float,
+    metavar="P",
+    help="Instead: if its |score| has this PHRED by `calibrate`, 30 for the highest thousandth.",
 )
 @click.option(
     "--gap",
@@ -74,6 +81,7 @@ def command(
     tracks: str | None,
     chroms: tuple[str, ...],
     quantile: float,
+    phred: float | None,
     gap: int,
     min_bases: int,
     motifs: Path | None,
@@ -98,7 +106,13 @@ def command(
 
     rule = SeqletRule(quantile, gap, min_bases)
     naming = _naming(motifs, motif_p, genome)
+    if phred is not None:
+        refuse_unused({"quantile", *({"values"} if values == "ism" else ())}, "with --phred")
     opened = ScoreStore.open(store)
+    if phred is not None:
+        from tism_scan.variants import limits_of
+
+        rule = replace(rule, limits=limits_of(opened, phred))
     with progress_bar("seqlets") as show:
         called = write_seqlets(
             opened,

@@ -195,7 +195,8 @@ def _call_track(
         magnitudes.counts[bins] += n_in_bin
         n_done += len(groups[group])
         count(n_done)
-    track, threshold = store.plan.scoring.tracks[i_track], magnitudes.threshold(what.rule.quantile)
+    track, limits = store.plan.scoring.tracks[i_track], what.rule.limits
+    threshold = magnitudes.threshold(what.rule.quantile) if limits is None else limits.magnitudes[i_track]
     calls = _Calls(i_track, shown_name(track), threshold, magnitudes.highest, what)
     n_seqlets, motifs = 0, dict[str, Held]()
     calling = [(calls, group, groups[group]) for group in order]

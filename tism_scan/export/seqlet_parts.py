@@ -135,11 +135,9 @@ def merge_parts(
     what: Calling,
 ) -> None:
     """Write all seqlets into one file: chroms in the FASTA's order, starts in order within."""
-    rule = what.rule
     with open(merged, "w", encoding="utf-8") as file:
         file.write(
-            f"# tism-scan seqlets of plan {store.plan.digest()}{what.kind}: quantile {rule.quantile}, "
-            f"gap {rule.max_gap}, at least {rule.min_high} high bases"
+            f"# tism-scan seqlets of plan {store.plan.digest()}{what.kind}: {what.rule}"
             f"{f'; motif: {what.naming}' if what.naming else ''}\n"
         )
         columns = COLUMNS if what.naming is None else COLUMNS + seqlet_names.COLUMNS

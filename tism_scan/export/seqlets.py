@@ -1,11 +1,11 @@
 """Seqlets: runs of high magnitude, where the model sees something.
 
-A base is high if its magnitude is among the highest of its track, by a quantile over all scored bases. High
-bases that are close together, with every base between them scored, are one seqlet, from the first to the
-last; a seqlet with too few of them is dropped. The callers of tangermeme (TF-MoDISco's and the recursive
-one) take their null from the array that they are given and hold it in memory, so what they call would depend
-on how a genome is cut. This rule takes one pass for the threshold and one for the calls, a block at a time,
-and its calls do not depend on the blocks.
+A base is high if its magnitude is among the highest of its track, by a quantile over all scored bases or by
+limits that are given. High bases that are close together, with every base between them scored, are one
+seqlet, from the first to the last; a seqlet with too few of them is dropped. The callers of tangermeme
+(TF-MoDISco's and the recursive one) take their null from the array that they are given and hold it in memory,
+so what they call would depend on how a genome is cut. This rule takes one pass for the threshold and one for
+the calls, a block at a time, and its calls do not depend on the blocks.
 """
 
 import math
@@ -24,17 +24,35 @@ _MANTISSA_BITS = 12
 
 
 @dataclass(frozen=True)
+class Limits:
+    """From which magnitude on a base is high, track by track.
+
+    Attributes
+    ----------
+    magnitudes : tuple of float
+        Of every track of the store; infinite if no base is.
+    origin : str
+        What they are, for the head of a file.
+    """
+
+    magnitudes: tuple[float, ...]
+    origin: str
+
+
+@dataclass(frozen=True)
 class SeqletRule:
     """What counts as a seqlet.
 
     Parameters
     ----------
     quantile : float
-        At least this part of a track's scored bases is not high.
+        At least this part of a track's scored bases is not high, unless there are limits.
     max_gap : int
         Bases between two high ones of a seqlet, at most.
     min_high : int
         High bases of a seqlet, at least.
+    limits : Limits, optional
+        They take the place of the quantile.
 
     Raises
     ------
@@ -45,6 +63,7 @@ class SeqletRule:
     quantile: float = 0.997
     max_gap: int = 5
     min_high: int = 3
+    limits: Limits | None = None
 
     def __post_init__(self) -> None:
         faults = []
@@ -56,6 +75,10 @@ class SeqletRule:
             faults.append(f"{self.min_high} high bases are no seqlet; expected 1 or more")
         if faults:
             raise InputError("; ".join(faults))
+
+    def __str__(self) -> str:
+        begins = f"quantile {self.quantile}" if self.limits is None else self.limits.origin
+        return f"{begins}, gap {self.max_gap}, at least {self.min_high} high bases"
 
     def expected_by_chance(self, n_bases: int, n_high: int) -> float:
         """Return how many seqlets high bases would make if they were scattered independently.
@@ -120,7 +143,7 @@ class ScoredMagnitudes(Magnitudes):
         return int(self.counts.sum())
 
     def n_high(self, threshold: float) -> int:
-        """Return how many magnitudes are at or above a threshold that `threshold` returned."""
+        """Return how many magnitudes are at or above a threshold; exact for those of `threshold`."""
         if math.isinf(threshold):
             return 0
         return int(self.counts[int(self.bins(np.array([threshold]))[0]) :].sum())

@@ -2,7 +2,7 @@
 
 from tism_scan.variants.annotating import AnnotateSummary, annotate
 from tism_scan.variants.calibration import calibrate
-from tism_scan.variants.kept_ranks import Calibration, calibration_fault, read_calibration
+from tism_scan.variants.kept_ranks import Calibration, calibration_fault, limits_of, read_calibration
 
 __all__ = [
     "AnnotateSummary",
@@ -10,5 +10,6 @@ __all__ = [
     "annotate",
     "calibrate",
     "calibration_fault",
+    "limits_of",
     "read_calibration",
 ]

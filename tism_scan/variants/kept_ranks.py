@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import zipfile
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.errors import StoreError
+from tism_scan.errors import InputError, StoreError
 from tism_scan.export.record import content_of
+from tism_scan.export.seqlets import Limits
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.ranks import RankTable
 
@@ -72,6 +74,36 @@ def read_calibration(store: ScoreStore) -> Calibration | None:
     if about["content"] != content_of(store) or about["plan"] != store.plan.digest():
         raise StoreError(f"{KEY} of {store.path} ranks other scores than the store has now; {_AGAIN}")
     return Calibration(str(about["background"]), found.get(SUBSTITUTIONS, ()), found[MEAN])
+
+
+def limits_of(store: ScoreStore, phred: float) -> Limits:
+    """Return from which |mean score| on each track of a store has a PHRED, for seqlets.
+
+    Parameters
+    ----------
+    store : ScoreStore
+    phred : float
+        At least 3, which the higher half has.
+
+    Raises
+    ------
+    InputError
+        If it is less, or the store has no ranks.
+    StoreError
+        If they are damaged, or the store's blocks have changed since.
+    """
+    if not 3 <= phred < math.inf:
+        raise InputError(f"PHRED {phred:g} is out of its range; expected 3 or more, such as 30")
+    calibration = read_calibration(store)
+    if calibration is None:
+        raise InputError(
+            f"{store.path} has no ranks; a threshold by PHRED needs them; run `tism-scan calibrate` first"
+        )
+    edges = [np.float32(table.lowest_above(phred)) for table in calibration.mean]
+    return Limits(
+        tuple(float(np.nextafter(edge, np.float32(np.inf))) for edge in edges),
+        f"PHRED {phred:g} among the {calibration.mean[0].n:,} {MEAN} of {calibration.background}",
+    )
 
 
 def calibration_fault(store: ScoreStore) -> str | None:
