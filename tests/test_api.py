@@ -11,6 +11,7 @@ import pytest
 import torch
 from command_line import WEIGHTS, tism_scan
 from sequences import random_sequence
+from variant_stores import vcf_text
 
 import tism_scan as ts
 
@@ -276,11 +277,14 @@ def test_examples_of_the_pages_run(page, genome, tmp_path):
     root = Path(__file__).parents[1]
     blocks = re.findall(r"```python\n(.*?)```", (root / page).read_text(), re.DOTALL)
     (tmp_path / "names.txt").write_text("".join(f"K562_CTCF_{i}\n" for i in range(7)))
+    (tmp_path / "calls.vcf").write_text(vcf_text([("chr1", 600, "A", "C,G")]))
     stand_ins = {
         "hg38.fa": str(genome),
         "deepsea.beluga.pth": str(WEIGHTS),
         "predictor_names.txt": str(tmp_path / "names.txt"),
         "scores.zarr": str(tmp_path / "scores.zarr"),
+        "calls.vcf.gz": str(tmp_path / "calls.vcf"),
+        "calls.parquet": str(tmp_path / "calls.parquet"),
         '"bigwig"': repr(str(tmp_path / "bigwig")),
         "267": "3",
         "1,000,001-1,001,000": "1-300",

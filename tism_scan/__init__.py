@@ -1,8 +1,8 @@
 """Score every base of a genome with a sequence-to-function model, by Taylor-approximated ISM.
 
-Five calls go all the way: `plan_scan`, `scan`, `attribute`, `attribute_peaks`, `plot`. The other names below
-are what they are made of, for those who want a part. Each is loaded when it is first used: importing this
-package loads neither torch nor Ray.
+Seven calls go all the way: `plan_scan`, `scan`, `attribute`, `attribute_peaks`, `plan_effects`,
+`score_variants`, `plot`. The other names below are what they are made of, for those who want a part. Each is
+loaded when it is first used: importing this package loads neither torch nor Ray.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tism_scan import attribution, errors
     from tism_scan.api import attribute, attribute_peaks, plot, scan
     from tism_scan.bigwig import write_bigwig
+    from tism_scan.effects import EffectSummary, PlannedEffects, plan_effects, score_variants
     from tism_scan.engine import WindowEngine, make_engine
     from tism_scan.errors import TismScanError
     from tism_scan.export import export_bigwigs
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # Where each name comes from; "" for a module of this package itself.
 _HOMES = {
     "Beluga": "models",
+    "EffectSummary": "effects",
     "Execution": "scan",
     "Genome": "genome",
     "Interval": "genome",
@@ -36,6 +38,7 @@ _HOMES = {
     "Model": "models",
     "ModelSource": "models",
     "PeakStore": "store",
+    "PlannedEffects": "effects",
     "PlannedScan": "scan",
     "Progress": "progress",
     "RayOptions": "ray_scan",
@@ -54,12 +57,14 @@ _HOMES = {
     "load_beluga": "models",
     "make_engine": "engine",
     "parse_region": "genome",
+    "plan_effects": "effects",
     "plan_scan": "scan",
     "plot": "",  # a package that can be called: see `tism_scan.callable_package`
     "read_track_names": "plan",
     "scan": "",  # likewise
     "scan_on_ray": "ray_scan",
     "scan_serially": "scan",
+    "score_variants": "effects",
     "select_tracks": "plan",
     "wanted_spans": "genome",
     "weights_digest": "models",
@@ -68,6 +73,7 @@ _HOMES = {
 
 __all__ = [
     "Beluga",
+    "EffectSummary",
     "Execution",
     "Genome",
     "Interval",
@@ -75,6 +81,7 @@ __all__ = [
     "Model",
     "ModelSource",
     "PeakStore",
+    "PlannedEffects",
     "PlannedScan",
     "Progress",
     "RayOptions",
@@ -93,12 +100,14 @@ __all__ = [
     "load_beluga",
     "make_engine",
     "parse_region",
+    "plan_effects",
     "plan_scan",
     "plot",
     "read_track_names",
     "scan",
     "scan_on_ray",
     "scan_serially",
+    "score_variants",
     "select_tracks",
     "wanted_spans",
     "weights_digest",

@@ -1,6 +1,7 @@
-"""The Python API in five calls: plan a scan, carry it out, attribute a locus, or many peaks, and draw.
+"""The Python API's own calls: carry out a scan, attribute a locus, or many peaks, and draw.
 
-`tism_scan.plan_scan` is in `tism_scan.scan`; the others are here, above all that they call.
+`tism_scan.plan_scan` is in `tism_scan.scan`, the calls for variants are in `tism_scan.effects`; the others
+are here, above all that they call.
 """
 
 from collections.abc import Sequence
