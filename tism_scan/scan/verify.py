@@ -4,7 +4,6 @@ import os
 import random
 import shlex
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +21,12 @@ from tism_scan.scan.claim import finish
 from tism_scan.scan.likeness import difference_from
 from tism_scan.scan.recompute import Recomputed, recompute_block
 from tism_scan.storage.digests import short_digest
+from tism_scan.storage.folder import reading_threads
 from tism_scan.storage.places import Place
 from tism_scan.store.lease import Lease
 from tism_scan.store.ledger import Checksum, ShardAddress, checksum_of
 from tism_scan.store.owned import OwnedStore
 from tism_scan.store.score_store import ScoreStore
-
-MOST_READERS = 8  # each holds a whole shard, up to 128 MB, in memory
 
 
 class Damage(NamedTuple):
@@ -261,7 +259,7 @@ def _faults(
     if not full:
         yield from ((address, fault_of(address)) for address in marked)
         return
-    with ThreadPoolExecutor(min(MOST_READERS, 2 * (os.cpu_count() or 1))) as readers:
+    with reading_threads() as readers:
         yield from zip(marked, readers.map(fault_of, marked), strict=True)
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -23,6 +24,7 @@ from tism_scan.storage.object_folder import ObjectFolder
 from tism_scan.storage.places import Place, Url, store_place
 
 N_TRIES = 20  # of what another process interferes with
+_MOST_READERS = 8  # each holds a whole object, up to 128 MB, in memory
 Content = bytes | memoryview
 _Answer = TypeVar("_Answer")
 
@@ -302,3 +304,8 @@ def _remove_whole(path: Path) -> None:
                 raise
         else:
             return
+
+
+def reading_threads() -> ThreadPoolExecutor:
+    """Return the threads that read many whole objects."""
+    return ThreadPoolExecutor(min(_MOST_READERS, 2 * (os.cpu_count() or 1)))

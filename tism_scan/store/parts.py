@@ -7,13 +7,14 @@ has what the workers read.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, Self
 
 from tism_scan.errors import PlanError, StoreError
 from tism_scan.plan.parts import Part, PartsPlan
 from tism_scan.plan.probes import Probes
-from tism_scan.storage.folder import Folder, open_folder
+from tism_scan.storage.folder import Folder, open_folder, reading_threads
 from tism_scan.storage.places import Place
 from tism_scan.store.lease import Tenure
 from tism_scan.store.ledger import ROOT, RUN_KEY, Checksum, Failure, Ledger, ShardAddress, checksum_of
@@ -239,14 +240,15 @@ class PartStore(OwnedStore[PartsPlan]):
         full : bool
             Whether every object is read and its checksum compared; otherwise sizes are, from listings.
         """
-        marked = self.ledger.done()
-        sizes = self._sizes()
+        marked, sizes = self.ledger.done(), self._sizes()
         parts = [part for part in self.plan.parts() if all(at in marked for at, _ in self.objects(part))]
-        return [
-            part
-            for part in parts
-            if not (self._has_sizes(part, marked, sizes) and not full) and self._sound(part, marked) is None
-        ]
+
+        def is_damaged(part: Part) -> bool:
+            has_sizes = self._has_sizes(part, marked, sizes)
+            return (full or not has_sizes) and self._sound(part, marked) is None
+
+        with reading_threads() as readers:
+            return list(compress(parts, readers.map(is_damaged, parts)))
 
     def pending(self, *, retry_failed: bool = False) -> Iterator[Part]:
         """Yield the parts that are still to be computed, in the list's order.
