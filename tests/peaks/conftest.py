@@ -34,12 +34,12 @@ def genome(tiny_genome):
 
 @pytest.fixture
 def attributed(tiny_genome, tiny_model, narrow_peak, tmp_path):
-    """Return a function that attributes the peaks into a store of its own, and returns that."""
+    """Return a function that attributes the peaks into a store, in a folder or a bucket, and returns that."""
 
     def make(name="p.zarr", *, peaks=narrow_peak, model=tiny_model, execution=None, **settings):
         settings = {"tracks": "0,2", "width": 16, "peaks_per_part": 2} | settings
         planned = plan_peaks(tiny_genome, model, peaks, **settings)
-        store = planned.create_store(tmp_path / name)
+        store = planned.create_store(name if "://" in name else tmp_path / name)
         attribute_pending(planned, store, execution=execution)
         return store
 

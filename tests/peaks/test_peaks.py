@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from object_server import BUCKET
 from scan_models import INPUT_BP, smooth_model
 from serial_scans import scan_with
 
@@ -144,13 +145,35 @@ def test_rows_depend_neither_on_order_nor_on_batches(attributed, narrow_peak, tm
     np.testing.assert_allclose(other.scores()[::-1], first, atol=1e-6)
 
 
+@pytest.fixture(params=["path", "s3"])
+def place(request, tmp_path, prefix):
+    """Return where a store may be: in a folder, and in a bucket."""
+    if request.param == "path":
+        return str(tmp_path / "again.zarr")
+    request.getfixturevalue("server")
+    return f"s3://{BUCKET}/{prefix}"
+
+
+@pytest.mark.parametrize("method", ["tism", "ism", "deepliftshap"])
+def test_batches_are_halved_until_they_fit_the_memory(attributed, tiny_model, method):
+    expected = attributed("a.zarr", method=method, peaks_per_part=9).scores()
+
+    def forward(model, inputs):
+        if len(inputs[0]) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    tiny_model.register_forward_pre_hook(forward)
+    store = attributed("b.zarr", method=method, peaks_per_part=9, execution=Execution(batch_size=256))
+    np.testing.assert_allclose(store.scores(), expected, atol=1e-6)
+
+
 def test_interrupted_and_resumed_equals_what_went_through(
-    attributed, tiny_genome, tiny_model, narrow_peak, tmp_path
+    attributed, tiny_genome, tiny_model, narrow_peak, place
 ):
     whole = attributed(method="deepliftshap")
     settings = {"tracks": "0,2", "width": WIDTH, "peaks_per_part": 2, "method": "deepliftshap"}
     planned = plan_peaks(tiny_genome, tiny_model, narrow_peak, **settings)
-    store = planned.create_store(tmp_path / "again.zarr")
+    store = planned.create_store(place)
 
     def interrupt(progress):
         if progress.n_done == 4:
@@ -166,7 +189,7 @@ def test_interrupted_and_resumed_equals_what_went_through(
     assert np.isnan(store.scores(start=4)).all()
     with pytest.raises(StoreError, match="is not complete: 5 of 9 peaks still to be computed"):
         store.check_complete()
-    store = planned.create_store(tmp_path / "again.zarr")
+    store = planned.create_store(place)
     result = attribute_pending(planned, store)
     assert (result.n_blocks, result.n_bp, result.n_bp_before) == (3, 5, 4)
     objects = {
@@ -177,7 +200,7 @@ def test_interrupted_and_resumed_equals_what_went_through(
     }
     assert len(objects) == 10
     for key, content in objects.items():
-        assert (store.path / key).read_bytes() == content
+        assert store.folder.get(str(key)) == content
     np.testing.assert_array_equal(store.scores(), whole.scores())
 
 
@@ -243,22 +266,21 @@ def test_other_readers_find_the_rows_and_what_they_are(attributed, narrow_peak):
     assert rows["scores"].sel(base="C").shape == (9, 2, 16)
 
 
-def test_damage_is_named_and_computed_again(attributed):
-    store = attributed(method="tism")
+def test_damage_is_named_and_computed_again(attributed, place):
+    store = attributed(place, method="tism")
     before = store.scores()
-    key = store.path / "scores" / "c" / "1" / "0" / "0" / "0"
-    content = bytearray(key.read_bytes())
+    content = bytearray(store.folder.get("scores/c/1/0/0/0"))
     content[40] ^= 1
-    key.write_bytes(bytes(content))
-    (store.path / "sequence" / "c" / "3" / "0").write_bytes(b"short")
-    (store.path / "sequence" / "zarr.json").unlink()
+    store.folder.put("scores/c/1/0/0/0", bytes(content))
+    store.folder.put("sequence/c/3/0", b"short")
+    store.folder.remove("sequence/zarr.json")
     report = verify_peaks(store.path)
     assert [str(damage.what) for damage in report.damaged] == ["peaks 7-8"]
     assert [damage.what for damage in report.mended] == ["sequence/zarr.json"]
     report = verify_peaks(store.path, full=True)
     assert [str(damage.what) for damage in report.damaged] == ["peaks 3-4"]
     assert report.n_pending == 2
-    np.testing.assert_array_equal(attributed(method="tism").scores(), before)
+    np.testing.assert_array_equal(attributed(place, method="tism").scores(), before)
     assert verify_peaks(store.path, full=True).is_sound
 
 

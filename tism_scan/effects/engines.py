@@ -14,7 +14,7 @@ from tism_scan.effects.haplotypes import Comparison
 from tism_scan.effects.packing import Packed
 from tism_scan.effects.sharing import shared_values
 from tism_scan.engine.cost import bytes_per_bp
-from tism_scan.engine.devices import default_device
+from tism_scan.engine.devices import default_batch_size, default_device
 from tism_scan.engine.fitting import FittingBatches
 from tism_scan.engine.layers import Passes
 from tism_scan.engine.sharing import why_no_stack
@@ -23,7 +23,7 @@ from tism_scan.engine.trunk import declared_parts, total_stride, trunk_layers
 from tism_scan.genome.alphabet import channel_of_base, complement_channels, one_hot_table
 from tism_scan.models.contract import Model
 from tism_scan.models.ensemble import members_of
-from tism_scan.models.frozen import BATCH_SIZE, check_batch_size, frozen
+from tism_scan.models.frozen import check_batch_size, frozen
 from tism_scan.models.outputs import flat_outputs
 from tism_scan.models.rounding import rounding
 from tism_scan.plan.scoring import Scoring
@@ -251,7 +251,7 @@ def make_effect_engine(
     engines = [
         TrunkEffects(each, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share)
         if _has_stack(each, scoring)
-        else WindowEffects(each, scoring, batch_size=batch_size or BATCH_SIZE, device=device)
+        else WindowEffects(each, scoring, batch_size=batch_size or default_batch_size(device), device=device)
         for each in members_of(model)
     ]
     return engines[0] if len(engines) == 1 else MeanEffects(engines)

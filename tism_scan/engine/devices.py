@@ -8,7 +8,10 @@ from pathlib import Path
 import torch
 
 from tism_scan.errors import InputError
+from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.scoring import Precision
+
+BATCH_ON_GPU = 256
 
 
 def default_device() -> str:
@@ -19,6 +22,11 @@ def default_device() -> str:
 def device_name(device: str) -> str:
     """Return what a device is called by its maker, for the record of a run."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+def default_batch_size(device: str | None = None) -> int:
+    """Return how many model inputs go through a device in one pass, where nobody asked for another number."""
+    return BATCH_ON_GPU if (device or default_device()).startswith("cuda") else BATCH_SIZE
 
 
 def default_precision(device: str | None = None) -> Precision:

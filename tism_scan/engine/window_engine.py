@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.cost import module_flop, saved_bytes
+from tism_scan.engine.devices import BATCH_ON_GPU
 from tism_scan.engine.readout import TrackReader
 from tism_scan.engine.slabs import budget_of
 from tism_scan.engine.tism import mean_over_path
@@ -19,7 +20,6 @@ from tism_scan.models.frozen import frozen
 from tism_scan.plan.scoring import Scoring
 
 BATCH_ON_CPU = 16
-BATCH_ON_GPU = 256
 
 
 class WindowEngine(BlockEngine):

@@ -1,18 +1,19 @@
 """From the windows of some peaks to their rows of values."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tism_scan.engine.block_engine import check_finite
-from tism_scan.engine.devices import default_device
+from tism_scan.engine.devices import default_batch_size, default_device
+from tism_scan.engine.fitting import FittingBatches
 from tism_scan.genome.alphabet import Codes, is_acgt
 from tism_scan.locus.values import attribute_codes, cannot_be_shuffled
 from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
-from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.plan.methods import ISM_METHODS, N_REFERENCES
 from tism_scan.plan.peak_plan import PeakSettings
 
@@ -37,7 +38,7 @@ class PeakWindows:
     starts: list[int]
 
 
-class PeakEngine:
+class PeakEngine(FittingBatches):
     """A model on its device, and what is asked of it for each peak.
 
     Parameters
@@ -46,7 +47,8 @@ class PeakEngine:
         It is moved to the device and frozen.
     settings : PeakSettings
     batch_size : int, optional
-        Model inputs in one pass. It changes the time, not the values, but for their last bits.
+        Model inputs in one pass, halved where the memory is full. It changes the time, not the values, but
+        for their last bits.
     device : str, optional
         Where to compute; a GPU if there is one.
 
@@ -61,7 +63,7 @@ class PeakEngine:
     ) -> None:
         self.device = torch.device(device or default_device())
         self.model = model.to(self.device).requires_grad_(False).eval()
-        self.settings, self.batch_size = settings, batch_size or BATCH_SIZE
+        self.settings, self.batch_size = settings, batch_size or default_batch_size(device)
         if settings.method.method not in ISM_METHODS:
             check_differentiable(self.model, model.input_bp)
 
@@ -88,20 +90,28 @@ class PeakEngine:
         Raises
         ------
         ScanError
-            If the model gives NaN or infinity.
+            If the model gives NaN or infinity, or one window is too much for the device's memory.
         """
         row = self.settings.row
         is_base = is_acgt(windows.codes[:, row])
         rows = np.zeros((len(windows.codes), *self.settings.row_shape), dtype=np.float32)
         attributed = np.flatnonzero(is_base.any(axis=1))
-        for first in range(0, len(attributed), self.windows_at_once):
-            here = attributed[first : first + self.windows_at_once]
-            rows[here] = self._values(windows.codes[here])
+        while len(attributed):
+            values = self._fitted(partial(self._first_values, windows.codes, attributed))
+            here, attributed = attributed[: len(values)], attributed[len(values) :]
+            rows[here] = values
         rows[~np.broadcast_to(np.expand_dims(is_base, tuple(range(1, rows.ndim - 1))), rows.shape)] = 0
         for i in np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)).tolist():
             remedy = "expected finite numbers; check the weights"
             check_finite(rows[i], is_base[i], windows.chroms[i], windows.starts[i] + row.start, remedy=remedy)
         return rows
+
+    def _too_large(self, memory: str) -> str:
+        return f"a window does not fit {memory}; use a larger device"
+
+    def _first_values(self, codes: Codes, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the rows of the first of the chosen windows, as many as are attributed by one call."""
+        return self._values(codes[chosen[: self.windows_at_once]])
 
     def _values(self, codes: Codes) -> NDArray[np.float32]:
         """Return the rows of windows, float32 (n, *row_shape); 0 of those that cannot be shuffled."""
