@@ -48,6 +48,21 @@ def test_all_four_bases_are_the_mean_of_the_models(models):
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+def test_share_that_is_done_rises_over_all_models(models, monkeypatch):
+    engine = make_engine(Ensemble(models), SCORING, device="cpu", batch_size=4)
+    shares = []
+    for member in models:
+        forward = member.forward
+        monkeypatch.setattr(
+            member, "forward", lambda X, of=forward: shares.append(engine.share_done) or of(X)
+        )
+    blocks_scored_by(engine, CODES)
+    assert shares == sorted(set(shares))
+    assert shares[0] == engine.share_done == 0
+    assert [any(i <= 3 * share < i + 1 for share in shares) for i in range(3)] == [True] * 3
+    assert shares[-1] < 1
+
+
 def test_standard_deviation_is_that_of_the_models_scores(models):
     scoring = replace(SCORING, values="mean+sd")
     each = np.stack([blocks_scored_by(make_engine(model, SCORING, device="cpu"), CODES) for model in models])

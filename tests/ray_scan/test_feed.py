@@ -14,6 +14,7 @@ from tism_scan.errors import LeaseError, ScanError
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 from tism_scan.ray_scan import feed as feeding
+from tism_scan.ray_scan.asks import HowFar
 from tism_scan.ray_scan.feed import Feed
 from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
@@ -58,6 +59,8 @@ class FakePool:
         actor = next(actor for actor in self.ready if actor.in_flight)
         together = tuple(actor.in_flight.values())
         event = self.answer(actor, together)
+        if isinstance(event, HowFar):
+            return event
         if isinstance(event, Lost):
             actor.in_flight.clear()
         else:
@@ -160,6 +163,35 @@ def test_failed_block_goes_to_another_actor(feed):
 
     feed(FakePool(fail_block_2, n_actors=2))
     assert tried_on[0] != tried_on[1] != tried_on[2]
+
+
+def test_share_of_a_block_under_way_counts_until_the_block_ends(feed):
+    shares = iter([0.5, 0.25, 0.75])
+
+    def tell_of_block_2(actor, together):
+        share = next(shares, None) if together[0].i_block == 2 else None
+        return finished(together[0]) if share is None else HowFar(together[0], share)
+
+    shown = []
+    feed(FakePool(tell_of_block_2), on_change=lambda result: shown.append(result.progress().n_done))
+    assert shown == [6, 12, 15, 15, 16, 18, 24, 30, 36, 42, 48, 54, 60, 60]  # the last is of the end
+
+
+def test_share_of_a_block_that_fails_is_taken_back(feed):
+    events = iter([HowFar, Failed, HowFar, Lost])
+
+    def tell_and_fail(actor, together):
+        kind = next(events, Finished) if len(together) == 2 or together[0].i_block == 0 else Finished
+        if kind is HowFar:
+            return HowFar(together[0], 0.5)
+        if kind is Failed:
+            return Failed(together[0], actor, ScanError("no such luck"))
+        return Lost(together, "died", False) if kind is Lost else finished(together[0])
+
+    shown = []
+    feed(FakePool(tell_and_fail), on_change=lambda result: shown.append(result.progress().n_done))
+    assert shown[:4] == [3, 0, 3, 0]
+    assert shown[-1] == 60
 
 
 class RacingPool(FakePool):

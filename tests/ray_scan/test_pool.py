@@ -17,6 +17,7 @@ from tism_scan.errors import ClusterError, ScanError, UnreachableError
 from tism_scan.models.source import ModelSource
 from tism_scan.ray_scan import cluster as cluster_module
 from tism_scan.ray_scan import pool as pool_module
+from tism_scan.ray_scan.asks import Asks
 from tism_scan.ray_scan.cluster import RayOptions, connected, takes_gpus
 from tism_scan.ray_scan.pool import Actor, ActorPool, cpus_per_actor, is_accident
 from tism_scan.scan.execution import Execution
@@ -99,13 +100,13 @@ def test_actors_that_are_spare_and_long_idle_end_on_a_cluster_that_may_shrink(
     killed, now = [], time.monotonic()
     monkeypatch.setattr(ray, "kill", killed.append)
     pool = object.__new__(ActorPool)  # without a cluster
-    pool.options, pool._owners = RayOptions(max_actors=max_actors), {}
+    pool.options, pool._owners, pool._asks = RayOptions(max_actors=max_actors), {}, Asks()
     pool._demand, pool._cluster = Asked(), SimpleNamespace(is_lost=False)
     pool.ready = [
         Actor("a", in_flight={"call": "block"}),
-        Actor("b", busy_until=now - 60),
-        Actor("c", busy_until=now),
-        Actor("d", busy_until=now - 60),
+        Actor("b", heard_at=now - 60),
+        Actor("c", heard_at=now),
+        Actor("d", heard_at=now - 60),
     ]
     pool.fit_cluster(n_useful)
     assert killed == ended
@@ -134,7 +135,7 @@ def test_request_ends_even_if_the_wait_for_abandoned_blocks_is_interrupted(monke
     monkeypatch.setattr(ray, "kill", killed.append)
     pool = object.__new__(ActorPool)  # without a cluster
     pool._demand, pool._abandoning, pool._starting = Asked(), ["call"], {}
-    pool.ready, pool._owners = [Actor("a")], {}
+    pool.ready, pool._owners, pool._asks = [Actor("a")], {}, Asks()
     pool._cluster = SimpleNamespace(is_lost=False, close=lambda: None)
     with pytest.raises(KeyboardInterrupt):
         pool.close()
@@ -207,7 +208,8 @@ def test_actor_is_ended_unless_the_head_is_lost_which_ray_would_wait_for(monkeyp
     monkeypatch.setattr(ray, "kill", killed.append)
     pool = object.__new__(ActorPool)  # without a cluster
     actor = Actor("a", in_flight={"call": "block"})
-    pool.ready, pool._owners, pool._cluster = [actor], {"call": actor}, SimpleNamespace(is_lost=is_lost)
+    pool.ready, pool._owners, pool._asks = [actor], {"call": actor}, Asks()
+    pool._cluster = SimpleNamespace(is_lost=is_lost)
     pool._kill(actor)
     assert killed == ([] if is_lost else ["a"])
     assert (pool.ready, pool._owners, actor.in_flight) == ([], {}, {})

@@ -1,4 +1,5 @@
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tism_scan.errors import LeaseError, ScanError, StorageFullError
 from tism_scan.genome.alphabet import is_acgt
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.scoring import Scoring
+from tism_scan.scan import serial
 from tism_scan.scan.blocks import check_genome, fetch_block, score_block
 from tism_scan.scan.claim import finish
 from tism_scan.scan.execution import Execution
@@ -186,6 +188,43 @@ def test_nan_is_no_error_where_no_score_is_due(genome, store, tiny_model):
     (block,) = [block for block in store.plan.blocks("chr1") if block.start == 120]
     _, report = score_block(OfNAlone(), fetch_block(genome, store.plan, block))
     assert report.n_scored == 30
+
+
+def slow_model(body, seconds):
+    def forward(X):
+        time.sleep(seconds)
+        return body(X)
+
+    model = ScanModel(body)
+    model.forward = forward
+    return model
+
+
+def test_progress_moves_inside_a_block_that_takes_long(tmp_path, genome, chroms, tiny_model, monkeypatch):
+    monkeypatch.setattr(serial, "SHOW_EVERY_S", 0.01)
+    wanted = {"chr2": ((0, 60),)}
+    store = ScoreStore.create(tmp_path / "s.zarr", plan_of(SCORING, chroms, wanted=wanted, block_bp=60))
+    engine = WindowEngine(slow_model(tiny_model.body, 0.04), SCORING, batch_size=1)
+    shown = []
+    result = scan_with(genome, engine, store, on_progress=lambda progress: shown.append(progress.n_done))
+    assert shown == sorted(shown)
+    assert len(set(shown)) > 4
+    assert shown[-1] == result.n_bp == 60
+    assert engine.share_done == 0
+
+
+def test_scan_that_its_watcher_ends_publishes_nothing_more(genome, store, tiny_model, monkeypatch):
+    monkeypatch.setattr(serial, "SHOW_EVERY_S", 0.01)
+
+    def end_it(progress):
+        if progress.n_done:
+            raise ValueError("enough")
+
+    engine = WindowEngine(slow_model(tiny_model.body, 0.04), SCORING, batch_size=1)
+    with pytest.raises(ValueError, match="enough"):
+        scan_with(genome, engine, store, on_progress=end_it)
+    assert not store.done_blocks()
+    assert store.ledger.failures() == []
 
 
 def test_full_disk_stops_the_scan_and_keeps_what_is_finished(genome, store, tiny_model, monkeypatch):

@@ -35,6 +35,9 @@ class Engine(Protocol):
     device : torch.device
     device_s : float
         Time, s, that the device has taken for scores; the rest of `score` is the host's work.
+    share_done : float
+        The part of a block's windows that were computed, below 1, while `score` runs; else 0. Another thread
+        may read it.
     """
 
     scoring: Scoring
@@ -45,6 +48,8 @@ class Engine(Protocol):
     def device(self) -> torch.device: ...  # noqa: D102
     @property
     def device_s(self) -> float: ...  # noqa: D102
+    @property
+    def share_done(self) -> float: ...  # noqa: D102
 
     def flop_per_window(self) -> float:
         """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
@@ -80,12 +85,13 @@ class BlockEngine(FittingBatches):
 
     Attributes
     ----------
-    device, device_s
+    device, device_s, share_done
         As for `Engine`.
     """
 
     device: torch.device
     device_s: float
+    share_done: float
 
     def __init__(
         self,
@@ -116,7 +122,7 @@ class BlockEngine(FittingBatches):
         self.scoring = scoring
         self.lattice = scoring.lattice
         self.batch_size = batch_size
-        self.device_s = 0.0
+        self.device_s = self.share_done = 0.0
         alphabet = model.alphabet
         self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)
         self._to_acgt = torch.from_numpy(channel_of_base(alphabet)).to(self.device)
@@ -167,6 +173,7 @@ class BlockEngine(FittingBatches):
             return self._stitched(codes, where, block)  # which ends with the scores on the host
         finally:
             self.device_s += time.perf_counter() - began
+            self.share_done = 0.0
 
     def _stitched(self, codes: Codes, where: NDArray[np.int64], block: slice) -> NDArray[np.float32]:
         """Return the scores of a block, (T, channels, len(block)), from the windows that are needed."""
@@ -175,6 +182,7 @@ class BlockEngine(FittingBatches):
         all_codes = torch.from_numpy(np.array(codes)).to(self.device)  # torch wants a writable array
         n_done = 0
         while n_done < len(where):
+            self.share_done = n_done / len(where)
             n_done += self._add_first(all_codes, where[n_done:], total)
         here = total[:, :, block]
         if self.scoring.stitch == "mean":

@@ -4,7 +4,7 @@ TISM is linear in the gradient, so that TISM of the mean of the models' outputs 
 With output space "probability", it is that of the mean of their probabilities.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +34,7 @@ class EnsembleEngine:
 
     def __init__(self, engines: Sequence[Engine], scoring: Scoring) -> None:
         self.scoring, self._engines = scoring, list(engines)
+        self._n_done = 0
 
     @property
     def name(self) -> str:
@@ -50,6 +51,11 @@ class EnsembleEngine:
     def device_s(self) -> float:
         """Time, s, that the device has taken for scores."""
         return sum(engine.device_s for engine in self._engines)
+
+    @property
+    def share_done(self) -> float:
+        """The part of a block's windows that were computed, over all models, while `score` runs; else 0."""
+        return (self._n_done + sum(engine.share_done for engine in self._engines)) / len(self._engines)
 
     def flop_per_window(self) -> float:
         """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
@@ -71,12 +77,13 @@ class EnsembleEngine:
         float32 (T, len(block)), (T, 4, len(block)) for ``values="tism"``, (T, 2, len(block)) for "mean+sd"
         """
         has_sd, n = self.scoring.values == "mean+sd", len(self._engines)
-        first = self._engines[0].score(codes, stretch, wanted)
+        of_members = self._scores_of_members(codes, stretch, wanted)
+        first = next(of_members)
         total = np.zeros(first.shape)
         squares = np.zeros(first.shape if has_sd else 0)
         with np.errstate(invalid="ignore", over="ignore"):  # infinity is refused where scores are checked
-            for engine in self._engines[1:]:
-                apart = engine.score(codes, stretch, wanted).astype(np.float64) - first
+            for scores in of_members:
+                apart = scores.astype(np.float64) - first
                 total += apart
                 if has_sd:
                     squares += apart**2
@@ -86,6 +93,16 @@ class EnsembleEngine:
             variance = np.maximum(squares - total**2 / n, 0) / (n - 1)
             sd = np.sqrt(variance).astype(np.float32)
         return np.stack([mean, sd], axis=1)
+
+    def _scores_of_members(
+        self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]
+    ) -> Iterator[NDArray[np.float32]]:
+        try:
+            for i, engine in enumerate(self._engines):
+                self._n_done = i
+                yield engine.score(codes, stretch, wanted)
+        finally:
+            self._n_done = 0
 
 
 def scoring_of_member(scoring: Scoring) -> Scoring:

@@ -43,7 +43,7 @@ class PeakWorker(Worker[Part, PeakEngine]):
         """
         store, began = self.store, time.monotonic()
         windows = fetch_windows(self.genome, store.settings, store.peaks, part.start, part.end)
-        scores = self._model_thread.submit(self.engine.attribute, windows).result()
+        scores = self._computed(part, partial(self.engine.attribute, windows))
         codes = windows.codes[:, store.settings.row]
         report = BlockReport(part, int(is_acgt(codes).sum()), time.monotonic() - began)
         self._publish(part, partial(store.publish_rows, part, scores, codes, self.device))

@@ -58,7 +58,8 @@ def scan_on_ray(
     options : RayOptions, optional
         The cluster, and what is used of it.
     on_progress : callable, optional
-        Called twice a second and after each block, with the bases done and pending in this run.
+        Called twice a second and after each block, with the bases done and pending in this run. Of a block
+        that takes long, every few seconds, what is computed of it counts.
     worker_class : type of Worker
         What an actor is; a subclass may use another engine.
 

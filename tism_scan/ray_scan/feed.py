@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tism_scan.errors import LeaseError
+from tism_scan.ray_scan.asks import HowFar
 from tism_scan.ray_scan.pool import Actor, ActorPool, Failed, Finished, Lost
 from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.claim import Claim
@@ -90,9 +91,12 @@ class Feed:
                     self._fail(block, actor, str(error))
                 case Lost() as lost:
                     self._mourn(lost)
+                case HowFar(block, share):
+                    self.result.hear(block, share)
             self._report()
         is_cut_short = self.stop.is_set() or self.disowned.is_set()
         self.result.was_stopped = is_cut_short and self.result.n_blocks_left > 0
+        self.result.under_way.clear()
         self._report()
 
     def _begin_to_stop(self) -> float:
@@ -179,7 +183,7 @@ class Feed:
         block, report = finished.block, finished.report
         if self._was_lost_race(block):
             return
-        self.stragglers.end(block, is_done=True)
+        self._end(block, is_done=True)
         for actor in self.pool.ready:
             if block in actor.in_flight.values():
                 self.stragglers.losers.add(block)
@@ -190,10 +194,15 @@ class Feed:
         self.result.count(block, report.n_scored)
         log.info("%s: %d bases in %.1f s", block, report.n_scored, report.seconds)
 
+    def _end(self, block: Unit, *, is_done: bool) -> None:
+        """Take note that a block is in flight nowhere that counts."""
+        self.stragglers.end(block, is_done=is_done)
+        self.result.under_way.pop(block, None)
+
     def _fail(self, block: Unit, actor: Actor, reason: str) -> None:
         """Charge a block with an error, unless another actor finished it or still computes it."""
         if not self._was_lost_race(block) and not self._is_in_flight(block):
-            self.stragglers.end(block, is_done=False)
+            self._end(block, is_done=False)
             self._charge(block, reason, actor)
 
     def _mourn(self, lost: Lost) -> None:
@@ -206,7 +215,7 @@ class Feed:
                 self.stragglers.end_copy(block)
         blocks = [block for block in blocks if not self._is_in_flight(block)]
         for block in blocks:
-            self.stragglers.end(block, is_done=False)
+            self._end(block, is_done=False)
         if blocks and len(lost.blocks) == 1 and not lost.is_accident:
             self._charge(blocks[0], lost.reason, None, is_suspect=True)
             return

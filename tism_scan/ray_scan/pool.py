@@ -16,6 +16,7 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.progress import steps
+from tism_scan.ray_scan.asks import Asks, HowFar
 from tism_scan.ray_scan.cluster import ClusterWatch, RayOptions
 from tism_scan.ray_scan.demand import Demand
 from tism_scan.scan.blocks import BlockReport
@@ -41,13 +42,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Actor:
-    """An actor's handle and name, its blocks in flight, oldest first, and when it had one last."""
+    """An actor's handle and name, its blocks in flight, oldest first, and when it was last heard of."""
 
     handle: Any
     name: str = ""
     in_flight: dict[Any, Unit] = field(default_factory=dict)
     n_failures_in_a_row: int = 0
-    busy_until: float = 0.0
+    heard_at: float = 0.0
 
     @property
     def is_doubted(self) -> bool:
@@ -122,6 +123,7 @@ class ActorPool:
         self.ready: list[Actor] = []
         self._starting: dict[Any, Actor] = {}
         self._owners: dict[Any, Actor] = {}
+        self._asks = Asks()
         self._n_failed_starts = 0
         self._paused_until = 0.0
         self._waiting_since = time.monotonic()
@@ -153,7 +155,7 @@ class ActorPool:
         execution = replace(setup.execution, device=device, share=part)
         self._setup = replace(setup, n_threads=n_threads, execution=execution)
         self._actor_class: Any = ray.remote(worker_class).options(
-            max_concurrency=self.depth + 1,  # one more to abandon a block
+            max_concurrency=self.depth + 1,  # one more to abandon a block, and to say how far another is
             max_restarts=0,
             max_task_retries=0,
             enable_task_events=False,
@@ -181,6 +183,8 @@ class ActorPool:
 
     def submit(self, actor: Actor, block: Unit) -> None:
         """Give an actor a block."""
+        if not actor.in_flight:
+            actor.heard_at = time.monotonic()
         ref = actor.handle.process.remote(block)
         actor.in_flight[ref] = block
         self._owners[ref] = actor
@@ -196,7 +200,7 @@ class ActorPool:
         self._demand.ask(int(min(self._n_most, n_useful)))
         n_spare = max(0, len(self.ready) - n_useful)
         now = time.monotonic()
-        idle = [actor for actor in self.ready if not actor.in_flight and now - actor.busy_until > IDLE_S]
+        idle = [actor for actor in self.ready if not actor.in_flight and now - actor.heard_at > IDLE_S]
         for actor in idle[:n_spare]:
             log.info("actor %s has nothing left to do", actor.name)
             self._kill(actor)
@@ -206,8 +210,10 @@ class ActorPool:
         if not self._cluster.is_lost:
             self._demand.close()
 
-    def wait(self, timeout_s: float) -> Finished | Failed | Lost | None:
+    def wait(self, timeout_s: float) -> Finished | Failed | Lost | HowFar | None:
         """Return what became of one block or actor, or None if nothing did, or an actor became ready.
+
+        Of a block that takes long, return now and then how far it is.
 
         Raises
         ------
@@ -215,7 +221,8 @@ class ActorPool:
             If no actor can be started, or the cluster is gone.
         """
         self._cluster.check()
-        refs = [*self._starting, *self._owners]
+        self._asks.ask(self.ready)
+        refs = [*self._starting, *self._owners, *self._asks.pending]
         if not refs:
             time.sleep(timeout_s)
             return None
@@ -227,6 +234,8 @@ class ActorPool:
         if ref in self._starting:
             self._welcome(ref)
             return None
+        if ref in self._asks.pending:
+            return self._asks.answer(ref)
         return self._outcome(ref)
 
     def close(self) -> None:
@@ -260,7 +269,7 @@ class ActorPool:
         try:
             self._n_started += 1
             actor.name = f"{ray.get(started)}/{self._n_started}"
-            actor.busy_until = time.monotonic()
+            actor.heard_at = time.monotonic()
             log.info("actor %s is ready", actor.name)
         except RayError as error:
             self._kill(actor)
@@ -299,7 +308,7 @@ class ActorPool:
         """Return the block of a call that was answered; a doubted actor ends with its last one."""
         actor = self._owners.pop(ref)
         block = actor.in_flight.pop(ref)
-        actor.busy_until = time.monotonic()
+        actor.heard_at = time.monotonic()
         if actor.is_doubted and not actor.in_flight:
             log.warning("an actor failed %d times in a row; replacing it", actor.n_failures_in_a_row)
             self._kill(actor)
@@ -310,6 +319,7 @@ class ActorPool:
         for ref in actor.in_flight:
             self._owners.pop(ref, None)
         actor.in_flight.clear()
+        self._asks.forget(actor)
         if actor in self.ready:
             self.ready.remove(actor)
         if not self._cluster.is_lost:

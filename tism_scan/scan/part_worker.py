@@ -40,7 +40,7 @@ class PartWorker(Worker[Part, E], Generic[E, I]):
             If the store is not the driver's any more; nothing is published then.
         """
         fetched, began = self.fetch(part), time.monotonic()
-        content, n_computed = self._model_thread.submit(self.compute, fetched).result()
+        content, n_computed = self._computed(part, partial(self.compute, fetched))
         report = BlockReport(part, n_computed, time.monotonic() - began)
         self._publish(part, partial(self.store.publish, part, content, self.device))
         return report

@@ -37,6 +37,9 @@ class ScanResult:
         The length of the blocks that were not pending: finished or given up by earlier runs.
     unit : str
         What lengths count, in the plural.
+    under_way : dict of Unit to float
+        The computed share of each block that a worker is at, below 1, where it is known: of those that take
+        long.
     """
 
     n_blocks_total: int = 0
@@ -50,11 +53,16 @@ class ScanResult:
     was_stopped: bool = False
     n_bp_before: int = 0
     unit: str = "bases"
+    under_way: dict[Unit, float] = field(default_factory=dict)
 
     @property
     def n_blocks_left(self) -> int:
         """Blocks that are neither finished nor failed."""
         return self.n_blocks_total - self.n_blocks - len(self.failed)
+
+    def hear(self, block: Unit, share: float) -> None:
+        """Take note of how far a block is that is computed now."""
+        self.under_way[block] = max(share, self.under_way.get(block, 0.0))
 
     def count(self, block: Unit, n_scored: int) -> None:
         """Count a finished block, and the bases in it that got a score."""
@@ -68,10 +76,11 @@ class ScanResult:
         self.failed[str(block)] = reason
 
     def progress(self) -> "ScanProgress":
-        """Return how far the scan is."""
+        """Return how far the scan is, with the shares of blocks that are computed now."""
+        n_under_way = int(sum(share * block.size for block, share in self.under_way.items()))
         workers = "1 worker" if self.n_workers == 1 else f"{self.n_workers:,} workers"
         return ScanProgress(
-            self.n_bp_before + self.n_bp,
+            self.n_bp_before + self.n_bp + n_under_way,
             self.n_bp_before + self.n_bp_total,
             unit=self.unit,
             note=f"{workers}, {len(self.failed):,} failed",

@@ -2,18 +2,23 @@
 
 import contextlib
 import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from tism_scan.errors import LeaseError
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.progress import OnProgress
+from tism_scan.scan.blocks import BlockReport
 from tism_scan.scan.claim import Claim, claimed, stopping_on_signals
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ENDS_THE_SCAN, MAX_ATTEMPTS, ScanResult, reason_of
 from tism_scan.scan.work import U, Work
 from tism_scan.scan.worker import BlockWorker, Worker, WorkerSetup
 from tism_scan.storage.watched import stamp_of_content
+
+SHOW_EVERY_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +48,8 @@ def scan_serially(
         The model of the store's plan; see `tism_scan.models.model_source`.
     execution : Execution, optional
     on_progress : callable, optional
-        Called at the start and after each block, with the bases done and pending in this run.
+        Called at the start, after each block and, within a long one, every second, with the bases done and
+        pending in this run.
     worker_class : type of Worker
         What computes a block; a subclass may use another engine.
 
@@ -63,6 +69,11 @@ def scan_serially(
     execution = execution or Execution()
     with claimed(store, execution) as claim:
         result = claim.result
+
+        def show() -> None:
+            if on_progress is not None:
+                on_progress(result.progress())
+
         if result.n_blocks_total:
             setup = WorkerSetup(
                 store.path,
@@ -77,22 +88,21 @@ def scan_serially(
                 worker.start()
                 result.n_workers = 1
                 for block in claim.blocks:
-                    if on_progress is not None:
-                        on_progress(result.progress())
+                    show()
                     if claim.stop.is_set():
                         break
-                    _process(worker, block, claim)
+                    _process(worker, block, claim, show)
             result.was_stopped = result.n_blocks_left > 0
-            if on_progress is not None:
-                on_progress(result.progress())
+            show()
     return result
 
 
-def _process(worker: Worker[U, Any], block: U, claim: Claim[U]) -> None:
+def _process(worker: Worker[U, Any], block: U, claim: Claim[U], show: Callable[[], None]) -> None:
     """Compute a block and count it, or record that it failed every attempt."""
     for i_attempt in range(1, MAX_ATTEMPTS + 1):
+        processed = _processed(worker, block, claim, show)
         try:
-            report = worker.process(block)
+            report = processed.result()
         except ENDS_THE_SCAN:
             raise
         except LeaseError:
@@ -106,3 +116,23 @@ def _process(worker: Worker[U, Any], block: U, claim: Claim[U]) -> None:
             claim.result.count(block, report.n_scored)
             return
     claim.result.give_up(claim.store, block, reason, MAX_ATTEMPTS)
+
+
+def _processed(
+    worker: Worker[U, Any], block: U, claim: Claim[U], show: Callable[[], None]
+) -> Future[BlockReport]:
+    """Return what became of a block on a thread of its own, while this one shows how far it is."""
+    caller = ThreadPoolExecutor(1, thread_name_prefix="block")
+    processed = caller.submit(worker.process, block)
+    caller.shutdown(wait=False)
+    try:
+        while not wait([processed], SHOW_EVERY_S).done:
+            how_far = worker.how_far()
+            if how_far is not None:
+                claim.result.hear(*how_far)
+            show()
+    except BaseException:  # of `show`, or of a second Ctrl-C
+        worker.abandon(block)
+        raise
+    claim.result.under_way.clear()
+    return processed

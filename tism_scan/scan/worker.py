@@ -73,6 +73,7 @@ class WorkerSetup:
 
 
 E = TypeVar("E")
+T = TypeVar("T")
 
 
 class Worker(ABC, Generic[U, E]):
@@ -80,8 +81,8 @@ class Worker(ABC, Generic[U, E]):
 
     A few threads may call `process` at once: the inputs of next units are fetched, and the results of earlier
     ones checked, compressed and written, while the model works on a thread of its own. As many units as there
-    are callers wait for one another; there is no other queue. One more thread may call `abandon`. A subclass
-    says which store it opens, with what it computes, and how it processes a unit.
+    are callers wait for one another; there is no other queue. One more thread may call `abandon` and
+    `how_far`. A subclass says which store it opens, with what it computes, and how it processes a unit.
     """
 
     store: Work[U]
@@ -90,6 +91,7 @@ class Worker(ABC, Generic[U, E]):
     def __init__(self, setup: WorkerSetup) -> None:
         self.setup = setup
         self._publishing = Publishing()
+        self._computing: U | None = None
         self._model_thread = ThreadPoolExecutor(
             1, thread_name_prefix="model", initializer=_take_threads, initargs=(setup.n_threads,)
         )
@@ -208,6 +210,23 @@ class Worker(ABC, Generic[U, E]):
             If the store is not the driver's any more; nothing is published then.
         """
 
+    def how_far(self) -> tuple[U, float] | None:
+        """Return the unit that the model works on, and what share of it is done; None if it works on none."""
+        unit = self._computing
+        return None if unit is None else (unit, getattr(self.engine, "share_done", 0.0))
+
+    def _computed(self, unit: U, compute: Callable[[], T]) -> T:
+        """Return what is computed of a unit, in the model's thread."""
+
+        def noted() -> T:
+            self._computing = unit
+            try:
+                return compute()
+            finally:
+                self._computing = None
+
+        return self._model_thread.submit(noted).result()
+
     def _publish(self, block: U, publish: Callable[[], None]) -> None:
         """Call what publishes a unit, and forget that it ever failed, unless `abandon` was called for it."""
         with self._publishing.of(block) as may_publish:
@@ -245,7 +264,7 @@ class BlockWorker(Worker[Block, Engine]):
             If the store is not the driver's any more; nothing is published then.
         """
         block_input = fetch_block(self.genome, self.store.plan, block)
-        scores, report = self._model_thread.submit(compute_block, self.engine, block_input).result()
+        scores, report = self._computed(block, partial(compute_block, self.engine, block_input))
         check_scores(block_input, scores)
         self._publish(block, partial(self.store.publish_block, block, scores, self.device))
         return report
