@@ -1,5 +1,7 @@
 """Results of a list, part by part."""
 
+import contextlib
+import itertools
 import json
 from dataclasses import replace
 
@@ -71,6 +73,23 @@ def test_store_whose_making_was_cut_short_is_begun_again(tmp_path):
     with pytest.raises(StoreError, match="holds no parts of results"):
         PartStore.open(tmp_path / "s")
     assert PartStore.create(tmp_path / "s", PLAN, [("list", b"whole")]).read_input("list") == b"whole"
+
+
+@pytest.mark.parametrize("n_steps", range(9))
+def test_store_whose_deletion_was_cut_short_anywhere_still_has_all_inputs_or_gets_them(tmp_path, n_steps):
+    inputs = [(f"{i}", b"some") for i in range(3)]
+    store = PartStore.create(tmp_path / "s", PLAN, inputs)
+    publish(store)
+    steps = itertools.count()
+
+    def cut_short():
+        if next(steps) == n_steps:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        PartStore(store.folder.fenced(cut_short), PLAN).delete()
+    again = PartStore.create(tmp_path / "s", PLAN, inputs)
+    assert [again.read_input(name) for name, _ in inputs] == [b"some"] * 3
 
 
 def test_another_plan_is_refused_and_what_differs_is_named(store):

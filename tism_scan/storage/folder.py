@@ -5,7 +5,7 @@ import copy
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -86,8 +86,8 @@ class Folder(Protocol):
         """Return the name of something at its top that is not our own, or None; without reading it all."""
         ...
 
-    def clear(self, last: str, kept: str) -> None:
-        """Remove everything but what is below a key, one object last."""
+    def clear(self, last: Sequence[str], kept: str) -> None:
+        """Remove everything but what is below a key; what is at or below some others last, in their order."""
         ...
 
     def explained(self, key: str) -> contextlib.AbstractContextManager[None]:
@@ -237,25 +237,24 @@ class LocalFolder:
             raise StoreError(f"{self.root} is a file; expected a folder for the store, choose another --out")
         return min((name for name in os.listdir(self.root) if name != own), default=None)
 
-    def clear(self, last: str, kept: str) -> None:
-        """Remove everything but what is below a key, one object last; if nothing is left, the folder, too.
+    def clear(self, last: Sequence[str], kept: str) -> None:
+        """Remove everything but what is below a key, some others last; if nothing is left, the folder, too.
 
         Raises
         ------
         StoreError
-            If the last object is behind a link: it is of another folder.
+            If what is to be last is behind a link: it is of another folder.
         """
-        record, spared = self.root / last, self.root / kept
-        self._refuse_links(record)
+        records, spared = [self.root / key for key in last], self.root / kept
+        home = records[0].parent
+        self._refuse_links(records[0])
         self.sweep()
-        for path in [*self.root.iterdir(), *record.parent.iterdir()]:
-            if path not in (record, record.parent, spared):
-                self._fence()
-                _remove_whole(path)
-        self._fence()
-        record.unlink(missing_ok=True)
+        others = [*self.root.iterdir(), *home.iterdir()]
+        for path in [*(path for path in others if path not in (*records, home, spared)), *records]:
+            self._fence()
+            _remove_whole(path)
         if not self.sizes(kept):
-            shutil.rmtree(record.parent)
+            shutil.rmtree(home)
             if not self.root.is_symlink():
                 self.root.rmdir()
 

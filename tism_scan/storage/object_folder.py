@@ -5,7 +5,7 @@ import copy
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Self
@@ -163,8 +163,8 @@ class ObjectFolder:
                         return name
         return None
 
-    def clear(self, last: str, kept: str) -> None:
-        """Remove everything but what is below a key, one object last.
+    def clear(self, last: Sequence[str], kept: str) -> None:
+        """Remove everything but what is below a key; what is at or below some others last, in their order.
 
         Raises
         ------
@@ -176,8 +176,10 @@ class ObjectFolder:
                 if self._fence is not None:
                     self._fence()
                 paths = [entry["path"] for entry in batch]
-                self._remove([path for path in paths if path != last and not path.startswith(f"{kept}/")])
-            self._remove([last])
+                spared = tuple(f"{key}/" for key in (*last, kept))
+                self._remove([path for path in paths if not f"{path}/".startswith(spared)])
+            for key in last:
+                self._remove([*self.sizes(key), key])
 
     def sweep(self, idle_s: float = PROBE_IDLE_S) -> list[str]:
         """Remove what broken-off writers left so long ago, and return the keys.

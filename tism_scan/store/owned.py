@@ -44,6 +44,7 @@ class OwnedStore(ABC, Generic[P]):
     folder: Folder
     plan: P
     ledger: Ledger
+    deleted_last: tuple[str, ...] = (RUN_KEY,)
 
     @property
     def path(self) -> Place:
@@ -112,7 +113,7 @@ class OwnedStore(ABC, Generic[P]):
         return self._with_folder(self.folder.fenced(partial(tenure.check, self.folder)))
 
     def delete(self) -> None:
-        """Delete the store, its record last, so that a deletion that was cut short can be repeated.
+        """Delete the store, its record late, so that a deletion that was cut short can be repeated.
 
         The record of who may write stays, so that who wrote until now does not write into the next store.
 
@@ -122,7 +123,7 @@ class OwnedStore(ABC, Generic[P]):
             If a file of it cannot be deleted.
         """
         try:
-            self.folder.clear(last=RUN_KEY, kept=LEASE)
+            self.folder.clear(last=self.deleted_last, kept=LEASE)
         except OSError as error:
             raise StoreError(f"cannot delete {self.path}: {error.strerror}; delete it by hand") from None
 

@@ -62,6 +62,7 @@ class PartStore(OwnedStore[PartsPlan]):
 
     items = ""  # what the list of a subclass is of, as its plan says
     roots: tuple[str, ...] = (PARTS,)  # where the objects of parts are
+    deleted_last = (RUN_KEY, INPUT)  # while there is a record, its inputs are whole
 
     def __init__(self, folder: Folder, plan: PartsPlan) -> None:
         self.folder, self.plan = folder, plan
