@@ -38,6 +38,13 @@ def test_one_output_that_differs_makes_outputs_differ():
     assert not are_alike(outputs, others)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_output_beside_a_large_one_that_differs_makes_outputs_differ(dtype):
+    outputs = torch.tensor([[1000.0, 0.1]], dtype=dtype)
+    assert are_alike(outputs, outputs * (1 + 1e-7))
+    assert not are_alike(outputs, outputs * torch.tensor([1.0, 1.5], dtype=dtype))
+
+
 @pytest.mark.parametrize(
     ("flatten", "is_found"), [(nn.Flatten(), True), (nn.Flatten(1, 2), True), (nn.Flatten(1, 1), False)]
 )

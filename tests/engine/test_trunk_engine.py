@@ -302,6 +302,20 @@ def test_model_whose_output_differs_from_its_heads_by_a_percent_is_not_shared(fa
     assert (why_no_stack(Scaled(), Scoring(TRACKS, 204, 12)) is None) == is_shared
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_model_whose_gradient_is_not_that_of_its_head_is_not_shared(scale):
+    class Fixed(Odd):
+        def forward(self, X):
+            outputs = super().forward(X)
+            return torch.cat([outputs[:, :1].detach(), outputs[:, 1:]], dim=1)
+
+    model = Fixed()
+    for parameter in (model.head[-1].weight, model.head[-1].bias):
+        parameter.data[0] *= scale
+    reason = why_no_stack(model, Scoring(TRACKS, 204, 12))
+    assert reason == "the gradient of the model's output is not that of head(trunk(X))"
+
+
 def test_model_is_tried_once_for_whether_it_can_be_shared(narrow_beluga):
     seen = []
     narrow_beluga.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0].shape))

@@ -15,6 +15,7 @@ from tism_scan.plan.scoring import Scoring
 
 NO_PARTS = "the model declares no trunk with a head on it"
 NOT_ITS_HEAD = "the model's output is not head(trunk(X))"
+NOT_ITS_GRADIENT = "the gradient of the model's output is not that of head(trunk(X))"
 # Of a channel's largest value, in float64: far above rounding, far below what any padding does.
 _LARGEST_DIFFERENCE = 1e-9
 
@@ -38,11 +39,10 @@ def why_no_stack(model: Model, scoring: Scoring) -> str | None:
         return reason
     X = random_sequence(scoring.input_bp).to(next(model.parameters(), torch.empty(0)))
     try:
-        with frozen(model), torch.no_grad():
-            is_its_head = are_alike(model(X), flat_outputs(parts[1](parts[0](X))))
+        with frozen(model):
+            return _why_not_its_head(model, *parts, X)
     except Exception as error:  # a user's trunk may fail in any way
         return f"the model's trunk and head fail on a window: {one_line(error)}"
-    return None if is_its_head else NOT_ITS_HEAD
 
 
 def _why_not_in_float32(model: Model) -> str | None:
@@ -163,13 +163,9 @@ def _tried_step(model: Model, scoring: Scoring) -> int:
             places = whole[:, :, i_window * step : i_window * step + n_places]
             difference = ((alone - places).abs() / largest[:, None]).amax((0, 1))
             _refuse_first(~(difference <= _LARGEST_DIFFERENCE), f"by {float(difference.max()):.1g} of it")
-    of_model, of_parts = (
-        _with_gradient(outputs, window) for outputs in (model, lambda X: flat_outputs(head(trunk(X))))
-    )
-    if not are_alike(of_model[0], of_parts[0]):
-        raise NotSharedError(NOT_ITS_HEAD)
-    if not are_alike(of_model[1], of_parts[1]):
-        raise NotSharedError("the gradient of the model's output is not that of head(trunk(X))")
+    reason = _why_not_its_head(model, trunk, head, window)
+    if reason is not None:
+        raise NotSharedError(reason)
     return int(step)
 
 
@@ -197,12 +193,27 @@ def _refuse_first(is_off: Tensor, by_how_much: str) -> None:
         )
 
 
+def _why_not_its_head(model: nn.Module, trunk: nn.Module, head: nn.Module, window: Tensor) -> str | None:
+    """Return why a model is not its head on its trunk, by value or gradient at a window; None if it is."""
+    of_model, of_parts = (
+        _with_gradient(outputs, window) for outputs in (model, lambda X: flat_outputs(head(trunk(X))))
+    )
+    if not are_alike(of_model[0], of_parts[0]):
+        return NOT_ITS_HEAD
+    return None if are_alike(of_model[1], of_parts[1]) else NOT_ITS_GRADIENT
+
+
 def _with_gradient(model: Callable[[Tensor], Tensor], window: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the outputs at a window, and the gradient of a random mixture of them, (1, 4, L)."""
+    """Return the outputs at a window, and the gradient of a random mixture of them, (1, 4, L).
+
+    Each output has a part in it by its own size, so that small ones count beside large ones.
+    """
     X = window.clone().requires_grad_()
     with torch.enable_grad():
-        outputs = model(X)
-        mixture = outputs @ torch.randn(outputs.shape[1], generator=_generator()).to(outputs)
+        outputs = model(X.clone())  # which may work in place
+        sizes = outputs.detach().abs()
+        sizes = sizes.clamp_min(1e-6 * float(sizes.max())).clamp_min(torch.finfo(sizes.dtype).tiny)
+        mixture = (outputs / sizes) @ torch.randn(outputs.shape[1], generator=_generator()).to(outputs)
         gradient: Tensor = torch.autograd.grad(mixture.sum(), X)[0]
     return outputs.detach(), gradient
 
