@@ -320,6 +320,7 @@ def bad_inputs():
         "another assembly",
     )
     yield "no number", vcf_text([("chr1", "x", "A", "C")]), "line 3 .*position 'x'"
+    yield "number with marks", vcf_text([snv("chr1", 5), ("chr1", "9_0", "A", "C")]), "line 4 .*position .9_0"
     yield "few columns", vcf_text(good) + "chr1\t95\t.\tA\n", "line 5 .*has 4 columns"
     yield "blank line", vcf_text(good) + "\n", "line 5 .*columns"
     yield "not text", bytes(range(256)) * 9, "has no header"

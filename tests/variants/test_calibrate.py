@@ -83,6 +83,7 @@ def test_positions_of_a_vcf_are_a_background(tmp_path):
         ([("1", 5, "A", "C")], r"no record of .* is on a chrom of the store: .*'1'"),
         ([("chr1", 5, "A", "C"), ("chr1", 1301, "A", "C")], "line 4: '1301' is no position of 'chr1', 1,300"),
         ([("chr1", "x", "A", "C"), ("chr1", 0, "A", "C")], "2 faults: line 3: 'x' is no .* line 4: '0' is"),
+        ([("chr1", 5, "A", "C"), ("chr1", "\u0663", "A", "C")], "line 4: '\u0663' is no position of 'chr1'"),
         ([], "it holds no record"),
     ],
 )
@@ -92,6 +93,23 @@ def test_positions_that_are_none_of_the_stores_are_refused(tmp_path, rows, messa
     with pytest.raises(RegionError, match=message):
         calibrate(store, background=tmp_path / "null.vcf")
     assert read_calibration(store) is None
+
+
+@pytest.mark.parametrize(
+    ("last", "n_columns"), [("chr1\t12", 2), ("chr1\n", 1), ("\n", 1), ("chr1 12 . A C\n", 1)]
+)
+def test_record_that_was_cut_off_is_no_position(tmp_path, last, n_columns):
+    store, _, _ = variant_store(tmp_path / "s.zarr")
+    (tmp_path / "null.vcf").write_text(vcf_text([("chr1", 5, "A", "C")]) + last)
+    with pytest.raises(RegionError, match=f"line 4 has {n_columns} columns; expected 8 or more"):
+        calibrate(store, background=tmp_path / "null.vcf")
+
+
+def test_columns_of_a_background_are_found_by_their_names(tmp_path):
+    store, letters, tism = variant_store(tmp_path / "s.zarr")
+    (tmp_path / "null.vcf").write_text("POS\tCHROM\tREF\tALT\n6\tchr1\tA\tC\n")
+    found = calibrate(store, background=tmp_path / "null.vcf")
+    assert found.substitutions[0].n == len(substitutions(letters, tism, 0, {"chr1": [(5, 6)]})) > 0
 
 
 def test_store_of_mean_scores_is_ranked_too(tmp_path):

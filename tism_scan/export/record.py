@@ -194,8 +194,7 @@ def content_of(store: ScoreStore) -> str:
     """Return the SHA-256 of the sizes and checksums of all objects that the store has marked as finished.
 
     So a block that an incomplete export left out makes another file, and so does one that was computed again
-    with another result, as far as that compresses to another size: an object's parts end in their own
-    checksums, and all such objects of one layout have the same checksum as a whole.
+    with another result.
     """
     return _digest_of(store.ledger.done())
 

@@ -51,14 +51,20 @@ def _read_positions(file: VariantFile, chroms: Mapping[str, int]) -> dict[str, S
     positions: dict[str, list[int]] = {}
     strangers: dict[str, None] = {}
     faults: list[str] = []
-    number = len(file.header)
+    layout, number = file.layout, len(file.header)
     for piece in file.pieces():
         for line in piece:
             number += 1
-            chrom, text = (*(part.decode(errors="replace") for part in line.split(b"\t", 2)[:2]), "", "")[:2]
+            fields = line.decode(errors="replace").rstrip("\n").split("\t", layout.n_columns)
+            if len(fields) < layout.n_columns:  # as where a file was cut off, amid a position perhaps
+                faults.append(
+                    f"line {number:,} has {len(fields)} columns; expected {layout.n_columns} or more"
+                )
+                continue
+            chrom, text = fields[layout.chrom], fields[layout.pos]
             if chrom not in chroms:
                 strangers[chrom] = None
-            elif text.isdecimal() and 1 <= int(text) <= chroms[chrom]:
+            elif text.isascii() and text.isdecimal() and 1 <= int(text) <= chroms[chrom]:
                 positions.setdefault(chrom, []).append(int(text) - 1)
             else:
                 faults.append(f"line {number:,}: {text!r} is no position of {chrom!r}, {chroms[chrom]:,} bp")

@@ -154,10 +154,9 @@ class _Place:
 
     def holds(self, contig: bytes, text: bytes) -> bool:
         """Return whether a record is in the same block as the one before, and not in front of it."""
-        try:
-            position = int(text) - 1
-        except ValueError:
+        if not text.isdigit():
             return False
+        position = int(text) - 1
         if contig == self._contig and self._position <= position and self.start <= position < self.end:
             self._position = position
             return True
