@@ -28,6 +28,15 @@ CASES = [
     ("groups", "mixed", "center", "both"),
     ("groups", "mixed", "center", "probability"),
 ]
+# Of a slab of 4,096 windows of one track: kernels, and MB a window, rounded up. What costs more says why.
+FIGURES = {
+    "fp32": (142, 9.7),
+    "tf32": (142, 9.7),
+    "mixed": (150, 8.0),
+    "bf16": (147, 5.3),
+    "split": (196, 19.7),
+    "fp16": (157, 7.4),
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +83,21 @@ def test_slab_on_a_gpu_waits_for_nothing_and_copies_nothing(traces, case):
         f"{seen['bytes_per_window'] / 1e6:.1f} MB and {seen['flop_per_window'] / 1e9:.2f} GFLOP a window\n"
     )
     assert (seen["mixed"], seen["copies"], seen["waits"]) == ([], [], [])
+    assert seen["turned"] == []  # images that cuDNN would copy in each call
     assert (seen["device"], seen["dtype"]) == ("cuda:0", "torch.float32")
     assert seen["shape"][0] == len(TRACKS[case[0]])
     # The rest is what a slab has before and after its cores, and hidden units that only fill up.
     ratio = seen["flop_per_window"] / seen["flop_of_the_method"]
     most = 3.02 if case[1] == "split" else 1.02  # which multiplies most of the forward pass in three parts
     assert 1 <= ratio < most
+
+
+@pytest.mark.parametrize("precision", FIGURES)
+def test_traffic_and_launches_of_a_window_stay_within_their_figures(traces, precision):
+    seen = traces["1 track", precision, "center", "forward"]
+    kernels, megabytes = FIGURES[precision]
+    assert seen["kernels"] <= kernels
+    assert seen["bytes_per_window"] <= 1e6 * megabytes
 
 
 def test_slab_of_one_track_is_a_whole_block(traces):

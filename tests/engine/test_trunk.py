@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tism_scan.engine.layers import Pooling
-from tism_scan.engine.trunk import are_alike, first_linear, forward, trunk_layers
+from tism_scan.engine.trunk import are_alike, first_linear, forward, joined, trunk_layers
 
 
 def numbers(*shape):
@@ -18,8 +18,9 @@ def test_shared_trunk_gives_the_output_of_its_modules_whatever_is_pooled_how(fun
     torch.manual_seed(2)
     trunk = nn.Sequential(nn.Conv1d(4, 5, 3), function, pooling, nn.Conv1d(5, 3, 2)).requires_grad_(False)
     X = numbers(1, 4, 99)
-    features, _ = forward(trunk_layers(trunk), X)
-    torch.testing.assert_close(features.transpose(1, 2), trunk(X), rtol=1e-5, atol=1e-5)
+    for layers in (trunk_layers(trunk), joined(trunk_layers(trunk))):
+        features, _ = forward(layers, X)
+        torch.testing.assert_close(features.transpose(1, 2), trunk(X), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
@@ -55,14 +56,16 @@ def test_linear_layer_on_all_positions_is_found_behind_what_makes_one_row_of_the
     assert [*rest] == [*head][2:] if is_found else rest is head
 
 
+@pytest.mark.parametrize("has_relu", [False, True])
 @pytest.mark.parametrize("kernel", [2, 3, 4])
-def test_of_equal_maxima_the_first_gets_the_gradient_as_in_pytorch(kernel):
+def test_of_equal_maxima_the_first_gets_the_gradient_as_in_pytorch(kernel, has_relu):
     generator = torch.Generator().manual_seed(kernel)
     h = torch.randint(-1, 2, (1, 5, 26), generator=generator).float().requires_grad_()  # ties everywhere
     top = torch.randn((1, 5, 26 // kernel), generator=generator)
     expected = nn.functional.max_pool1d(h, kernel)
+    expected = nn.functional.relu(expected) if has_relu else expected
     (gradient,) = torch.autograd.grad(expected, h, top)
-    pooling = Pooling(kernel, is_max=True)
+    pooling = Pooling(kernel, is_max=True, has_relu=has_relu)
     output, factor = pooling.forward(h.detach().transpose(1, 2).contiguous())
     extent = (0, 26 // kernel)
     below = 0, extent[1] * kernel

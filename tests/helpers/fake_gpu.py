@@ -32,12 +32,17 @@ class Launches(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.n_kernels, self.flop, self.n_bytes = 0, 0, 0
-        self.mixed, self.copies, self.waits = [], [], []
+        self.mixed, self.copies, self.waits, self.turned = [], [], [], []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.convolution.default and is_channels_last(*args[:2]):
             out = out.contiguous(memory_format=torch.channels_last)  # as cuDNN gives it
+            self.turned += [
+                list(each.shape)
+                for each in args[:2]
+                if not each.is_contiguous(memory_format=torch.channels_last)
+            ]
         space, _, name = func._schema.name.partition("::")
         if space == "prim":  # a question, such as for the device
             return out
@@ -55,10 +60,13 @@ class Launches(TorchDispatchMode):
             (self.copies if name in ("_to_copy", "copy_") else self.mixed).append(name)
         elif name == "lift_fresh" or devices == {"cpu"}:
             self.copies.append(name)  # a tensor of numbers, which is bound to be copied
-        if not is_view(func):
+        if not is_view(func) and "empty" not in name:
+            is_only_written = name in ("copy_", "fill_", "zero_") or func._overloadname == "out"
             self.n_kernels += 1
             self.flop += flop_of(name, args, outs)
-            self.n_bytes += sum(map(span, ins)) + sum(map(span, outs))
+            self.n_bytes += sum(map(span, outs)) + sum(
+                span(each) for each in ins if not (is_only_written and any(each is given for given in outs))
+            )
         return out
 
 
@@ -121,6 +129,7 @@ def trace(case):
         "mixed": seen.mixed,
         "copies": seen.copies,
         "waits": seen.waits,
+        "turned": seen.turned,
         "device": str(total.device),
         "dtype": str(total.dtype),
         "shape": list(total.shape),

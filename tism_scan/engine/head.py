@@ -147,7 +147,7 @@ def _lost(gradients: Tensor, units: Tensor) -> Tensor:
 
     Where the forward pass overflows, its signs mean nothing: NaN reaches the scores, which are checked.
     """
-    is_lost = ~units.isfinite().all(1)
+    is_lost = ~units.sum(1, dtype=torch.float32).isfinite()
     return gradients.masked_fill(is_lost.view(-1, *[1] * (gradients.dim() - 1)), torch.nan)
 
 

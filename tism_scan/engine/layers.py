@@ -7,6 +7,7 @@ Everything in here is (..., positions, channels) in memory, "channels last": so 
 without a copy, and convolutions are fastest both on CPUs and on GPUs.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,7 +55,8 @@ class Layer(Protocol):
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the output, (1, P', C'), of (1, P, C), and the factor that `backward` needs.
 
-        The factor is (positions, C), or None. The input may be overwritten.
+        The factor is (positions, C), or None: a derivative, a bool that says where gradients pass, or numbers
+        that are over 0 there. The input may be overwritten.
         """
         ...
 
@@ -65,7 +67,7 @@ class Layer(Protocol):
         ----------
         gradient : float (N, T, above, C')
             Of N windows and T tracks.
-        factor : float (N, 1, len, C), optional
+        factor : float or bool (N, 1, len, C), optional
             Each window's part of the layer's factor.
         above, below : Extent
             Ranges of the outputs given and the inputs asked for.
@@ -73,6 +75,7 @@ class Layer(Protocol):
         Returns
         -------
         float (N, T, below, C)
+            Need not be contiguous in memory.
         """
         ...
 
@@ -141,12 +144,14 @@ class Convolution:
         n, n_tracks = gradient.shape[:2]
         pairs = gradient.flatten(0, 1).to(self.transposed.dtype)
         if self.stride == 1:
-            feeding = below[0] - self.kernel + 1, below[1]
-            image = _as_image(_cut(pairs, above[0], feeding))
-            spread = _from_image(functional.conv2d(image, self.transposed))
+            # More outputs than feed the inputs are multiplied, too: without them, the image would be a copy.
+            wanted = min(above[0], below[0] - self.kernel + 1), max(above[1], below[1])
+            image = functional.conv2d(_as_image(_cut(pairs, above[0], wanted)), self.transposed)
+            start = wanted[0] + self.kernel - 1
         else:
             image = functional.conv_transpose2d(_as_image(pairs), self.transposed, stride=(1, self.stride))
-            spread = _cut(_from_image(image), above[0] * self.stride, below)
+            start = above[0] * self.stride
+        spread = _cut(_from_image(image), start, below)
         return spread.view(n, n_tracks, *spread.shape[1:]).to(gradient.dtype)
 
     def factor_extent(self, above: Extent) -> Extent:
@@ -156,17 +161,25 @@ class Convolution:
 
 @dataclass(frozen=True, eq=False)
 class Pointwise:
-    """A function of each value by itself."""
+    """A function of each value by itself.
+
+    Attributes
+    ----------
+    function : torch.nn.Module
+    dtype : torch.dtype
+        Of the gradients.
+    """
 
     function: nn.Module
+    dtype: torch.dtype = torch.float32
     kernel: int = 1
     stride: int = 1
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output and the derivative at the input."""
+        """Return the output and the derivative at the input; for ReLU, the output where its dtype serves."""
         if isinstance(self.function, nn.ReLU):
             output = functional.relu_(h)
-            return output, output[0] > 0
+            return output, output[0] if output.dtype == self.dtype else output[0] > 0
         with torch.enable_grad():
             h = h.detach().requires_grad_()
             output = self.function(h.clone())  # which may work in place
@@ -175,7 +188,13 @@ class Pointwise:
 
     def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return the gradient times the derivative."""
-        return gradient if factor is None else gradient * factor
+        if factor is None:
+            return _cut(gradient, above[0], below)
+        if isinstance(self.function, nn.ReLU) and factor.dtype != torch.bool:
+            passed = torch.ops.aten.threshold_backward(gradient, factor, 0)  # where the factor is over 0
+        else:
+            passed = gradient * factor
+        return _cut(passed, above[0], below)
 
     def factor_extent(self, above: Extent) -> Extent:
         """Return the range itself."""
@@ -184,10 +203,19 @@ class Pointwise:
 
 @dataclass(frozen=True, eq=False)
 class Pooling:
-    """Max- or average-pooling whose stride is its kernel."""
+    """Max- or average-pooling whose stride is its kernel.
+
+    Attributes
+    ----------
+    kernel : int
+    is_max : bool
+    has_relu : bool
+        Whether the layer is ReLU of the maxima.
+    """
 
     kernel: int
     is_max: bool
+    has_relu: bool = False
 
     @property
     def stride(self) -> int:
@@ -201,14 +229,15 @@ class Pooling:
         n = h.shape[1] // self.kernel
         inputs = h[:, : n * self.kernel].reshape(h.shape[0], n, self.kernel, -1)
         output = inputs.amax(dim=2)
-        is_on = inputs == output.unsqueeze(2)
+        # Where ReLU passes nothing on, all inputs are below what they are compared with.
+        highest = functional.threshold(output, 0, torch.inf) if self.has_relu else output
+        is_on = inputs == highest.unsqueeze(2)
         # Of equal maxima the first counts, as in PyTorch's own pooling.
-        first, *others = is_on.unbind(2)
-        is_taken = first.clone()
-        for place in others:
+        is_taken = None
+        for before, place in itertools.pairwise(is_on.unbind(2)):
+            is_taken = before if is_taken is None else is_taken | before
             place.gt_(is_taken)
-            is_taken |= place
-        return output, is_on.flatten(1, 2)[0]
+        return functional.relu_(output) if self.has_relu else output, is_on.flatten(1, 2)[0]
 
     def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return each output's gradient at its maximum, or shared among its inputs."""
@@ -245,7 +274,7 @@ def layer_of(module: nn.Module, passes: Passes) -> Layer | None:
         is_plain = module.padding in (0, (0,), "valid") and module.dilation == (1,) and module.groups == 1
         return Convolution.of(module, passes) if is_plain else None
     if isinstance(module, _POINTWISE):
-        return Pointwise(module)
+        return Pointwise(module, passes.backward)
     if isinstance(module, nn.MaxPool1d | nn.AvgPool1d):
         kernel, stride = _int(module.kernel_size), _int(module.stride)
         is_plain = kernel == stride and _int(module.padding) == 0 and not module.ceil_mode

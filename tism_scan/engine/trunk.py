@@ -50,6 +50,20 @@ def trunk_layers(trunk: nn.Module, passes: Passes | None = None) -> list[Layer] 
     return _pooled_first(layers)
 
 
+def joined(layers: list[Layer]) -> list[Layer]:
+    """Return layers in which a ReLU right above a max-pooling is part of it, and has no factor of its own."""
+    layers = list(layers)
+    for i in reversed(range(len(layers) - 1)):
+        pooling, relu = layers[i : i + 2]
+        if isinstance(pooling, Pooling) and pooling.is_max and _is_relu(relu):
+            layers[i : i + 2] = [replace(pooling, has_relu=True)]
+    return layers
+
+
+def _is_relu(layer: Layer) -> bool:
+    return isinstance(layer, Pointwise) and isinstance(layer.function, nn.ReLU)
+
+
 def _flat(stack: nn.Module) -> list[nn.Module] | None:
     """Return the modules of a stack that do something, in order, or None if it is more than they are."""
     if not isinstance(stack, nn.Sequential) or not does_only_its_own(stack, nn.Sequential):
@@ -72,8 +86,7 @@ def _pooled_first(layers: list[Layer]) -> list[Layer]:
     layers = list(layers)
     for i in range(len(layers) - 1):
         relu, pooling = layers[i : i + 2]
-        is_relu = isinstance(relu, Pointwise) and isinstance(relu.function, nn.ReLU)
-        if is_relu and isinstance(pooling, Pooling) and pooling.is_max:
+        if _is_relu(relu) and isinstance(pooling, Pooling) and pooling.is_max:
             layers[i : i + 2] = pooling, relu
     return layers
 
@@ -115,6 +128,8 @@ def n_positions(layers: list[Layer], n: int) -> list[int]:
 def cone(layers: list[Layer], n: int, start: int, end: int) -> list[Extent]:
     """Return the range of positions, of the input and of each layer's output, fed by a range of the input.
 
+    Ranges below a pooling are whole ones of its windows, so that its gradients are not cut out of more.
+
     Parameters
     ----------
     layers : list of Layer
@@ -127,7 +142,10 @@ def cone(layers: list[Layer], n: int, start: int, end: int) -> list[Extent]:
     for layer, count in zip(layers, n_positions(layers, n)[1:], strict=True):
         first, last = extents[-1][0], extents[-1][1] - 1
         lowest = max(0, -(-(first - layer.kernel + 1) // layer.stride))
-        extents.append((lowest, max(lowest, min(count, last // layer.stride + 1))))
+        above = lowest, max(lowest, min(count, last // layer.stride + 1))
+        if isinstance(layer, Pooling) and len(extents) > 1:
+            extents[-1] = layer.factor_extent(above)
+        extents.append(above)
     return extents
 
 
@@ -147,6 +165,7 @@ def forward(
     -------
     features : float (1, positions, C)
     factors : list of float or bool (positions, channels), or None
+        As `backward` takes them.
     """
     passes = passes or Passes()
     h, factors = X.to(passes.forward).transpose(1, 2).contiguous(), []

@@ -33,6 +33,7 @@ from tism_scan.engine.trunk import (
     cone,
     declared_parts,
     forward,
+    joined,
     n_positions,
     total_stride,
     trunk_layers,
@@ -106,7 +107,7 @@ class TrunkEngine(SlabEngine):
         )
         self.passes = PASSES[scoring.precision]
         trunk, head = parts
-        self.layers = trunk_layers(trunk, self.passes) or []
+        self.layers = joined(trunk_layers(trunk, self.passes) or [])
         self._n_positions = n_positions(self.layers, scoring.input_bp)[-1]
         self._step = scoring.stride // total_stride(self.layers)
         reach = scoring.reach
