@@ -25,7 +25,7 @@ from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+MODELS = (ROOT / ".github" / "docs" / "models.md").read_text()
 PAGE = (ROOT / ".github" / "docs" / "recipes.md").read_text()
 BLOCKS = re.findall(r"```python\n# (\w+)\.py.*?\n(.*?)```", PAGE, re.DOTALL)
 # Of packages that registries have; see `test_recipe_of_an_installed_package`.
@@ -185,8 +185,8 @@ def test_basset_without_padding_is_a_stack(recipes):
         assert why_no_stack(model, Scoring((Track("0", (0,), (1.0,)),), 600, 240, stitch)) is None
 
 
-def test_example_of_the_readme_shares_its_trunk():
-    (example,) = re.findall(r"```python\n(import torch\n.*?)```", README, re.DOTALL)
+def test_example_of_your_own_model_shares_its_trunk():
+    (example,) = re.findall(r"```python\n(import torch\n.*?)```", MODELS, re.DOTALL)
     made = {}
     exec(example, made)
     model = loaded_model(made["Model"](), "Model")
