@@ -221,7 +221,7 @@ def test_overwrite_starts_anew_on_a_region_only(scan_arguments, inputs, tmp_path
         (["--out", __file__], "is a file; expected a folder"),
         (["--out", "/proc/scores"], "cannot write to /proc/scores"),
         (["--path", "1,0"], "path 1,0 is none; expected different numbers above 0 and up to 1"),
-        (["--keep-bits", "30"], "keep_bits 30 is outside 1 to 23"),
+        (["--keep-bits", "30"], "30 is not in the range 1<=x<=23"),
         (["--address", "nowhere"], "cannot reach a Ray cluster at 'nowhere'"),
         (["--address", "127.0.0.1:1"], r"cannot reach a Ray cluster at '127.0.0.1:1' \(Connection refused\)"),
         (["--address", "ray://127.0.0.1:1"], r"at 'ray://127.0.0.1:1' \(Connection refused\)"),

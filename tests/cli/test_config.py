@@ -139,6 +139,14 @@ def test_every_option_stands_once_in_the_help_under_a_heading(command):
     assert [heading for heading in command.headings if f"\n{heading}:\n" not in text] == []
 
 
+@pytest.mark.parametrize("command", ["refine", "variants"])
+def test_an_argument_is_not_among_the_options(command):
+    _, _, rest = text_of(command, "--help").partition("Other options:\n")
+    assert [
+        line for line in rest.partition("\n\n")[0].splitlines() if not line.startswith(("  -", "   "))
+    ] == []
+
+
 def test_help_gives_an_example_that_can_be_parsed():
     for example in run_command.examples:
         words = [word.strip("'") for word in example.split()]

@@ -29,7 +29,7 @@ _COMMANDS = {
     "view": "Show exported tracks in a web browser.",
     "calibrate": "Rank a store's scores, so that variants get a PHRED.",
     "annotate": "Add the effect of each single-base variant to a VCF.",
-    "variants": "Score variants exactly: the model on both alleles.",
+    "variants": "Score variants exactly, by the model on both alleles.",
     "seqlets": "Write runs of high-scoring bases (seqlets) as BED.",
     "help": "Show this text, or the help of a command.",
 }
@@ -68,7 +68,7 @@ class _Commands(click.Group):
     cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.version_option(__version__, prog_name="tism-scan")
-@click.option("-v", "--verbose", is_flag=True, help="Log every block.")
+@click.option("-v", "--verbose", is_flag=True, help="Print a line for each block; type it before COMMAND.")
 def cli(*, verbose: bool) -> None:
     """Score every base of a genome with a sequence-to-function model.
 

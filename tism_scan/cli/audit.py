@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the random choice of windows.")
 @click.option(
-    "--core-bp", default=256, show_default=True, help="Bases in the middle of each window that are mutated."
+    "--core-bp",
+    default=256,
+    show_default=True,
+    metavar="BP",
+    help="Bases in the middle of each window that are mutated.",
 )
 @click.option(
     "--bed",
@@ -50,13 +54,15 @@ if TYPE_CHECKING:
 @click.option(
     "--store",
     type=STORE,
-    help="Keep the slopes with this store of the same model and path; its exports tell them in README.txt.",
+    help="Keep the slopes with this store, which has the same model and path; the README.txt of its exports "
+    "has them.",
 )
 @click.option(
     "--plot",
     type=PATH,
     metavar="FILE",
-    help="Scatter plot of TISM, of the first path and of the best, against ISM: .png, .svg or .pdf.",
+    help="File for a scatter plot of TISM (by the first path, and by the best) against ISM: .png, .svg or "
+    ".pdf.",
 )
 def command(
     genome: Path,
@@ -73,9 +79,9 @@ def command(
 ) -> int:
     """Compare TISM with exact ISM on windows drawn at random, and time both.
 
-    Exact ISM takes three model calls for each base of each core: the default is 38,400 calls. Most windows of
-    a genome contain no site that the model knows; --bed compares the two where there are some. With more than
-    one --path, the last line says which is best for this model.
+    Exact ISM runs the model three times for each base in the middle of each window: by default, 38,400 times.
+    Most windows of a genome contain no site that the model knows; use --bed to compare the two at sites. With
+    more than one --path, the last line says which is best for this model.
     """
     from tism_scan.genome.fasta import Genome
     from tism_scan.genome.wanted import wanted_spans

@@ -46,7 +46,7 @@ _FORMATS_OF = {
     default="bigwig",
     show_default=True,
     help="snv-tsv, snv-vcf: all single-base substitutions. modisco, finemo, chrombpnet-h5: sequence and "
-    "hypothetical scores around --peaks. For a store of `run --values tism`.",
+    "hypothetical scores around --peaks. All but bigwig need a store of `run --values tism`, or exact ISM.",
 )
 @click.option(
     "--peaks",
@@ -58,7 +58,8 @@ _FORMATS_OF = {
 @click.option(
     "--width",
     type=click.IntRange(2),
-    help="Length of a row in bp, even. [default: 400, or all that a store of peaks has]",
+    metavar="BP",
+    help="Length of a row, even. [default: 400, or all that a store of peaks has]",
 )
 @values_option(
     "ism: the exact ISM that `refine` computed, in files named NAME_ism.bw; with --peaks, 0 at bases that "
@@ -84,25 +85,26 @@ _FORMATS_OF = {
 @click.option(
     "--keep-bits",
     type=click.IntRange(1, 23),
-    help="Mantissa bits to keep (10: three quarters of the size). [default: all]",
+    metavar="BITS",
+    help="Mantissa bits to keep; 10 saves a quarter of the size. [default: all]",
 )
 @click.option(
     "--genome",
     type=PATH,
-    help="The FASTA that was scanned; with another --format than bigwig, it tells the base where several "
-    "have no effect.",
+    help="The FASTA that was scanned, for the formats other than bigwig: the reference base where the store "
+    "cannot tell it, since several bases have no effect.",
 )
 @click.option(
     "--allow-incomplete", is_flag=True, help="Leave gaps, or zeros, where blocks are not computed yet."
 )
 @click.option("--overwrite", is_flag=True, help="Rewrite files that are already complete.")
-@jobs_option("Files, or parts of one, written at once, each in a process. [default: the number of CPU cores]")
+@jobs_option("Number of processes. [default: the number of CPU cores]")
 @click.option(
     "--writer",
     type=click.Choice(["stream", "pybigwig"]),
     default="stream",
     show_default=True,
-    help="pyBigWig is slower, and needs 10.5 bytes of memory for each base of the longest chrom and 2.3 for "
+    help="pybigwig is slower, and needs 10.5 bytes of memory for each base of the longest chrom and 2.3 for "
     "each base of all.",
 )
 @click.option("--genome-id", metavar="NAME", help="The assembly's name in browsers, such as hg38.")
@@ -110,11 +112,11 @@ _FORMATS_OF = {
 @genes_option
 @annotations_option
 def command(store: Place, out: Path, form: str, **options: Any) -> int:
-    """Write one bigWig per track of STORE; each is compared with the store before it gets its name.
+    """Write one bigWig per track of STORE, and compare each with the store.
 
-    Of a store of `run --values mean+sd`, NAME_sd.bw beside each holds the standard deviation. A base without
-    a score is a gap. Run the same command again after an interruption: finished files are kept, unless the
-    store or the options have changed. With --format, write the scores for other tools instead.
+    A base without a score is a gap. A store of `run --values mean+sd` also gives NAME_sd.bw, the standard
+    deviation. Run the same command again after an interruption: finished files are kept, unless the store or
+    the options have changed. With --format, write the scores for other tools instead.
     """
     unused = {name for name, forms in _FORMATS_OF.items() if form not in forms}
     refuse_unused(unused, f"with --format {form}")

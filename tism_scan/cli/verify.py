@@ -31,14 +31,14 @@ _MOST_SHOWN = 20
     "n_recompute",
     type=click.IntRange(1),
     metavar="N",
-    help="Compute N finished blocks again, drawn at random; takes --genome and the model of `run`.",
+    help="Compute N finished blocks again, drawn at random; needs --genome and the model's options of `run`.",
 )
 @click.option("--genome", type=PATH, help="FASTA of the store, for --recompute.")
 @source_options
 @click.option(
     "--seed", default=0, show_default=True, help="Seed of the random choice of blocks for --recompute."
 )
-@click.option("--break-lock", is_flag=True, help="Take the store from a run that you know is dead.")
+@click.option("--break-lock", is_flag=True, help="Take the store over from a run that you know is dead.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(
     store: Place,
@@ -53,9 +53,9 @@ def command(
 ) -> int:
     """Check STORE for damage; damaged blocks are named and become pending again.
 
-    By default only sizes are compared, from listings, which takes seconds; add --full after a store was
-    copied, or if its disk is in doubt. Exact ISM, if the store was refined, and the ranks of `calibrate` are
-    checked with it. Exit code 1 if there is any damage, or the ranks are those of other scores.
+    By default only the sizes of files are compared, which takes seconds. Use --full after you copied a store,
+    or if you do not trust its disk. The exact ISM of `refine` and the ranks of `calibrate` are checked, too.
+    The exit code is 1 if anything is damaged, or if blocks changed after `calibrate`.
     """
     from tism_scan.scan.verify import verify_store
     from tism_scan.store.opening import is_of_peaks

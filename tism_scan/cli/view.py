@@ -23,12 +23,16 @@ _LOOK_S = 0.1
 
 @click.command(name="view")
 @click.argument("folder", type=PATH)
-@click.option("--port", type=int, help="Port on this machine; by default 8765, or any that is free.")
+@click.option("--port", type=int, help="Port on this machine. [default: 8765, or any that is free]")
 @click.option("--genome", type=PATH, help="FASTA that was scanned; needed to draw letters.")
-@click.option("--locus", metavar="REGION", help="Region or gene to show first, such as chr1:1,000-2,000.")
+@click.option(
+    "--locus", metavar="REGION|GENE", help="Region or gene to show first, such as chr1:1,000-2,000."
+)
 @genes_option
 @annotations_option
-@click.option("--igv-js", type=PATH, help="A copy of igv.js to draw with.")
+@click.option(
+    "--igv-js", type=PATH, metavar="FILE", help="A copy of igv.js to draw with. [default: fetched once]"
+)
 @click.option(
     "--allow-origin",
     "allow_origins",
@@ -55,7 +59,7 @@ def command(
     Nothing is served to other machines, and no other page that is open in your browser can read the genome.
     Pages named by --allow-origin can read the tracks.
 
-    igv.js is fetched once and kept, from its public address or with npm; after that no internet is needed.
+    The page draws with igv.js, which is fetched once, from its public address or with npm, and kept.
     """
     from tism_scan.browser.igv_js import FILE, fetch_igv_js, read_igv_js
     from tism_scan.browser.view import make_server, page_address, read_folder_annotations, read_locus

@@ -33,31 +33,33 @@ _CLUSTER = (
         "stage_folder",
         type=PATH,
         metavar="FOLDER",
-        help="Folder on each node's own disk to copy the genome to.",
+        help="Copy the genome to this folder on each node's own disk first.",
     ),
     click.option(
         "--address",
         default="local",
         show_default=True,
-        help="local, auto (the cluster that this machine is part of) or ray://host:port",
+        metavar="WHERE",
+        help="local: this machine alone; auto, or HOST:PORT: the cluster that this machine is part of; "
+        "ray://HOST:PORT: a cluster elsewhere.",
     ),
     click.option(
         "--ship-package",
         "ships_package",
         is_flag=True,
-        help="Copy this package to nodes that lack it; what it needs must be installed there.",
+        help="Copy this package to nodes that lack it; its dependencies must be installed there.",
     ),
 )
 _EXISTING = (
     click.option("--retry-failed", is_flag=True, help="Compute failed blocks again."),
-    click.option("--break-lock", is_flag=True, help="Take the store from a run that you know is dead."),
+    click.option("--break-lock", is_flag=True, help="Take the store over from a run that you know is dead."),
 )
 log_option = click.option(
     "--log",
     "log_path",
     type=PATH,
     metavar="FILE",
-    help="Add every line, and more of them, to this file, with the time.",
+    help="Also write each message, and a line for each block, with the time, to the end of this file.",
 )
 
 HEADINGS = {

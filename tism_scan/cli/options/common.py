@@ -38,7 +38,7 @@ def jobs_option(help_text: str) -> Callable[[Command], Command]:
 
 
 tracks_option = click.option(
-    "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'; all by default."
+    "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'. [default: all]"
 )
 
 

@@ -28,7 +28,8 @@ class Headed(click.Command):
         records = {
             str(parameter.name): record
             for parameter in self.get_params(ctx)
-            if (record := parameter.get_help_record(ctx)) is not None
+            if isinstance(parameter, click.Option)  # new releases of Click list arguments, too
+            and (record := parameter.get_help_record(ctx)) is not None
         }
         for heading, names in self.headings.items():
             rows = [records.pop(name) for name in names if name in records]

@@ -31,30 +31,37 @@ _SOURCE_OPTIONS = (
         "Repeat it for the mean over several models, such as folds.",
     ),
     click.option(
-        "--input-bp", type=click.IntRange(1), help="Length of a window, if the model has no such attribute."
+        "--input-bp",
+        type=click.IntRange(1),
+        metavar="BP",
+        help="Length of a window, if the model has no attribute input_bp.",
     ),
     click.option(
-        "--alphabet", metavar="ACGT", help="Order of the input channels, if the model has no such attribute."
+        "--alphabet",
+        metavar="ACGT",
+        help="Order of the input channels, if the model has no attribute alphabet.",
     ),
     click.option(
         "--layout",
         type=click.Choice(["NCL", "NLC"]),
         default="NCL",
         show_default=True,
-        help="Whether the model takes (N, 4, L) or (N, L, 4).",
+        help="Axes of the model's input: NCL is (batch, 4, length), NLC is (batch, length, 4).",
     ),
     click.option(
         "--reduce",
         "reduction",
         metavar="HOW",
-        help="Make one output of all positions of a channel: sum, mean, max, center:N or wlogit.",
+        help="Of a model with an output for each position, make one output of all positions of a channel: "
+        "sum, mean, max, center:N or wlogit.",
     ),
 )
 _TRACK_OPTIONS = (
     click.option(
         "--tracks",
         metavar="SPEC",
-        help="Indices from 0, ranges, names and globs: 267,300-309,'*CTCF*'; or 'all'.",
+        help="Outputs to score: indices from 0, ranges, names and globs, such as 267,300-309,'*CTCF*'; or "
+        "'all'. Required without --group.",
     ),
     click.option(
         "--track-names",

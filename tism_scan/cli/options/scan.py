@@ -69,8 +69,9 @@ _STORED = (
     ),
     click.option(
         "--keep-bits",
-        type=int,
-        help="Mantissa bits to keep in stored scores (10 halves the size). [default: all]",
+        type=click.IntRange(1, 23),
+        metavar="BITS",
+        help="Mantissa bits to keep in stored scores; 10 halves the size. [default: all]",
     ),
     memory_option,
 )

@@ -33,7 +33,13 @@ def path_option(**settings: Any) -> Callable[[Command], Command]:
 
 
 _OPTIONS = (
-    click.option("--stride", default=DEFAULT_STRIDE, show_default=True, help="Bases between windows."),
+    click.option(
+        "--stride",
+        default=DEFAULT_STRIDE,
+        show_default=True,
+        metavar="BP",
+        help="Bases from the start of a window to the start of the next.",
+    ),
     click.option(
         "--stitch",
         type=click.Choice(get_args(Stitch)),
@@ -67,9 +73,9 @@ _OPTIONS = (
         type=click.Choice(["auto", *get_args(Precision)]),
         default="auto",
         show_default=True,
-        help="Of matrix products. mixed: float32 forward, bfloat16 backward; split, fp16: mixed with a "
-        "faster forward pass on GPUs. auto: fp32 on CPUs; on GPUs, a scan takes the fastest that agrees with "
-        "fp32 on a sample of its genome, and other commands take mixed.",
+        help="Precision of matrix products. mixed: float32 forward, bfloat16 backward; split, fp16: mixed "
+        "with a faster forward pass on GPUs. auto: fp32 on CPUs; on GPUs, a scan takes the fastest that "
+        "agrees with fp32 on a sample of its genome, and other commands take mixed.",
     ),
 )
 
