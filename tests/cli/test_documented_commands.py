@@ -11,7 +11,7 @@ from tism_scan.cli import cli
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / ".github" / "docs").glob("*.md"))]
-FOREIGN = {"--dose", "--apart"}  # of pytest and of a benchmark
+FOREIGN = {"--dist", "--dose", "--apart"}  # of pytest and of a benchmark
 
 
 def typed_commands(page):

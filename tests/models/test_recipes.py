@@ -25,8 +25,10 @@ from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 MODELS = (ROOT / ".github" / "docs" / "models.md").read_text()
 PAGE = (ROOT / ".github" / "docs" / "recipes.md").read_text()
+EXAMPLE = r"```python\n(import torch\n.*?)```"
 BLOCKS = re.findall(r"```python\n# (\w+)\.py.*?\n(.*?)```", PAGE, re.DOTALL)
 # Of packages that registries have; see `test_recipe_of_an_installed_package`.
 PACKAGED = {
@@ -186,7 +188,7 @@ def test_basset_without_padding_is_a_stack(recipes):
 
 
 def test_example_of_your_own_model_shares_its_trunk():
-    (example,) = re.findall(r"```python\n(import torch\n.*?)```", MODELS, re.DOTALL)
+    (example,) = {text for page in (README, MODELS) for text in re.findall(EXAMPLE, page, re.DOTALL)}
     made = {}
     exec(example, made)
     model = loaded_model(made["Model"](), "Model")
