@@ -42,6 +42,22 @@ def test_linear_layer_in_half_precision_is_nearly_the_exact_one(kind):
     assert 0 < (found - exact).abs().max() < RELATIVE_ERROR[kind] * exact.abs().max()
 
 
+@pytest.mark.parametrize("for_weights", [False, True])
+def test_parts_add_up_to_float32_numbers_and_their_products_to_all_but_the_smallest(for_weights):
+    half = HalfWeights(numbers(7, 1, 5), None, "split")
+    half.is_imitated = False  # as on a GPU
+    given = numbers(3, 5, seed=9)
+    parts = half._in_parts(given, 1, for_weights=for_weights)
+    assert parts.shape == (4, 15)
+    assert parts.dtype == torch.bfloat16
+    assert not parts[3].any()
+    first, second, third = parts[:3].float().split(5, 1)
+    high, again, low = (first, second, third) if for_weights else (first, third, second)
+    assert torch.equal(high, again)
+    assert torch.equal(high, given.bfloat16().float())
+    assert (high + low - given).abs().max() < 2**-16 * given.abs().max()
+
+
 def test_small_weights_keep_their_digits_in_float16():
     h, weight = numbers(1, 20, 5), numbers(7, 8, 5, seed=2) * 1e-6
     exact = functional.conv1d(h.transpose(1, 2).double(), weight.transpose(1, 2).double()).transpose(1, 2)

@@ -64,19 +64,20 @@ class HalfWeights:
     def convolve(self, h: Tensor) -> Tensor:
         """Return the outputs, (1, P', outputs), of features, (1, P, C), as an unpadded convolution does."""
         n = h.shape[1] - self.n_taps + 1
-        rows = self.prepared(h)[0]
         if self.kind == "fp16":
-            image = rows.t()[None, :, None]
+            image = self.prepared(h)[0].t()[None, :, None]
             output = functional.conv2d(image, self.weight.permute(0, 2, 1).unsqueeze(2))
             return self._unscaled(output.permute(0, 2, 3, 1)[:, 0])
         # Positions that are as far apart as there are taps do not overlap: so many matrices, without a copy.
-        k, width = self.n_taps, rows.shape[1]
+        k = self.n_taps
         n_rows = -(-n // k)
-        rows = functional.pad(rows, (0, 0, 0, n_rows * k + k - 1 - len(rows)))
+        rows = self._in_parts(h[0], n_rows * k + k - 1 - h.shape[1])
+        width = rows.shape[1]
         phases = rows.as_strided((k, n_rows, k * width), (width, k * width, 1))
         weights = self.weight.flatten(1).t().expand(k, -1, -1)
-        spread = self._summed(phases, weights).transpose(0, 1).reshape(1, n_rows * k, -1)
-        return spread[:, :n].add_(self.bias)
+        summed = self._summed(phases, weights).transpose(0, 1)
+        output = torch.add(summed, self.bias, out=summed.new_empty(summed.shape))  # as positions follow
+        return output.flatten(0, 1)[None, :n]
 
     def _summed(self, left: Tensor, right: Tensor) -> Tensor:
         """Return a product of matrices, or of batches of them, with sums and results in float32."""
@@ -90,14 +91,26 @@ class HalfWeights:
         output = self._held(output.half())
         return self._held(torch.addcmul(self._rounded_bias, output, self._rounded_inverse).half())
 
-    def _in_parts(self, numbers: Tensor, *, for_weights: bool = False) -> Tensor:
-        """Return float32 numbers, (..., C), as the parts that are multiplied, one after the other."""
-        high = numbers.bfloat16()
-        low = (numbers - high.float()).bfloat16()
+    def _in_parts(self, numbers: Tensor, n_more: int = 0, *, for_weights: bool = False) -> Tensor:
+        """Return float32 numbers, (..., P, C), as the parts that are multiplied, one after the other.
+
+        `n_more` rows of 0 follow.
+        """
         if self.is_imitated:
-            high, low = high.float(), low.float()
-            return torch.cat((high, low) if for_weights else (high + low, high), dim=-1)
-        return torch.cat((high, high, low) if for_weights else (high, low, high), dim=-1)
+            high = numbers.bfloat16().float()
+            low = (numbers - high).bfloat16().float()
+            parts = torch.cat((high, low) if for_weights else (high + low, high), dim=-1)
+            return functional.pad(parts, (0, 0, 0, n_more))
+        # Each part is rounded where it is to be.
+        *shape, n, width = numbers.shape
+        parts = numbers.new_empty((*shape, n + n_more, 3, width), dtype=torch.bfloat16)
+        parts[..., n:, :, :] = 0
+        high, *others = parts[..., :n, :, :].unbind(-2)
+        again, low = others if for_weights else reversed(others)
+        high.copy_(numbers)
+        again.copy_(high)
+        torch.sub(numbers, high, out=low)
+        return parts.flatten(-2)
 
     def _held(self, rounded: Tensor) -> Tensor:
         """Return rounded numbers in the dtype that the device multiplies."""

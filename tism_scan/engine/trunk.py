@@ -12,7 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tism_scan.engine.layers import Extent, Layer, Passes, Pointwise, Pooling, does_only_its_own, layer_of
+from tism_scan.engine.layers import (
+    Convolution,
+    Extent,
+    Layer,
+    Passes,
+    Pointwise,
+    Pooling,
+    does_only_its_own,
+    layer_of,
+)
 
 _IDLE = (nn.Dropout, nn.Identity)
 
@@ -46,6 +55,8 @@ def trunk_layers(trunk: nn.Module, passes: Passes | None = None) -> list[Layer] 
         layer = layer_of(module, passes if layers else replace(passes, products=None))
         if layer is None:
             return None
+        if not layers and passes.products == "fp16" and isinstance(layer, Convolution):
+            layer = replace(layer, dtype=torch.float16)  # as the next layer takes it: less to read and write
         layers.append(layer)
     return _pooled_first(layers)
 
