@@ -104,7 +104,8 @@ def test_chosen_tracks_are_in_the_stores_order_however_many_they_are(spec):
 
 def test_every_part_that_fits_nothing_is_named_with_its_neighbours():
     with pytest.raises(
-        TrackError, match=r"'k562_ctcf' fits no track of the store, such as 'K562_CTCF_None' \| '7' fits no"
+        TrackError,
+        match=r"'k562_ctcf' fits no track of the store; expected a name such as 'K562_CTCF_None' \| '7' fits",
     ):
         choose_tracks(TRACKS, "k562_ctcf,7,149")
 

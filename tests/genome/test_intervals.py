@@ -47,6 +47,11 @@ def test_region_is_read_as_browsers_write_it(text, interval):
         ("chr1:-5", r"cannot be read as a region"),
         ("chr1:1-2-3", r"cannot be read as a region"),
         ("chr1:" + "9" * 5000, r"cannot be read as a region"),
+        (
+            "chr1-1000-2000",
+            r"'chr1-1000-2000' cannot be read as a region; .* chr1:1,000-2,000; write a colon",
+        ),
+        ("chr1\t1000\t2000", r"cannot be read as a region; .* write a colon"),
         ("chr11", r"'chr11' is no chrom of the FASTA; expected a name such as 'chr1'"),
         ("chrr2:1-10", r"'chrr2' is no chrom .* such as 'chr2'"),
         ("1:1-10", r"'1' is no chrom .* 'chr1'; only the prefix 'chr' differs"),

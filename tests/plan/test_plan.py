@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -97,8 +98,21 @@ def test_equal_plans_do_not_differ():
 
 def test_difference_of_many_tracks_stays_short():
     (difference,) = small_plan(2002).differences(small_plan(2001))
-    assert difference.startswith("tracks 0,1,2,3,4,5,6,7,... 2,002 in all (#")
+    assert difference.startswith("tracks 0,1,2,3,4,5,6,7,... 2,002 in all, not")
     assert len(difference) < 120
+
+
+def test_values_that_read_alike_are_told_apart_by_digests():
+    one, another = (small_plan(20, wanted={"chr1": ((0, 5), (9, end))}) for end in (12, 13))
+    assert one.differences(another) == ["wanted 8 bp in 2 spans, not 9 bp in 2 spans"]
+    moved = small_plan(20, wanted={"chr1": ((0, 5), (8, 11))})
+    (difference,) = one.differences(moved)
+    assert re.fullmatch(r"wanted 8 bp in 2 spans \(#\w+\), not 8 bp in 2 spans \(#\w+\)", difference)
+
+
+def test_difference_of_one_span_shows_the_region():
+    one, another = (small_plan(2, wanted={"chr1": ((0, end),)}) for end in (10, 1000))
+    assert one.differences(another) == ["wanted chr1:1-10, not chr1:1-1,000"]
 
 
 def test_difference_of_names_shows_the_names():

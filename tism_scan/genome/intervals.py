@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tism_scan.errors import RegionError
 
 _FAULTS_SHOWN = 5
+_SEPARATED = re.compile(r"(.+?)[\s_-]([0-9,]+)[\s_.-]+([0-9,]+)")  # chr1-1000-2000, or the columns of a BED
 _POSITIONS = re.compile(r"([0-9][0-9,]{0,20})(-([0-9][0-9,]{0,20})?)?")
 
 
@@ -52,19 +53,23 @@ def parse_region(text: str, chroms: Mapping[str, int]) -> Interval:
     else:
         chrom, _, positions = text.rpartition(":")
     match = _POSITIONS.fullmatch(positions)
+    separated = _SEPARATED.fullmatch(text)
+    if chrom not in chroms and separated and separated[1] in chroms:
+        raise RegionError(_unreadable(text, separated[1], "write a colon after the chrom's name"))
     if chrom not in chroms:
         raise RegionError(unknown_chrom(chrom if chrom and match else text, chroms))
     if match is None:
-        raise RegionError(
-            f"{text!r} cannot be read as a region; expected a form such as {chrom}:1,000-2,000; "
-            "write the positions as whole numbers"
-        )
+        raise RegionError(_unreadable(text, chrom, "write the positions as whole numbers"))
     first, dash, last = (group or "" for group in match.groups())
     length = chroms[chrom]
     start = int(first.replace(",", "")) - 1
     end = int(last.replace(",", "")) if last else length if dash else start + 1
     _check_region(text, start, end, length)
     return Interval(chrom, start, end)
+
+
+def _unreadable(text: str, chrom: str, remedy: str) -> str:
+    return f"{text!r} cannot be read as a region; expected a form such as {chrom}:1,000-2,000; {remedy}"
 
 
 def unknown_chrom(name: str, chroms: Mapping[str, int]) -> str:

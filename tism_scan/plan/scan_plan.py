@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tism_scan.errors import PlanError
+from tism_scan.genome.intervals import Interval
 from tism_scan.genome.spans import Spans, overlaps
 from tism_scan.plan.packing import PACK, Pack, Part, short_chroms
 from tism_scan.plan.probes import Probes
@@ -320,30 +321,49 @@ class ScanPlan:
         mine, theirs = _summary(self), _summary(other)
         for one, another in zip(self.scoring.tracks, other.scoring.tracks, strict=False):
             if one.key == another.key and one.name != another.name:  # the other list of names, or none
-                mine["tracks"], theirs["tracks"] = (f"{each.key} {each.name!r}" for each in (one, another))
+                mine["tracks"], theirs["tracks"] = ((f"{each.key} {each.name!r}",) for each in (one, another))
                 break
-        shown = {name: (value, theirs.get(name, "nothing")) for name, value in mine.items()}
-        return [f"{name} {one}, not {another}" for name, (one, another) in shown.items() if one != another]
+        pairs = {name: (one, theirs.get(name, ("nothing",))) for name, one in mine.items()}
+        return [_difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
 
 
-def _summary(plan: ScanPlan) -> dict[str, str]:
-    """Return each field of a plan in a few characters."""
+def _difference(name: str, one: tuple[str, ...], another: tuple[str, ...]) -> str:
+    """Return both values of a field: the words, and the digest beside them where the words are the same."""
+    if one[0] != another[0]:
+        return f"{name} {one[0]}, not {another[0]}"
+    return f"{name} {' '.join(one)}, not {' '.join(another)}"
+
+
+def _summary(plan: ScanPlan) -> dict[str, tuple[str, ...]]:
+    """Return each field of a plan in a few words, and a digest beside them where these are not all of it."""
     described = plan.to_json()
     del described["format"]  # which follows from what is described
     summary = described.pop("scoring") | described
     summary["path"] = path_text(plan.scoring.path)
     keys = [track.key for track in plan.scoring.tracks]
     more = f",... {len(keys):,} in all" if len(keys) > _KEYS_SHOWN else ""
-    summary["tracks"] = ",".join(keys[:_KEYS_SHOWN]) + more + _short_hash(summary["tracks"])
-    n_spans = sum(len(spans) for spans in plan.wanted.values())
-    summary["wanted"] = f"{plan.n_wanted:,} bp in {n_spans:,} spans" + _short_hash(sorted(summary["wanted"]))
-    summary["chroms"] = f"{len(plan.chroms):,} chroms" + _short_hash(summary["chroms"])
+    digests = {name: _short_hash(summary[name]) for name in ("tracks", "chroms")}
+    digests["wanted"] = _short_hash(sorted(summary["wanted"]))
+    summary["tracks"] = ",".join(keys[:_KEYS_SHOWN]) + more
+    summary["wanted"] = _wanted_text(plan)
+    summary["chroms"] = f"{len(plan.chroms):,} chroms"
     for name in ("genome_digest", "weights_digest"):
         summary[name] = short_digest(summary[name])
     if plan.selection is not None:
         summary["selection"] = plan.selection.rule
-    return {name: str(value) for name, value in summary.items()}
+    return {
+        name: (str(value), digests[name]) if name in digests else (str(value),)
+        for name, value in summary.items()
+    }
+
+
+def _wanted_text(plan: ScanPlan) -> str:
+    n_spans = sum(len(spans) for spans in plan.wanted.values())
+    if n_spans > 1:
+        return f"{plan.n_wanted:,} bp in {n_spans:,} spans"
+    ((chrom, ((start, end),)),) = plan.wanted.items()
+    return str(Interval(chrom, start, end))
 
 
 def _short_hash(described: object) -> str:
-    return f" (#{hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]})"
+    return f"(#{hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]})"

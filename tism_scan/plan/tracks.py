@@ -335,8 +335,8 @@ def choose_tracks(tracks: Sequence[Track], spec: str | None) -> list[int]:
     for part in filter(None, map(str.strip, spec.split(","))):
         found = [position_of[part]] if part in position_of else _named(part, names)
         if not found:
-            near = nearest(part, names) or names[:3]
-            faults.append(f"{part!r} fits no track of the store, such as {', '.join(map(repr, near))}")
+            near = ", ".join(map(repr, nearest(part, names) or names[:3]))
+            faults.append(f"{part!r} fits no track of the store; expected a name such as {near}")
         chosen.update(found)
     if faults or not chosen:
         raise TrackError(" | ".join(faults) or f"{spec!r} chooses no track; give indices, names or globs")
