@@ -23,6 +23,7 @@ ROWS = [
     ["browser", "engine", "store"],
     ["attribution", "demo", "export", "scan"],
     ["locus", "ray_scan", "variants"],
+    ["executors"],
     ["peaks", "refine"],
     ["effects"],
     ["api"],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tism_scan.engine.devices import default_precision
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
 from tism_scan.errors import InputError, ScanError
+from tism_scan.executors import scan_pending
 from tism_scan.genome.alphabet import encode
 from tism_scan.genome.bed import read_named_spans
 from tism_scan.genome.fasta import Genome
@@ -26,7 +27,6 @@ from tism_scan.progress import OnProgress
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.planning import PlannedScan
 from tism_scan.scan.result import ScanResult
-from tism_scan.scan.serial import scan_serially
 from tism_scan.storage.places import Place
 from tism_scan.store.owned import OwnedStore
 from tism_scan.store.peak_store import PeakStore
@@ -84,23 +84,11 @@ def scan(
         If the scan was stopped; what is finished is kept.
     """
     if ray is not False:
-        from tism_scan.ray_scan import scan_on_ray
-
-        model = planned.model.absolute()  # before the store is made: a module in memory does not travel
-        store = planned.create_store(out)
-        result = scan_on_ray(
-            store,
-            planned.genome,
-            model,
-            execution=execution,
-            options=None if ray is True else ray,
-            on_progress=on_progress,
-        )
-    else:
-        store = planned.create_store(out)
-        result = scan_serially(
-            store, planned.genome, planned.model, execution=execution, on_progress=on_progress
-        )
+        planned.model.absolute()  # before the store is made: a module in memory does not travel
+    store = planned.create_store(out)
+    result = scan_pending(
+        store, planned.genome, planned.model, ray=ray, execution=execution, on_progress=on_progress
+    )
     _raise_unless_done(store, result)
     return store
 

@@ -10,10 +10,10 @@ from tism_scan.effects.planning import PlannedEffects
 from tism_scan.effects.tables import Shape
 from tism_scan.effects.worker import EffectWorker
 from tism_scan.effects.writing import Tally, check_out, write_effects
+from tism_scan.executors import scan_pending
 from tism_scan.progress import OnProgress, steps
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ScanResult
-from tism_scan.scan.serial import scan_serially
 from tism_scan.storage.places import Place
 from tism_scan.store.parts import PartStore
 
@@ -97,18 +97,15 @@ def score_variants(
     model = planned.model if ray is False else planned.model.absolute()
     place = Path(f"{out.absolute()}.parts") if parts is None else parts
     store = planned.create_store(place, typed, overwrite=overwrite, break_lock=execution.break_lock)
-    settings: dict[str, Any] = {
-        "execution": execution,
-        "on_progress": on_progress,
-        "worker_class": EffectWorker,
-    }
-    if ray is False:
-        result = scan_serially(store, planned.genome, model, **settings)
-    else:
-        from tism_scan.ray_scan.driver import scan_on_ray
-
-        options = None if ray is True else ray
-        result = scan_on_ray(store, planned.genome, model, options=options, **settings)
+    result = scan_pending(
+        store,
+        planned.genome,
+        model,
+        ray=ray,
+        execution=execution,
+        on_progress=on_progress,
+        worker_class=EffectWorker,
+    )
     if result.was_stopped:
         return EffectSummary(None, result, store, Tally())
     steps.info("writing the results")

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from tism_scan.executors import scan_pending
 from tism_scan.peaks.planning import PlannedPeaks
 from tism_scan.peaks.worker import PeakWorker
 from tism_scan.progress import OnProgress
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ScanResult
-from tism_scan.scan.serial import scan_serially
 from tism_scan.store.peak_store import PeakStore
 
 if TYPE_CHECKING:
@@ -46,23 +46,12 @@ def attribute_pending(
     ScanError
         If the cluster cannot be reached or is lost, or no actor can be started.
     """
-    if ray is False:
-        return scan_serially(
-            store,
-            planned.genome,
-            planned.model,
-            execution=execution,
-            on_progress=on_progress,
-            worker_class=PeakWorker,
-        )
-    from tism_scan.ray_scan.driver import scan_on_ray
-
-    return scan_on_ray(
+    return scan_pending(
         store,
         planned.genome,
         planned.model,
+        ray=ray,
         execution=execution,
-        options=None if ray is True else ray,
         on_progress=on_progress,
         worker_class=PeakWorker,
     )

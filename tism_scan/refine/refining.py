@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tism_scan.engine.block_engine import Engine
+from tism_scan.executors import scan_pending
 from tism_scan.models.contract import Model
 from tism_scan.progress import OnProgress
 from tism_scan.refine.engines import make_ism_engine
 from tism_scan.refine.planning import PlannedRefinement
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ScanResult
-from tism_scan.scan.serial import scan_serially
 from tism_scan.scan.work import Plan
 from tism_scan.scan.worker import BlockWorker
 from tism_scan.store.lease import Lease
@@ -71,23 +71,12 @@ def refine(
     model = planned.model if ray is False else planned.model.absolute()
     with Lease(planned.scan.folder).acquire(break_lock=execution.break_lock):
         store = planned.create_store(typed, overwrite=overwrite, break_lock=execution.break_lock)
-        if ray is False:
-            return scan_serially(
-                store,
-                planned.genome,
-                model,
-                execution=execution,
-                on_progress=on_progress,
-                worker_class=RefineWorker,
-            )
-        from tism_scan.ray_scan import scan_on_ray
-
-        return scan_on_ray(
+        return scan_pending(
             store,
             planned.genome,
             model,
+            ray=ray,
             execution=execution,
-            options=None if ray is True else ray,
             on_progress=on_progress,
             worker_class=RefineWorker,
         )
