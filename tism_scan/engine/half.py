@@ -104,7 +104,7 @@ class HalfWeights:
         # Each part is rounded where it is to be.
         *shape, n, width = numbers.shape
         parts = numbers.new_empty((*shape, n + n_more, 3, width), dtype=torch.bfloat16)
-        parts[..., n:, :, :] = 0
+        parts[..., n:, :, :].zero_()
         high, *others = parts[..., :n, :, :].unbind(-2)
         again, low = others if for_weights else reversed(others)
         high.copy_(numbers)
