@@ -9,6 +9,8 @@ from tism_scan.engine.head import Product
 from tism_scan.engine.trunk import first_linear, linear_on_relu
 from tism_scan.refine.changes import Strips, put, relu_change
 
+_ROWS_IN_CACHE = 2048
+
 
 class ChangedHead:
     """The head of a trunk. Of a linear layer that it begins with, only what changes is multiplied.
@@ -84,9 +86,7 @@ class ChangedHead:
         """Return the parts of the linear layer that read some positions, (hidden, C) each."""
         missing = [position for position in range(first, end) if position not in self._columns]
         if missing and self._linear is not None:
-            weight = self._linear.weight.detach().view(self._linear.out_features, -1, self._n_positions)
-            # all at once, since a position's weights are far apart in memory
-            parts = weight[:, :, missing[0] : missing[-1] + 1].permute(2, 0, 1).contiguous()
+            parts = _columns_apart(self._linear, self._n_positions, missing[0], missing[-1] + 1)
             for position in missing:
                 self._columns[position] = Product(parts[position - missing[0]], None, torch.float32)
         return self._columns
@@ -96,3 +96,13 @@ class ChangedHead:
         rows = hidden.expand(2, *hidden.shape[1:]) if len(hidden) == 1 else hidden
         outputs = self._rest(rows.clone())  # which may work in place
         return self._read(outputs)[: len(hidden)]
+
+
+def _columns_apart(linear: nn.Linear, n_positions: int, first: int, end: int) -> Tensor:
+    """Return the weights, (positions, hidden, C), of some of the positions that a linear layer reads."""
+    weight = linear.weight.detach().view(-1, n_positions)
+    columns = weight.new_empty((end - first, len(weight)))
+    # piece by piece, since a position's weights are far apart in memory
+    for i in range(0, len(weight), _ROWS_IN_CACHE):
+        columns[:, i : i + _ROWS_IN_CACHE] = weight[i : i + _ROWS_IN_CACHE, first:end].contiguous().t()
+    return columns.view(end - first, linear.out_features, -1)
