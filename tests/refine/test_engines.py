@@ -94,6 +94,14 @@ def test_any_model_gives_what_ism_gives(strands, output_space, codes, wanted):
     assert_close(found, exact(smooth_model(), scoring, codes, wanted))
 
 
+def test_products_with_whole_kernels_give_the_same(monkeypatch, codes, wanted):
+    monkeypatch.setattr("tism_scan.refine.changes._multiplies_padding", lambda layer: True)
+    model, scoring = WithTrunk(TRUNKS["like Beluga's"]()).float(), scoring_of(12)
+    engine = make_ism_engine(copy.deepcopy(model), scoring, device="cpu")
+    found = blocks_scored_by(engine, codes, block_bp=120, wanted=wanted)
+    assert_close(found, exact(model, scoring, codes, wanted))
+
+
 def test_a_head_of_any_kind_will_do(codes, wanted):
     head = nn.Sequential(nn.Conv1d(6, N_OUTPUTS, 3), nn.AdaptiveMaxPool1d(1), nn.Flatten())
     model = WithTrunk(TRUNKS["like Beluga's"](), head).float()

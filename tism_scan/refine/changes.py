@@ -24,8 +24,8 @@ from tism_scan.engine.head import Product
 from tism_scan.engine.layers import Convolution, Layer, Pointwise, Pooling
 from tism_scan.engine.trunk import declared_parts, n_positions, trunk_layers
 
-# Substitutions that are followed together: on a CPU, more of them fall out of its caches.
-_MOST_ON_CPU = 96
+# Substitutions that are followed together: on a CPU, more of them are no faster.
+_MOST_ON_CPU = 256
 _MOST_ON_GPU = 4096
 
 
@@ -104,8 +104,8 @@ class Trunk:
             below, above = _Values(values[i], firsts[i]), _Values(values[i + 1], firsts[i + 1])
             if isinstance(layer, Pointwise):
                 strips = Strips(strips.starts, *_pointwise(layer, strips.before, strips.change))
-            elif taps is not None:
-                strips = _convolved(strips, taps, layer.kernel, above, self.counts[i + 1])
+            elif isinstance(layer, Convolution) and layer.stride == 1:
+                strips = _convolved(strips, layer, taps, above, self.counts[i + 1])
             else:
                 strips = _strided(strips, layer, below, above, self.counts[i + 1])
         return strips
@@ -139,18 +139,30 @@ def trunk_and_head(model: nn.Module, input_bp: int) -> tuple[Trunk, nn.Module]:
     return Trunk(layers, n_positions(layers, input_bp)), parts[1]
 
 
-def _convolved(strips: Strips, taps: Product, kernel: int, above: _Values, n_positions: int) -> Strips:
+def _convolved(
+    strips: Strips, layer: Convolution, taps: Product | None, above: _Values, n_positions: int
+) -> Strips:
     """Return the strips above a convolution of stride 1, from the change below it."""
-    n, width, _ = strips.change.shape
-    products = taps(strips.change.flatten(0, 1)).view(n, width, kernel, -1)
-    spread = products.new_zeros((n, width + kernel - 1, products.shape[3]))
-    for i_tap in range(kernel):
-        first = kernel - 1 - i_tap
-        spread[:, first : first + width] += products[:, :, i_tap]
-    starts = strips.starts - (kernel - 1)
+    reach = layer.kernel - 1
+    if taps is None:
+        image = strips.change.permute(2, 0, 1)[None]
+        spread = functional.conv2d(image, layer.weight, padding=(0, reach))[0].permute(1, 2, 0)
+    else:
+        spread = _summed(taps(strips.change.flatten(0, 1)).view(*strips.change.shape[:2], layer.kernel, -1))
+    starts = strips.starts - reach
     if bool((starts < 0).any()) or bool((starts + spread.shape[1] > n_positions).any()):
         starts, spread = _within(starts, spread, n_positions)
     return Strips(starts, above.around(starts, spread.shape[1]), spread)
+
+
+def _summed(products: Tensor) -> Tensor:
+    """Return a convolution's outputs, (n, w + kernel - 1, C'), of inputs' products (n, w, kernel, C')."""
+    n, width, kernel, n_channels = products.shape
+    outputs = products.new_zeros((n, width + kernel - 1, n_channels))
+    for i_tap in range(kernel):
+        first = kernel - 1 - i_tap
+        outputs[:, first : first + width] += products[:, :, i_tap]
+    return outputs
 
 
 def _within(starts: Tensor, spread: Tensor, n_positions: int) -> tuple[Tensor, Tensor]:
@@ -209,9 +221,14 @@ def put(values: Tensor, strips: Tensor, starts: Tensor) -> None:
     values[torch.arange(len(values), device=starts.device)[:, None], index] = strips
 
 
+def _multiplies_padding(layer: Convolution) -> bool:
+    """Return whether a device multiplies what is padded, too; the kernels of CPUs leave it out."""
+    return layer.weight.is_cuda
+
+
 def _taps(layer: Layer) -> Product | None:
-    """Return the product of a convolution of stride 1 with its whole kernel, (C, kernel * C'), or None."""
-    if not isinstance(layer, Convolution) or layer.stride != 1:
+    """Return the product with the whole kernel, (C, kernel * C'), where a strip's padding would cost more."""
+    if not isinstance(layer, Convolution) or layer.stride != 1 or not _multiplies_padding(layer):
         return None
     weight = layer.weight[:, :, 0].permute(2, 0, 1)  # (kernel, C', C)
     return Product(weight.flatten(0, 1), None, torch.float32)
@@ -220,6 +237,8 @@ def _taps(layer: Layer) -> Product | None:
 def layer_output(layer: Layer, h: Tensor) -> Tensor:
     """Return a layer's output, (N, P', C'), of (N, P, C), which stays as it is."""
     if isinstance(layer, Pointwise):
+        if isinstance(layer.function, nn.ReLU):
+            return functional.relu(h)
         output: Tensor = layer.function(h.clone())  # which may work in place
         return output
     if isinstance(layer, Pooling):

@@ -30,7 +30,7 @@ from tism_scan.plan.tiling import Stretch
 from tism_scan.refine.changes import trunk_and_head
 from tism_scan.refine.heads import ChangedHead
 
-SLAB_BP_ON_CPU = 24_576
+SLAB_BP_ON_CPU = 53_248
 SLAB_BP_ON_GPU = 1 << 17
 
 
