@@ -12,6 +12,9 @@ from torch import nn
 from toy_models import N_OUTPUTS
 
 from tism_scan.attribution import ism
+from tism_scan.engine.halving import HalvedConvolution
+from tism_scan.engine.layers import Convolution
+from tism_scan.engine.trunk import trunk_layers
 from tism_scan.genome.alphabet import channel_of_base, is_acgt, one_hot, reverse_complement
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
@@ -106,6 +109,16 @@ def test_a_head_of_any_kind_will_do(codes, wanted):
     head = nn.Sequential(nn.Conv1d(6, N_OUTPUTS, 3), nn.AdaptiveMaxPool1d(1), nn.Flatten())
     model = WithTrunk(TRUNKS["like Beluga's"](), head).float()
     scoring = scoring_of(12, output_space="probability")
+    engine = make_ism_engine(copy.deepcopy(model), scoring, device="cpu")
+    found = blocks_scored_by(engine, codes, block_bp=120, wanted=wanted)
+    assert_close(found, exact(model, scoring, codes, wanted))
+
+
+def test_wide_layers_give_what_ism_gives(codes, wanted):
+    trunk = [nn.Conv1d(4, 128, 4), nn.ReLU(), nn.Conv1d(128, 128, 8), nn.ReLU(), nn.MaxPool1d(4)]
+    model, scoring = WithTrunk(trunk).float(), scoring_of(12)
+    wide = [layer for layer in trunk_layers(model.trunk) if isinstance(layer, Convolution)][1]
+    assert HalvedConvolution.is_faster(wide)
     engine = make_ism_engine(copy.deepcopy(model), scoring, device="cpu")
     found = blocks_scored_by(engine, codes, block_bp=120, wanted=wanted)
     assert_close(found, exact(model, scoring, codes, wanted))

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tism_scan.engine.halving import HalvedConvolution
 from tism_scan.engine.head import Product
 from tism_scan.engine.layers import Convolution, Layer, Pointwise, Pooling
 from tism_scan.engine.trunk import declared_parts, n_positions, trunk_layers
@@ -58,6 +59,7 @@ class Trunk:
     def __init__(self, layers: list[Layer], counts: list[int]) -> None:
         self.layers, self.counts = layers, counts
         self._taps = [_taps(layer) for layer in layers]
+        self._forward = [_faster(layer) for layer in layers]
 
     def bytes_per_substitution(self) -> int:
         """Return about how much memory a substitution holds at once on its way through the trunk."""
@@ -79,9 +81,13 @@ class Trunk:
     def values(self, X: Tensor) -> list[Tensor]:
         """Return the input and each layer's output, (N, positions, C), of sequences (N, 4, L)."""
         values = [X.transpose(1, 2).contiguous()]
-        for layer in self.layers:
-            values.append(layer_output(layer, values[-1]))
+        for i_layer in range(len(self.layers)):
+            values.append(self.output(i_layer, values[-1]))
         return values
+
+    def output(self, i_layer: int, h: Tensor) -> Tensor:
+        """Return a layer's output, (N, P', C'), of (N, P, C), which stays as it is."""
+        return layer_output(self._forward[i_layer], h)
 
     def strips(
         self, values: list[Tensor], firsts: list[Tensor], channels: Tensor, positions: Tensor
@@ -234,7 +240,14 @@ def _taps(layer: Layer) -> Product | None:
     return Product(weight.flatten(0, 1), None, torch.float32)
 
 
-def layer_output(layer: Layer, h: Tensor) -> Tensor:
+def _faster(layer: Layer) -> Layer | HalvedConvolution:
+    """Return what computes a layer's output of a long stretch fastest."""
+    if isinstance(layer, Convolution) and HalvedConvolution.is_faster(layer):
+        return HalvedConvolution(layer)
+    return layer
+
+
+def layer_output(layer: Layer | HalvedConvolution, h: Tensor) -> Tensor:
     """Return a layer's output, (N, P', C'), of (N, P, C), which stays as it is."""
     if isinstance(layer, Pointwise):
         if isinstance(layer.function, nn.ReLU):
