@@ -320,7 +320,13 @@ def bad_inputs():
         "another assembly",
     )
     yield "no number", vcf_text([("chr1", "x", "A", "C")]), "line 3 .*position 'x'"
-    yield "number with marks", vcf_text([snv("chr1", 5), ("chr1", "9_0", "A", "C")]), "line 4 .*position .9_0"
+    yield "no plain number", vcf_text([good[0], ("chr1", "9_1", "A", "C")]), "line 4 .*position '9_1'"
+    yield "endless number", vcf_text([good[0], ("chr1", "9" * 5000, "A", "C")]), "line 4 .*position '9{40}';"
+    yield (
+        "past every index",
+        vcf_text([good[0], ("scaffold9", 1 << 31, "A", "C")]),
+        "line 4 .*position '2147483648'; expected a whole number up to 2,147,483,647",
+    )
     yield "few columns", vcf_text(good) + "chr1\t95\t.\tA\n", "line 5 .*has 4 columns"
     yield "blank line", vcf_text(good) + "\n", "line 5 .*columns"
     yield "not text", bytes(range(256)) * 9, "has no header"

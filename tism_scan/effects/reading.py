@@ -12,11 +12,10 @@ from tism_scan.effects.haplotypes import Allele, OnMismatch, reason_of_allele
 from tism_scan.errors import InputError
 from tism_scan.genome.alphabet import Codes, encode, is_acgt
 from tism_scan.genome.fasta import Genome
-from tism_scan.variants.batches import Contigs
+from tism_scan.variants.batches import Contigs, position_of
 from tism_scan.variants.files import VariantFile
 
 _CHUNK_BP = 1 << 20
-_LAST_POSITION = (1 << 31) - 1  # of a VCF, and of an index
 _CHECKED_BEFORE_REFUSAL = 10
 
 
@@ -66,13 +65,10 @@ def items_of(file: VariantFile, contigs: Contigs) -> Iterator[tuple[int, Item]]:
             contig, text, ref, alts = (
                 fields[i].strip() for i in (layout.chrom, layout.pos, layout.ref, layout.alt)
             )
-            if not (text.isascii() and text.isdecimal()) or int(text) > _LAST_POSITION:
-                raise InputError(
-                    f"{where} has the position {text!r}; expected a whole number up to {_LAST_POSITION:,}"
-                )
+            position = position_of(text, where)
             chrom, name = contigs.chrom(contig) or "", "." if i_id is None else fields[i_id].strip() or "."
             for alt in (alts or ".").split(","):
-                yield number, Item(contig, name, Allele(chrom, int(text) - 1, ref, alt))
+                yield number, Item(contig, name, Allele(chrom, position, ref, alt))
 
 
 def _column_of_id(file: VariantFile) -> int | None:

@@ -8,9 +8,12 @@ from tism_scan.genome.intervals import prefix_twin
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.variants.files import VariantFile
 
+LAST_POSITION = (1 << 31) - 1  # of a VCF, and of an index
 _MOST_BYTES = 4 << 20
 _MOST_RECORDS = 50_000
 _MOST_VALUES = 4 << 20
+_MOST_DIGITS = len(str(LAST_POSITION))  # Python reads no number of thousands of digits
+_MOST_SHOWN = 40  # characters of what is no position
 _FAR = 1 << 29  # positions beyond it need another kind of index
 
 
@@ -106,6 +109,24 @@ class Contigs:
             )
 
 
+def position_of(text: str, where: str) -> int:
+    """Return the 0-based position that a line has as text, -1 for that in front of a chrom.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number, or higher than an index goes.
+    """
+    digits = text.lstrip("0") or "0"
+    is_number = text.isascii() and text.isdecimal() and len(digits) <= _MOST_DIGITS
+    if not is_number or int(digits) > LAST_POSITION:
+        raise InputError(
+            f"{where} has the position {text[:_MOST_SHOWN]!r}; expected a whole number up to "
+            f"{LAST_POSITION:,}"
+        )
+    return int(digits) - 1
+
+
 def batches(file: VariantFile, plan: ScanPlan, contigs: Contigs, n_tracks: int) -> Iterator[Batch]:
     """Yield the records of a file in its order, in batches of one block each.
 
@@ -154,7 +175,7 @@ class _Place:
 
     def holds(self, contig: bytes, text: bytes) -> bool:
         """Return whether a record is in the same block as the one before, and not in front of it."""
-        if not text.isdigit():
+        if not text.isdigit() or len(text) > _MOST_DIGITS:
             return False
         position = int(text) - 1
         if contig == self._contig and self._position <= position and self.start <= position < self.end:
@@ -165,11 +186,7 @@ class _Place:
     def move(self, contig: bytes, text: bytes, number: int) -> None:
         """Go to the block of a record."""
         where = f"line {number:,} of {str(self._path)!r}"
-        if not text.isdigit():
-            raise InputError(
-                f"{where} has the position {text.decode(errors='replace')!r}; expected a whole number"
-            )
-        position = int(text) - 1
+        position = position_of(text.decode(errors="replace"), where)
         if contig != self._contig:
             if contig in self._seen:
                 raise InputError(_unsorted(where, contig))
@@ -180,7 +197,7 @@ class _Place:
         self._position = position
         if self.chrom is None:
             is_far = position >= _FAR
-            self.start, self.end = (_FAR, 1 << 62) if is_far else (0, _FAR)
+            self.start, self.end = (_FAR, LAST_POSITION) if is_far else (0, _FAR)
             self._contigs.longest_bp = max(self._contigs.longest_bp, position + 1)
             return
         plan, length = self._plan, self._plan.chroms[self.chrom]
