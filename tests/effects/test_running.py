@@ -13,9 +13,11 @@ from variant_stores import HEADER, vcf_text
 
 from tism_scan.effects import parquet, plan_effects, planning, score_variants
 from tism_scan.effects import worker as worker_module
-from tism_scan.effects.haplotypes import FAILED, MISMATCH, N_IN_REF
+from tism_scan.effects.haplotypes import FAILED, MISMATCH, MOST_PLACEMENTS, N_IN_REF
 from tism_scan.effects.worker import EffectWorker
 from tism_scan.errors import ExportError, InputError, StoreError
+from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tracks import Track
 from tism_scan.scan.execution import Execution
 
 MODEL = StackModel()
@@ -289,6 +291,14 @@ def test_position_past_what_the_usual_index_holds_gets_another_index(scored, row
     out = tmp_path / f"out{suffix}"
     scored([*rows[:2], ("chr1", 1 << 30, "A", "C")], out=out)
     assert sorted(path.name for path in tmp_path.glob("out*")) == [out.name, f"{out.name}.csi"]
+
+
+@pytest.mark.parametrize("input_bp", [2000, 200_000])
+def test_parts_have_few_windows_even_if_all_alleles_are_in_repeats(input_bp):
+    scoring = Scoring((Track("a", (0,), (1.0,)),), input_bp, input_bp)
+    n_items = planning._items_per_part(scoring, shift_average=True)
+    assert 1 <= n_items * MOST_PLACEMENTS * input_bp <= 64 << 20
+    assert n_items <= planning._items_per_part(scoring, shift_average=False) <= (8 << 20) / input_bp
 
 
 def test_other_names_of_chroms_are_told_by_a_table(scored, rows, tmp_path):

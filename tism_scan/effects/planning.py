@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tism_scan.effects.haplotypes import OnMismatch
+from tism_scan.effects.haplotypes import MOST_PLACEMENTS, OnMismatch
 from tism_scan.effects.reading import Survey, inputs_of, survey
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
 from tism_scan.export.aliases import read_aliases
@@ -26,7 +26,8 @@ from tism_scan.variants.batches import Contigs
 from tism_scan.variants.files import opened
 
 _MOST_ALLELES = 2000  # of a part
-_MOST_BASES = 8 << 20  # of the windows of a part
+_MOST_BASES = 8 << 20  # of the reference windows of a part
+_MOST_SHIFTED_BASES = 64 << 20  # of those, if every allele stood in a repeat as long as is averaged over
 _MOST_NUMBERS = 4 << 20  # in the results of a part
 
 
@@ -160,7 +161,7 @@ def plan_effects(
         plan = PartsPlan(
             "variants",
             found.n_items,
-            _items_per_part(scoring),
+            _items_per_part(scoring, shift_average=shift_average),
             scoring,
             open_genome.digest(),
             weights_digest,
@@ -178,9 +179,11 @@ def plan_effects(
     return PlannedEffects(plan, variants, open_genome.path, source, names, found)
 
 
-def _items_per_part(scoring: Scoring) -> int:
-    fitting = min(_MOST_BASES // scoring.input_bp, _MOST_NUMBERS // len(scoring.tracks))
-    return max(1, min(_MOST_ALLELES, fitting))
+def _items_per_part(scoring: Scoring, *, shift_average: bool) -> int:
+    n_windows = _MOST_BASES // scoring.input_bp
+    if shift_average:
+        n_windows = min(n_windows, _MOST_SHIFTED_BASES // (MOST_PLACEMENTS * scoring.input_bp))
+    return max(1, min(_MOST_ALLELES, n_windows, _MOST_NUMBERS // len(scoring.tracks)))
 
 
 def _has_logits(model: Model) -> bool:
