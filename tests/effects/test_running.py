@@ -131,6 +131,26 @@ def test_interrupted_work_goes_on_and_gives_the_same_bytes(scored, rows, small_p
     assert not (tmp_path / "out.tsv.gz.parts").exists()
 
 
+def test_file_of_variants_that_is_changed_during_the_work_gets_no_results_of_others(
+    small_genome, rows, small_parts, tmp_path
+):
+    path, out = tmp_path / "in.vcf", tmp_path / "out.vcf.gz"
+    path.write_text(vcf_text(rows, HEADER))
+    planned = plan_effects(small_genome.path, MODEL, path, **SETTINGS)
+
+    def change(_progress):
+        path.write_text(vcf_text(rows[1:], HEADER))
+
+    with pytest.raises(InputError, match=r"in.vcf' was changed while it was scored"):
+        score_variants(planned, out, on_progress=change)
+    assert not out.exists()
+    with pytest.raises(InputError, match=r"in.vcf' was changed"):
+        score_variants(planned, tmp_path / "other.tsv.gz")
+    path.write_text(vcf_text(rows, HEADER))
+    assert score_variants(planned, out).result.n_bp == 0
+    assert out.exists()
+
+
 def test_another_request_is_refused_where_parts_of_one_are(scored, rows, tmp_path):
     out = tmp_path / "out.tsv.gz"
     scored(rows, out=out, how={"keep_parts": True})

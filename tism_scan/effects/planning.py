@@ -8,6 +8,7 @@ from typing import Any
 from tism_scan.effects.haplotypes import MOST_PLACEMENTS, OnMismatch
 from tism_scan.effects.reading import Survey, inputs_of, survey
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
+from tism_scan.errors import InputError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import Beluga
@@ -60,6 +61,20 @@ class PlannedEffects:
         """Yield what the workers read, by name."""
         with opened(self.variants) as file:
             yield from inputs_of(file, self.contigs(), self.plan.items_per_part)
+        self.check_unchanged()
+
+    def check_unchanged(self) -> None:
+        """Raise unless the file of variants is still the planned one.
+
+        Raises
+        ------
+        InputError
+        """
+        if not self.variants.is_file() or file_digest(self.variants) != self.plan.options["variants"]:
+            raise InputError(
+                f"{str(self.variants)!r} was changed while it was scored, or is gone; expected the "
+                "file as it was; restore it, or run again with --overwrite"
+            )
 
     def create_store(
         self,
@@ -146,6 +161,7 @@ def plan_effects(
         contigs = Contigs(chroms, names, "the genome")
         steps.info("reading the variants")
         with opened(variants) as file:
+            digest = file_digest(variants)
             contigs.check_lengths(file)
             found = survey(file, contigs, open_genome, on_mismatch)
         steps.info("loading the model")
@@ -168,7 +184,7 @@ def plan_effects(
             name,
             chroms,
             {
-                "variants": file_digest(variants),
+                "variants": digest,
                 "names": sorted([chrom, name] for chrom, name in names.items() if name != chrom),
                 "on_mismatch": on_mismatch,
                 "shift_average": shift_average,

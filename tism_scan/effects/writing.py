@@ -90,6 +90,8 @@ def write_effects(planned: PlannedEffects, store: PartStore, out: Path, shape: S
     ------
     StoreError
         If results are missing or damaged.
+    InputError
+        If records are to be written, and the file of variants was changed since it was planned.
     StorageFullError
         If the disk is full; what was there before stays.
     """
@@ -103,6 +105,7 @@ def write_effects(planned: PlannedEffects, store: PartStore, out: Path, shape: S
         if out.name.lower().endswith(PARQUET):
             write_parquet(packed, planned.plan, shape, _results(planned, store, tally))
         elif out.name.lower().endswith(_VCF):
+            planned.check_unchanged()
             with opened(planned.variants) as file:
                 compress(_joined(_vcf_lines(planned, store, file, tally)), packed)
             layout = VCF
