@@ -199,12 +199,14 @@ def test_damaged_ranks_are_said(tmp_path, content):
         read_calibration(store)
 
 
-def test_flipped_bit_in_the_ranks_is_said(tmp_path):
+@pytest.mark.parametrize(("part", "flip"), [(None, 4), (b"{'descr': '<f4", 1), (b"<f4", 16)])
+def test_flipped_bit_in_the_ranks_is_said(tmp_path, part, flip):
+    """In a table's header, too, which NumPy parses as Python."""
     store, _, _ = variant_store(tmp_path / "s.zarr")
     calibrate(store)
     path = tmp_path / "s.zarr" / ".scan" / "calibration.npz"
     packed = bytearray(path.read_bytes())
-    packed[len(packed) // 2] ^= 4
+    packed[len(packed) // 2 if part is None else packed.index(part)] ^= flip
     path.write_bytes(packed)
     with pytest.raises(StoreError, match=r"calibration.npz .*is damaged"):
         read_calibration(store)
