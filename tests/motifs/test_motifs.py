@@ -44,6 +44,12 @@ def test_rows_end_where_the_matrix_ends(tmp_path):
     assert [len(motif) for motif in read_motifs(written(tmp_path, text))] == [2, 2]
 
 
+def test_motif_that_old_releases_of_meme_number_is_called_by_its_number(tmp_path):
+    path = tmp_path / "meme.txt"
+    path.write_text(f"{HEAD}MOTIF  1\twidth =    2  sites =  25\n{MATRIX}{ROWS}")
+    assert [motif.name for motif in read_motifs(path)] == ["1"]
+
+
 def test_windows_line_ends_and_a_missing_last_one_are_read(tmp_path):
     path = tmp_path / "motifs.meme"
     path.write_bytes(f"{HEAD}MOTIF one\n{MATRIX}{ROWS}".rstrip().replace("\n", "\r\n").encode())

@@ -96,7 +96,8 @@ def _parts(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
 def _motif(part: Sequence[_Line], faults: list[str]) -> Motif | None:
     """Return the motif of some lines; None if its name or matrix is at fault."""
     number, text = part[0]
-    name = plain_name(text.split()[1:3])
+    # What MEME itself wrote before 4.12 is called by a number: MOTIF  1 width =   11  sites =  25
+    name = plain_name([word for word in text.split()[1:3] if word != "width"])
     i_head = next((i for i, (_, text) in enumerate(part) if text.startswith(_MATRIX)), None)
     if not name or i_head is None:
         lack = f"{name} has no line '{_MATRIX}: ...'" if name else "the motif has no name"
