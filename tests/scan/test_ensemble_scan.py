@@ -7,18 +7,23 @@ import numpy as np
 import pyBigWig
 import pytest
 import torch
+from bpnet_files import chrombpnet_config, keras_names, random_network, write_keras
 from click.testing import CliRunner
 from command_line import tism_scan
 from torch import nn
 
 import tism_scan as ts
 from tism_scan.cli import cli
+from tism_scan.engine.choice import make_engine
+from tism_scan.engine.ensemble_engine import scoring_of_member
 from tism_scan.errors import PlanError, StoreError
 from tism_scan.export.bigwigs import export_bigwigs
 from tism_scan.export.browsers import describe_export
+from tism_scan.genome.fasta import Genome
 from tism_scan.models.source import ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.refine import plan_refinement, refine
+from tism_scan.scan.estimate import count_work, estimate_scan
 from tism_scan.scan.verify import Sample, verify_store
 from tism_scan.store.refined import existing_refinement
 from tism_scan.variants.calibration import calibrate
@@ -235,3 +240,89 @@ def test_bad_folds_get_one_line_and_exit_code_2(folder, tmp_path, arguments, mes
     assert message in ran.stderr
     assert len(ran.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "s.zarr").exists()
+
+
+@pytest.fixture(scope="module")
+def keras_folds(tmp_path_factory):
+    """Return a folder with ChromBPNet's files of three folds, and of one that reads longer windows."""
+    folder = tmp_path_factory.mktemp("keras")
+    for i, input_bp in enumerate((400, 400, 400, 420)):
+        state = random_network(n_layers=3, seed=i)
+        config = chrombpnet_config(input_bp, crop_bp=39)
+        write_keras(folder / f"fold_{i}.h5", state, keras_names(state, "wo_bias_bpnet_"), config=config)
+    return folder
+
+
+def weights_of(*names):
+    return [word for name in names for word in ("--weights", name)]
+
+
+def test_folds_of_keras_files_are_scanned_as_their_mean(folder, keras_folds, tmp_path):
+    asked = {"tracks": "counts,profile", "stride": 100, "stitch": "mean", "regions": "chr1:1-400"}
+    files = [ModelSource("chrombpnet", keras_folds / f"fold_{i}.h5") for i in range(3)]
+    each, together = (
+        [
+            ts.scan(ts.plan_scan(folder / "genome.fa", model, **asked), tmp_path / f"{name}_{i}.zarr")
+            for i, model in enumerate(models)
+        ]
+        for name, models in (("each", files), ("together", [files]))
+    )
+    expected = np.mean([store.read("chr1:1-400") for store in each], axis=0)
+    np.testing.assert_allclose(together[0].read("chr1:1-400"), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_plan_of_folds_says_what_they_all_do_once_and_counts_what_each_computes(folder, keras_folds, caplog):
+    files = [ModelSource("chrombpnet", keras_folds / f"fold_{i}.h5") for i in range(3)]
+    asked = {"tracks": "counts", "stride": 100, "regions": "chr1:1-400"}
+    planned = ts.plan_scan(folder / "genome.fa", files, values="mean+sd", **asked)
+    assert sum("backward passes" in record.getMessage() for record in caplog.records) == 1
+    scoring = planned.plan.scoring
+    alone = make_engine(files[0].load(), scoring_of_member(scoring), device="cpu")
+    together = make_engine(planned.loaded, scoring, device="cpu")
+    with Genome(folder / "genome.fa") as genome:
+        work = count_work(genome, planned.plan)
+        estimate = estimate_scan(genome, planned.plan, work, together, seconds=0.01)
+    assert estimate.flop == pytest.approx(3 * alone.flop_per_window() * work.n_windows)
+    assert estimate.n_windows == 4
+
+
+def test_audit_of_folds_that_are_linear_finds_tism_exact(folder, monkeypatch):
+    (folder / "linear_nets.py").write_text(FACTORY.replace(", torch.nn.ReLU()", ""))
+    monkeypatch.chdir(folder)
+    model = ["--model", "linear_nets:Net", *weights_of("fold_0.pt", "fold_1.pt")]
+    found = said("audit", *model, "--genome", "genome.fa", "--tracks", "one", "--n", 3, "--core-bp", 10)
+    assert [word.strip() for word in found.split("one")[1].split("│")[2:7]] == ["1.000"] * 4 + ["1.00"]
+
+
+@pytest.mark.parametrize("command", ["plan", "audit"])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ("fold_0.h5", "fold_3.h5"),
+            "fold_0.h5 has input_bp 400, and fold_3.h5 has 420; expected",
+        ),
+        (("fold_1.h5", "fold_1.h5"), "fold_1.h5 and fold_1.h5 are the same model"),
+        (("fold_0.h5", "none.h5"), "cannot read the weights none.h5: No such file or directory"),
+    ],
+    ids=["another length", "twice", "missing"],
+)
+def test_bad_folds_are_refused_by_name(folder, keras_folds, monkeypatch, command, names, message):
+    monkeypatch.chdir(keras_folds)
+    model = ["--model", "chrombpnet", *weights_of(*names)]
+    assert message in said(command, *model, "--genome", folder / "genome.fa", "--tracks", "counts")
+
+
+@pytest.mark.parametrize("command", ["plan", "audit"])
+def test_fold_with_other_outputs_is_refused_by_name(folder, monkeypatch, command):
+    (folder / "nets_of_three.py").write_text(
+        "from nets_of_a_scan import Net as Two\nimport torch\n\n\nclass Net(Two):\n"
+        "    def __init__(self, weights):\n        super().__init__(weights)\n"
+        "        if '1' in str(weights):\n"
+        "            self.head[1], self.output_names = torch.nn.Linear(170, 3), ('a', 'b', 'c')\n"
+    )
+    monkeypatch.chdir(folder)
+    model = ["--model", "nets_of_three:Net", *weights_of("fold_0.pt", "fold_1.pt")]
+    found = said(command, *model, "--genome", "genome.fa", "--tracks", 0)
+    assert "the models of an ensemble differ: fold_" in found
+    assert "has n_outputs" in found

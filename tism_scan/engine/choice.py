@@ -85,7 +85,15 @@ def shared_steps(model: Model, scoring: Scoring) -> tuple[int | None, ...]:
     None for a model of which windows share nothing, the log says once why, or that goes through the trunk
     engine. It takes a trial in float64, whose result holds for the same model in other processes.
     """
-    return tuple(_shared_step_of(member, scoring) for member in members_of(model))
+    steps = tuple(_shared_step_of(member, scoring) for member in members_of(model))
+    n_passes = n_backward_passes(scoring)
+    if n_passes > 1 and any(step is not None for step in steps):
+        log.warning(
+            "stitch 'center' takes %d backward passes of the model's trunk for each track; --stitch mean, "
+            "another number, takes one",
+            n_passes,
+        )
+    return steps
 
 
 def _shared_step_of(model: Model, scoring: Scoring) -> int | None:
@@ -93,18 +101,10 @@ def _shared_step_of(model: Model, scoring: Scoring) -> int | None:
     if why_no_stack(model, scoring) is None:
         return None
     try:
-        step = shared_step(model, scoring)
+        return shared_step(model, scoring)
     except NotSharedError as refusal:
         _warn_once(str(refusal))
         return None
-    n_passes = n_backward_passes(scoring)
-    if n_passes > 1:
-        log.warning(
-            "stitch 'center' takes %d backward passes of the model's trunk for each track; --stitch mean, "
-            "another number, takes one",
-            n_passes,
-        )
-    return step
 
 
 def sharing_of(model: Model, scoring: Scoring, steps: Sequence[int | None]) -> Sharing:
