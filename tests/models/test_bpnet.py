@@ -27,6 +27,7 @@ from tism_scan.models import ModelSource
 from tism_scan.models.bpnet import BPNet, BPNetShape, weighted_logit
 from tism_scan.models.bpnet_files import load_bpnet, load_chrombpnet
 from tism_scan.models.keras_h5 import read_keras_h5
+from tism_scan.models.long_kernel import convolved_with_long_kernel
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 
@@ -377,10 +378,12 @@ def test_its_trunk_is_shared_between_windows(is_activated_first):
     np.testing.assert_allclose(fast, slow, rtol=0, atol=2e-6 * np.abs(slow).max())
 
 
-def test_layers_that_keep_less_give_the_same_values_and_gradients():
+@pytest.mark.parametrize("n_strands", [1, 2])
+def test_layers_that_keep_less_give_the_same_values_and_gradients(n_strands):
     torch.manual_seed(1)
-    plain = BPNet(BPNetShape(6, 4, input_bp=200, output_bp=40)).eval()  # its weights may be trained
-    quick = BPNet(BPNetShape(6, 4, input_bp=200, output_bp=40)).eval().requires_grad_(False)
+    shape = BPNetShape(6, 4, n_strands, input_bp=200, output_bp=40)
+    plain = BPNet(shape).eval()  # its weights may be trained
+    quick = BPNet(shape).eval().requires_grad_(False)
     quick.load_state_dict(plain.state_dict())
     X, other = (windows(n_bp=200).requires_grad_() for _ in range(2))
     ours, theirs = quick(X), plain(other)
@@ -403,3 +406,16 @@ def test_layers_that_keep_less_are_rounded_as_others_are():
     (found,) = torch.autograd.grad(outputs[:, 0].float().sum(), rounded)
     (expected,) = torch.autograd.grad(model(exact)[:, 0].sum(), exact)
     assert 0.99 < np.corrcoef(found.ravel(), expected.ravel())[0, 1] < 1
+
+
+@pytest.mark.parametrize(("n", "n_out", "n_places", "n_taps"), [(1, 1, 9, 9), (3, 2, 40, 7), (2, 3, 12, 1)])
+def test_long_kernel_convolves_as_torch_does(n, n_out, n_places, n_taps):
+    generator = torch.Generator().manual_seed(1)
+    image, weight, top = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((n, 5, 1, n_places), (n_out, 5, 1, n_taps), (n, n_out, 1, n_places - n_taps + 1))
+    )
+    image.requires_grad_()
+    ours, theirs = convolved_with_long_kernel(image, weight), nn.functional.conv2d(image, weight)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(each, image, top)[0] for each in (ours, theirs)))

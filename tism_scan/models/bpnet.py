@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tism_scan.models.contract import Model
+from tism_scan.models.long_kernel import convolved_with_long_kernel
 from tism_scan.models.residual import added_to_its_input
 
 INPUT_BP = 2114
@@ -134,9 +135,17 @@ class Trunk(nn.Module):
             seen = _convolved(h.relu(), layer) if self.is_activated_first else _convolved(h, layer).relu()
             h = functional.pad(h, (-dilation, -dilation)) + seen
         h = h.relu() if self.is_activated_first else h
-        terms, logits = (_convolved(h, layer).squeeze(2) for layer in (self.counts, self.profile))
+        terms, logits = _convolved(h, self.counts).squeeze(2), self._profile(h).squeeze(2)
         n_places = logits.shape[2]
         return torch.cat([*(terms[:, :, shift : shift + n_places] for shift in self.shifts), logits], dim=1)
+
+    def _profile(self, h: Tensor) -> Tensor:
+        """Return the logits, (N, n_strands, 1, places), of the tower's output, (N, C, 1, places)."""
+        layer = self.profile
+        is_rounded = h.dtype != layer.weight.dtype
+        if h.device.type != "cpu" or layer.weight.requires_grad or is_rounded or layer.bias is None:
+            return _convolved(h, layer)
+        return convolved_with_long_kernel(h, _as_image(layer.weight)) + layer.bias[:, None, None]
 
 
 class Head(nn.Module):

@@ -36,7 +36,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(image: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> tuple[Tensor, Tensor]:
         sums = functional.conv2d(image, weight, bias, dilation=(1, dilation))
-        is_on = sums > 0
+        is_on = (sums > 0).view(torch.int8)  # of which the backward pass multiplies faster than of bool
         sums.clamp_(min=0).add_(image[..., dilation : image.shape[3] - dilation])
         return sums, is_on
 
