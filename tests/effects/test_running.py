@@ -14,6 +14,7 @@ from variant_stores import HEADER, vcf_text
 from tism_scan.effects import parquet, plan_effects, planning, score_variants
 from tism_scan.effects import worker as worker_module
 from tism_scan.effects.haplotypes import FAILED, MISMATCH, MOST_PLACEMENTS, N_IN_REF
+from tism_scan.effects.reading import packed, unpacked
 from tism_scan.effects.worker import EffectWorker
 from tism_scan.errors import ExportError, InputError, StoreError
 from tism_scan.plan.scoring import Scoring
@@ -149,6 +150,18 @@ def test_file_of_variants_that_is_changed_during_the_work_gets_no_results_of_oth
     path.write_text(vcf_text(rows, HEADER))
     assert score_variants(planned, out).result.n_bp == 0
     assert out.exists()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-3], lambda content: packed(unpacked(content)[1:])]
+)
+def test_damaged_input_of_a_part_is_one_clear_error(scored, rows, small_parts, tmp_path, damage):
+    out = tmp_path / "out.tsv.gz"
+    scored(rows, out=out, how={"keep_parts": True})
+    place = tmp_path / "out.tsv.gz.parts/.scan/input/0000001"
+    place.write_bytes(damage(place.read_bytes()))
+    with pytest.raises(StoreError, match=r"0000001 is damaged in .*; expected the alleles of variants 6-10"):
+        scored(rows, out=out)
 
 
 def test_another_request_is_refused_where_parts_of_one_are(scored, rows, tmp_path):

@@ -9,9 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tism_scan.effects.haplotypes import Allele, OnMismatch, reason_of_allele
-from tism_scan.errors import InputError
+from tism_scan.errors import InputError, StoreError
 from tism_scan.genome.alphabet import Codes, encode, is_acgt
 from tism_scan.genome.fasta import Genome
+from tism_scan.plan.parts import Part
+from tism_scan.store.parts import INPUT, PartStore
 from tism_scan.variants.batches import Contigs, position_of
 from tism_scan.variants.files import VariantFile
 
@@ -90,6 +92,27 @@ def unpacked(content: bytes) -> list[Item]:
     """Return the alleles that `packed` made bytes of."""
     rows = [row.split("\t") for row in zlib.decompress(content).decode().split("\n")]
     return [Item(row[0], row[1], Allele(row[2], int(row[3]), row[4], row[5])) for row in rows]
+
+
+def items_of_part(store: PartStore, part: Part) -> list[Item]:
+    """Return the alleles of a part, as they were given to the workers.
+
+    Raises
+    ------
+    StoreError
+        If they are missing or damaged.
+    """
+    name = name_of_input(part.i_part)
+    try:
+        items = unpacked(store.read_input(name))
+    except (zlib.error, ValueError, IndexError):
+        items = []
+    if len(items) != part.size:
+        raise StoreError(
+            f"{INPUT}/{name} is damaged in {store.path}; expected the alleles of {part}; delete that folder, "
+            "and run again"
+        )
+    return items
 
 
 def inputs_of(file: VariantFile, contigs: Contigs, items_per_part: int) -> Iterator[tuple[str, bytes]]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tism_scan.effects.engines import AnyEngine, make_effect_engine, outputs_of
 from tism_scan.effects.haplotypes import NOT_FINITE, REASONS, Comparison, Resolved, resolved
-from tism_scan.effects.reading import name_of_input, unpacked
+from tism_scan.effects.reading import items_of_part
 from tism_scan.effects.results import UNKNOWN, Results
 from tism_scan.models.contract import Model
 from tism_scan.plan.parts import Part
@@ -34,7 +34,7 @@ class EffectWorker(PartWorker[AnyEngine, list[Resolved]]):
                 on_mismatch=options["on_mismatch"],
                 averages_shifts=options["shift_average"],
             )
-            for item in unpacked(self.store.read_input(name_of_input(part.i_part)))
+            for item in items_of_part(self.store, part)
         ]
 
     def compute(self, fetched: list[Resolved]) -> tuple[bytes, int]:

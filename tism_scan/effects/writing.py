@@ -11,7 +11,7 @@ from tism_scan.bgzip import VCF, Columns, check_pysam, compress, publish_indexed
 from tism_scan.effects.haplotypes import REASONS
 from tism_scan.effects.parquet import PARQUET, check_pyarrow, write_parquet
 from tism_scan.effects.planning import PlannedEffects
-from tism_scan.effects.reading import Item, name_of_input, unpacked
+from tism_scan.effects.reading import Item, items_of_part
 from tism_scan.effects.results import NO_MATCH, Results
 from tism_scan.effects.tables import Shape, column_names, rows_of
 from tism_scan.effects.vcf import RecordWriter, header
@@ -127,7 +127,7 @@ def _results(planned: PlannedEffects, store: PartStore, tally: Tally) -> Iterato
     """Yield the alleles of each part with their results, in the file's order."""
     plan = planned.plan
     for part, content in store.results():
-        items = unpacked(store.read_input(name_of_input(part.i_part)))
+        items = items_of_part(store, part)
         if content is None:
             n_tracks, has_log2fc = len(plan.scoring.tracks), plan.options["log2fc"]
             results = Results.empty(part.size, n_tracks, has_log2fc=has_log2fc)
