@@ -71,7 +71,7 @@ def bytes_per_pair(layers: list[Layer], extents: list[Extent], passes: Passes) -
 
 def _flop_per_output(layer: Layer) -> int:
     """Return the arithmetic of one position of a layer's output, all channels."""
-    return 2 * layer.weight.numel() if isinstance(layer, Convolution) else 0
+    return 2 * layer.weight[:, : layer.n_channels].numel() if isinstance(layer, Convolution) else 0
 
 
 def _with_channels(layers: list[Layer]) -> Iterator[tuple[Layer, int]]:

@@ -20,6 +20,9 @@ from tism_scan.engine.half import HalfWeights, Rounding, dtype_of_products
 # Half-open range of a layer's positions within one window.
 Extent = tuple[int, int]
 
+# Tensor cores take positions that begin at multiples of so many bytes; those of 4 bases in bfloat16 do not.
+BYTES_OF_POSITION = {"cuda": 16}
+
 _POINTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Sigmoid, nn.Tanh)
 
 
@@ -91,9 +94,12 @@ class Convolution:
     Attributes
     ----------
     weight : float (C', C, 1, kernel)
+        A GPU's may have more input channels, of no weight.
     transposed : float (C, C', 1, kernel)
         The weight as the backward pass convolves with it: back to front, from outputs to inputs. The weight
-        as it is, where the stride is over 1.
+        as it is, where the stride is over 1. It may have more of C, too.
+    n_channels : int
+        C.
     bias : float (C',), optional
     stride : int
     dtype : torch.dtype
@@ -104,6 +110,7 @@ class Convolution:
 
     weight: Tensor
     transposed: Tensor
+    n_channels: int
     bias: Tensor | None
     stride: int
     dtype: torch.dtype = torch.float32
@@ -113,18 +120,21 @@ class Convolution:
     def of(cls, module: nn.Conv1d, passes: Passes) -> "Convolution":
         """Return a module's convolution."""
         weight = module.weight.detach().unsqueeze(2)
-        transposed = weight if module.stride[0] > 1 else weight.flip(3).transpose(0, 1).contiguous()
+        n_channels, is_strided = weight.shape[1], module.stride[0] > 1
+        transposed = weight if is_strided else weight.flip(3).transpose(0, 1).contiguous()
+        half = None
+        if passes.products is not None and not is_strided:
+            half = HalfWeights(weight[:, :, 0].transpose(1, 2).contiguous(), module.bias, passes.products)
+        weight = _filled(weight, 1, passes.forward)
+        transposed = _filled(transposed, 1 if is_strided else 0, passes.backward)
         # as inputs are in memory, or cuDNN would turn the weight round in each call
         weight, transposed = (
             each.contiguous(memory_format=torch.channels_last) for each in (weight, transposed)
         )
         bias = None if module.bias is None else module.bias.detach()
-        half = None
-        if passes.products is not None and module.stride[0] == 1:
-            half = HalfWeights(weight[:, :, 0].transpose(1, 2).contiguous(), bias, passes.products)
         weight, transposed = held(weight, passes.forward), held(transposed, passes.backward)
         bias = None if bias is None else held(bias, passes.forward)
-        return cls(weight, transposed, bias, module.stride[0], passes.forward, half)
+        return cls(weight, transposed, n_channels, bias, module.stride[0], passes.forward, half)
 
     @property
     def kernel(self) -> int:
@@ -136,6 +146,8 @@ class Convolution:
         if self.half is not None:
             return self.half.convolve(h), None
         h = h.to(self.weight.dtype)  # from a layer that left it in half precision
+        if h.shape[2] < self.weight.shape[1]:
+            h = functional.pad(h, (0, self.weight.shape[1] - h.shape[2]))
         image = functional.conv2d(_as_image(h), self.weight, self.bias, (1, self.stride))
         return _from_image(image).to(self.dtype), None
 
@@ -151,7 +163,7 @@ class Convolution:
         else:
             image = functional.conv_transpose2d(_as_image(pairs), self.transposed, stride=(1, self.stride))
             start = above[0] * self.stride
-        spread = _cut(_from_image(image), start, below)
+        spread = _cut(_from_image(image)[..., : self.n_channels], start, below)
         return spread.view(n, n_tracks, *spread.shape[1:]).to(gradient.dtype)
 
     def factor_extent(self, above: Extent) -> Extent:
@@ -251,6 +263,14 @@ class Pooling:
     def factor_extent(self, above: Extent) -> Extent:
         """Return the inputs of a range of outputs."""
         return above[0] * self.kernel, above[1] * self.kernel
+
+
+def _filled(weight: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    """Return a weight, with channels of no weight after a dimension's own where its device wants that."""
+    multiple = BYTES_OF_POSITION.get(weight.device.type, 1) // dtype.itemsize or 1
+    n_more = -weight.shape[dim] % multiple
+    more = [0] * (2 * (weight.dim() - 1 - dim)) + [0, n_more]
+    return functional.pad(weight, more) if n_more else weight
 
 
 def held(numbers: Tensor, dtype: torch.dtype) -> Tensor:

@@ -236,7 +236,7 @@ def _taps(layer: Layer) -> Product | None:
     """Return the product with the whole kernel, (C, kernel * C'), where a strip's padding would cost more."""
     if not isinstance(layer, Convolution) or layer.stride != 1 or not _multiplies_padding(layer):
         return None
-    weight = layer.weight[:, :, 0].permute(2, 0, 1)  # (kernel, C', C)
+    weight = layer.weight[:, : layer.n_channels, 0].permute(2, 0, 1)  # (kernel, C', C)
     return Product(weight.flatten(0, 1), None, torch.float32)
 
 
