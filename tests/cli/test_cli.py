@@ -69,7 +69,7 @@ def test_run_says_what_was_done_skipped_and_is_next(scanned):
     assert "scanned 4 blocks, 16,010 bases" in scanned[1].stdout
     assert "13,008 bases got a score, 3,002 did not" in scanned[1].stdout
     assert "skipped 1 chrom without a wanted base: chr_alt" in scanned[1].stdout
-    beside = scanned[0].parent / "bigwig"
+    beside = scanned[0].parent / "s_bigwig"
     _, _, next_words = scanned[1].stdout.partition("next: ")
     assert shlex.split(next_words)[1:] == ["-m", "tism_scan", "export", str(scanned[0]), "--out", str(beside)]
 

@@ -200,6 +200,19 @@ def test_other_scores_in_the_store_write_the_files_anew(store, scores, out):
     assert_holds(out / FILES[1], track_of(scores, 1))
 
 
+def test_files_of_another_scan_are_overwritten_only_if_asked(store, out, tmp_path):
+    export_bigwigs(store, out)
+    before = times(out)
+    plan = replace(store.plan, keep_bits=7)
+    other = ScoreStore.create(tmp_path / "other.zarr", plan)
+    publish(other, random_scores(plan))
+    with pytest.raises(ExportError, match=r"holds bigWigs of another scan, such as .*; choose another --out"):
+        export_bigwigs(other, out)
+    assert times(out) == before
+    export_bigwigs(other, out, overwrite=True)
+    assert written_again(other, out) == []
+
+
 def test_an_export_of_other_tracks_forgets_nothing(store, out):
     export_bigwigs(store, out, tracks="0")
     export_bigwigs(store, out, tracks="1")

@@ -97,7 +97,7 @@ _FORMATS_OF = {
 @click.option(
     "--allow-incomplete", is_flag=True, help="Leave gaps, or zeros, where blocks are not computed yet."
 )
-@click.option("--overwrite", is_flag=True, help="Rewrite files that are already complete.")
+@click.option("--overwrite", is_flag=True, help="Rewrite files that are complete, or of another scan.")
 @jobs_option("Number of processes. [default: the number of CPU cores]")
 @click.option(
     "--writer",

@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -117,9 +117,15 @@ def scan_and_report(
     _say_what_was_done(store, result, seconds, n_done_before)
     code = say_what_is_missing(store, result)
     if is_last and not code:
-        beside = store.path.parent / "bigwig" if isinstance(store.path, Path) else "bigwig"
-        say(f"next: {pasteable('export', store.path, '--out', beside)}")
+        say(f"next: {pasteable('export', store.path, '--out', _folder_for_bigwigs(store.path))}")
     return code
+
+
+def _folder_for_bigwigs(store: Place) -> Path:
+    """Return a folder beside a store, or here if it is in a bucket; another one for each store."""
+    name = PurePosixPath(str(store)).stem
+    folder = "bigwig" if name == "scores" else f"{name}_bigwig"
+    return store.parent / folder if isinstance(store, Path) else Path(folder)
 
 
 def _say_what_was_done(store: "ScoreStore", result: "ScanResult", seconds: float, n_done_before: int) -> None:

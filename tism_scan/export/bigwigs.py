@@ -85,7 +85,7 @@ def export_bigwigs(
     allow_incomplete : bool
         Whether chroms with blocks that are not computed are exported, with gaps there.
     overwrite : bool
-        Whether finished files are rewritten.
+        Whether finished files, and those of another scan, are rewritten.
     writer : {"stream", "pybigwig"}
         See `write_bigwig`.
     jobs : int or None
@@ -106,8 +106,8 @@ def export_bigwigs(
         If a selection fits nothing.
     ExportError
         If a file cannot be written, or does not read back as the store; the other files are written first. Or
-        if the folder holds the scan's scores, or their exact ISM, under other names, or two files would have
-        one name.
+        if the folder holds files of another scan, or the scan's scores, or their exact ISM, under other
+        names, or two files would have one name.
     StorageFullError
         If the disk is full; finished files are kept.
     """
@@ -145,7 +145,7 @@ def export_bigwigs(
     content = read.content()
     recipes = [recipe_of(file, store, content) for file in files]
     source = source_of(store.plan, files[0].names, is_of_bases=channels)
-    record.check([file.path for file in files], source)
+    record.check([file.path for file in files], source, overwrite=overwrite)
     summaries: dict[int, BigWigSummary] = {}
     for i_file, (file, recipe) in enumerate(zip(files, recipes, strict=True)):
         finished = None if overwrite else record.finished(file, recipe)

@@ -101,19 +101,26 @@ class ExportRecord:
             return Source(**self._files[name]["source"])
         return None
 
-    def check(self, paths: Sequence[Path], source: Source) -> None:
-        """Raise unless files can stand beside those of the other kind.
+    def check(self, paths: Sequence[Path], source: Source, *, overwrite: bool) -> None:
+        """Raise unless files can stand beside those that are there.
 
         Raises
         ------
         ExportError
-            If one of them is of the other kind, or the others name the chroms otherwise or are of an earlier
+            If the folder has files of another scan and nothing may be overwritten, or one of the files is of
+            the other kind, or the others name the chroms otherwise or are of an earlier
             release, which did not record where they are from.
         """
         if source.is_exact and any(self.source(name) is None for name in self._files):
             raise ExportError(
                 f"{self._folder.root} was exported by an earlier release, and its page would lose these "
                 "tracks; expected them to be recorded; run that export again first, which keeps its files"
+            )
+        foreign = self._of_another_scan(source)
+        if foreign and not overwrite:
+            raise ExportError(
+                f"{str(self._folder.root)!r} holds bigWigs of another scan, such as {foreign[0]}, which its "
+                "page would lose; expected one scan in a folder; choose another --out, or --overwrite"
             )
         for path in paths:
             found = self.source(path.name)
@@ -129,6 +136,10 @@ class ExportRecord:
                     f"{str(summary.path)!r} names the chroms otherwise; expected one set of names in a "
                     "folder; give the same --chrom-alias, or choose another --out"
                 )
+
+    def _of_another_scan(self, source: Source) -> list[str]:
+        found = {name: self.source(name) for name in self._files if (self._folder.root / name).exists()}
+        return [name for name, other in found.items() if other is not None and other.scan != source.scan]
 
     def add(self, summary: BigWigSummary, recipe: str, source: Source) -> None:
         """Note that a file is finished, durably."""
