@@ -78,7 +78,17 @@ def test_track_whose_correlation_is_negative_gets_a_word(genome, linear_model, c
     turned = replace(first, tism_pearson=-0.31)
     audit_command._report([replace(result, agreements=[turned, *others])])
     told = capsys.readouterr().err
-    assert told.startswith(f"Warning: TISM of {first.track} is the opposite of exact ISM (r = -0.31)")
+    assert told.startswith("Warning: in these windows, TISM does not follow exact ISM for ")
+    assert f"{first.track} (r = -0.31)" in told
+    assert told.count("\n") == 1
+
+
+def test_tracks_whose_correlations_are_negative_share_one_line(genome, linear_model, capsys):
+    (result,) = audit(linear_model, genome, TRACKS, n_windows=2, core_bp=8)
+    turned = [replace(result.agreements[0], track=f"t{i}", tism_pearson=-0.02) for i in range(9)]
+    audit_command._warn_of_disagreement(replace(result, agreements=turned))
+    told = capsys.readouterr().err
+    assert "t0 (r = -0.02), t1 (r = -0.02), t2 (r = -0.02), t3 (r = -0.02), t4 (r = -0.02) and 4 more" in told
     assert told.count("\n") == 1
 
 

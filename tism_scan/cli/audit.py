@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tism_scan.store.score_store import ScoreStore
 
 
+_MOST_WARNED = 5
+
+
 @click.command(name="audit")
 @click.option("--genome", required=True, type=PATH, help="FASTA, plain or bgzip.")
 @model_options
@@ -168,7 +171,7 @@ def _report(results: Sequence["Audit"]) -> None:
     )
     say(f"the paper found correlations of about {PAPER_CORRELATION}")
     for result in results:
-        _warn_of_opposites(result)
+        _warn_of_disagreement(result)
     for result in results:
         _say_cost(result, has_paths=has_paths)
     if has_paths:
@@ -200,14 +203,18 @@ def _table(result: "Audit", label: str) -> None:
     )
 
 
-def _warn_of_opposites(result: "Audit") -> None:
-    for each in result.agreements:
-        if each.tism_pearson < 0:
-            say_warning(
-                f"TISM of {each.track} is the opposite of exact ISM (r = {each.tism_pearson:.2f}): do not "
-                "read its scores as effects; check --weights and --alphabet, draw windows where the track "
-                "responds (--bed), or score single loci with `tism-scan attribute --method ism`"
-            )
+def _warn_of_disagreement(result: "Audit") -> None:
+    wrong = [
+        f"{each.track} (r = {each.tism_pearson:.2f})" for each in result.agreements if each.tism_pearson < 0
+    ]
+    if wrong:
+        more = f" and {len(wrong) - _MOST_WARNED:,} more" if len(wrong) > _MOST_WARNED else ""
+        named = ", ".join(wrong[:_MOST_WARNED])
+        say_warning(
+            f"in these windows, TISM does not follow exact ISM for {named}{more}: do not read these scores as "
+            "effects; draw more windows (--n), at sites that the track knows (--bed); check --weights and "
+            "--alphabet; or score single loci with `tism-scan attribute --method ism`"
+        )
 
 
 def _say_cost(result: "Audit", *, has_paths: bool) -> None:
