@@ -469,7 +469,7 @@ def test_command_says_what_became_of_every_base(stored, peaks, tmp_path, form):
     assert done.returncode == 0, done.stderr
     assert "7 peaks, as many rows of 100 bp; zeros: " in done.stdout
     assert "bases past a chrom's end, 79 bases not scanned" in done.stdout
-    assert "--genome GENOME.fa tells which base is theirs" in done.stdout
+    assert "give it with --genome GENOME.fa" in done.stdout
     names = {"modisco": ["hyp.npz", "ohe.npz"], "finemo": ["regions.npz"], "chrombpnet-h5": ["scores.h5"]}
     expected = {f"README.{form}.txt", "peaks.narrowPeak", *names[form]}
     assert {path.name for path in out.glob("[!.]*")} == expected

@@ -61,7 +61,9 @@ def command(variants: Path, store: Place, out: Path, values: str, **options: Any
     if counts.n_mismatches:
         words.append(f"{counts.n_mismatches:,} of {counts.n_checked:,} REF bases are not the store's")
     if counts.n_unsure:
-        words.append(f"{counts.n_unsure:,} REF bases cannot be told from another without effect")
+        words.append(
+            f"{count_of(counts.n_unsure, 'REF base')} not checked, since several bases have no effect"
+        )
     say(f"{out}: {', '.join(words)}")
     if values == "ism":
         say(f"exact ISM was computed of {opened.plan.n_wanted:,} bases; all other alleles got '.'")

@@ -211,7 +211,7 @@ def _warn_of_disagreement(result: "Audit") -> None:
         more = f" and {len(wrong) - _MOST_WARNED:,} more" if len(wrong) > _MOST_WARNED else ""
         named = ", ".join(wrong[:_MOST_WARNED])
         say_warning(
-            f"in these windows, TISM does not follow exact ISM for {named}{more}: do not read these scores as "
+            f"in these windows, TISM does not follow exact ISM for {named}{more}: do not read its scores as "
             "effects; draw more windows (--n), at sites that the track knows (--bed); check --weights and "
             "--alphabet; or score single loci with `tism-scan attribute --method ism`"
         )

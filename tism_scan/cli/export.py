@@ -157,8 +157,8 @@ def _list_variants(store: Place, out: Path, form: str, options: dict[str, Any]) 
     say(f"{summary.path}: {count_of(summary.n_rows, 'substitution')}")
     if summary.n_unsure:
         say(
-            f"{count_of(summary.n_unsure, 'base')} left out, where several substitutions have no effect at "
-            "all; --genome GENOME.fa tells which base is theirs"
+            f"{count_of(summary.n_unsure, 'base')} left out: the store does not show the reference base "
+            "there, since several bases have no effect; give it with --genome GENOME.fa"
         )
     if options["values"] == "ism":
         say(f"those of {opened.plan.n_wanted:,} refined bases, by exact ISM; all other bases are left out")
@@ -208,8 +208,8 @@ def _write_regions(store: Place, out: Path, form: str, options: dict[str, Any]) 
     if n_unsure:
         say(
             f"{count_of(n_unsure, 'base')} ({n_unsure / (summary.n_peaks * summary.width):.1%}) are zeros "
-            "in the sequence, where several substitutions have no effect at all; --genome GENOME.fa tells "
-            "which base is theirs"
+            "in the sequence: the store does not show the reference base there, since several bases have no "
+            "effect; give it with --genome GENOME.fa"
         )
     say(f"how other tools load it    {summary.readme}")
     return 0

@@ -137,7 +137,7 @@ def _say_what_was_done(store: "ScoreStore", result: "ScanResult", seconds: float
     say(
         f"scanned {count_of(result.n_blocks, 'block')}, {result.n_bp:,} bases, in {duration(seconds)} "
         f"({result.n_bp / seconds:,.0f} bases/s): {result.n_scored:,} bases got a score, "
-        f"{result.n_bp - result.n_scored:,} did not (N, ambiguous, or not wanted)"
+        f"{result.n_bp - result.n_scored:,} did not (not A, C, G or T, or not asked for)"
     )
     if choice is not None:
         say(str(choice))
