@@ -29,7 +29,7 @@ from tism_scan.plan.scoring import Scoring
 
 # A slab's flanks are computed twice; at eight windows' lengths they are at most an eighth of the work.
 WINDOW_LENGTHS_PER_SLAB = 8
-SLAB_BP_ON_CPU = 24_576
+SLAB_BP_ON_CPU = 16_384  # what BPNet's layers make of more falls out of a CPU's caches
 SLAB_BP_ON_GPU = 1 << 20
 HEADS_AT_ONCE = 32
 TRACKS_AT_ONCE = 16
