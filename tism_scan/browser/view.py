@@ -81,8 +81,8 @@ def read_chroms(folder: Path) -> dict[str, int]:
     missing = [name for name in (PAGE, SESSION, CHROM_SIZES) if not (folder / name).is_file()]
     if missing:
         raise InputError(
-            f"{folder} holds no {missing[0]}; expected a folder that `tism-scan export` wrote; export "
-            "into it again, or check the path"
+            f"{str(folder)!r} is not there, or holds no {missing[0]}; expected a folder that `tism-scan "
+            "export` wrote; export into it again, or check the path"
         )
     try:
         lines = (folder / CHROM_SIZES).read_text(encoding="utf-8").splitlines()

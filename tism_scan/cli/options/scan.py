@@ -28,7 +28,7 @@ _BASES = (
         "regions",
         multiple=True,
         metavar="chr1:1,000-2,000",
-        help="Score only these bases; 1-based, both ends included.",
+        help="Score only these bases; 1-based, both ends included; chr1:1,000 is one base, chr1 all of it.",
     ),
     click.option("--bed", "beds", multiple=True, type=PATH, help="Score only the bases of this BED file."),
     click.option(
