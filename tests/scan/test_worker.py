@@ -1,10 +1,13 @@
 import os
+import platform
 import re
+import resource
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from forking import processes
 from scan_models import plan_of
 
 from tism_scan.engine.devices import name_of_device
@@ -16,7 +19,7 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 from tism_scan.scan.execution import Execution
-from tism_scan.scan.worker import BlockWorker, WorkerSetup
+from tism_scan.scan.worker import BlockWorker, WorkerSetup, keep_freed_memory
 from tism_scan.storage.watched import stamp_of
 from tism_scan.store.score_store import ScoreStore
 
@@ -174,3 +177,29 @@ def test_weights_that_change_while_they_are_loaded_are_refused(setup, monkeypatc
     monkeypatch.setattr(ModelSource, "load", load_and_change)
     with pytest.raises(TismScanError, match=r"weights\.pth was changed while it was loaded; restore it"):
         BlockWorker(setup).start_on_node()
+
+
+def tell_new_pages(pipe):
+    """Send how many new pages of memory blocks take, one after the other, before and after what is tested."""
+
+    def of_blocks():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            [np.ones(n_mb << 20, np.uint8) for n_mb in (4, 5, 6, 7)]
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    of_blocks()
+    n_before = of_blocks()
+    keep_freed_memory()
+    of_blocks()
+    pipe.send((n_before, of_blocks()))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory its own way")
+def test_memory_of_a_block_serves_the_next_one():
+    ours, theirs = processes.Pipe()
+    process = processes.Process(target=tell_new_pages, args=(theirs,))
+    process.start()
+    n_before, n_after = ours.recv()
+    process.join()
+    assert n_after < n_before / 10

@@ -1,6 +1,7 @@
 """What computes blocks, or other units of work, in a process of its own; what it needs is opened once."""
 
 import contextlib
+import ctypes
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -32,6 +33,9 @@ from tism_scan.storage.watched import stamp_of
 from tism_scan.store.lease import Tenure
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.version import __version__
+
+# glibc's options, and what they are set to: memory is kept up to so many bytes, and larger arrays are not.
+_KEPT = {-1: 256 << 20, -3: 32 << 20}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,8 @@ class Worker(ABC, Generic[U, E]):
             As `start`; the node is named.
         """
         node = os.uname().nodename
+        if self.setup.execution.device == "cuda":
+            keep_freed_memory()
         try:
             self.start()
         except TismScanError as error:
@@ -268,6 +274,18 @@ class BlockWorker(Worker[Block, Engine]):
         check_scores(block_input, scores)
         self._publish(block, partial(self.store.publish_block, block, scores, self.device))
         return report
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep what it frees for its next arrays; where its C library is not glibc, do nothing.
+
+    A block of one track is copied, compressed and written by way of arrays of 4 MB: to get new pages for each
+    of them is an eighth of the time that the host of a GPU spends on it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, n_bytes in _KEPT.items():
+            mallopt(option, n_bytes)
 
 
 def _take_threads(n_threads: int | None) -> None:
