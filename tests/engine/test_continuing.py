@@ -9,6 +9,7 @@ from torch import nn
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.continuing import check_outputs_continue
 from tism_scan.engine.shared_engine import SharedEngine
+from tism_scan.engine.tism import softened
 from tism_scan.engine.trunk_engine import TrunkEngine
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import PlanError
@@ -63,20 +64,21 @@ def scoring_of(**choices):
     return Scoring(TRACKS, INPUT_BP, **{"stride": STRIDE, "stitch": "all", **choices})
 
 
-def gradient_of_all_outputs(reduction):
+def gradient_of_all_outputs(reduction, path):
     """Return TISM, (T, 4, L), of all outputs of a chrom together, from one pass over the whole of it."""
     body, flank = Profile(), (INPUT_BP - STRIDE) // 2
     codes = np.pad(CODES, flank, constant_values=4)
-    X = torch.tensor(one_hot(codes, body.alphabet)[None], requires_grad=True)
-    outputs = body(X)[0]
-    if reduction == "wlogit":
-        outputs = outputs * outputs.detach().sigmoid()
-    assert outputs.shape[1] == len(CODES) // 2
-    per_output = outputs.sum(1)
+    X = torch.tensor(one_hot(codes, body.alphabet)[None])
+    weights = body(X)[0].detach().sigmoid() if reduction == "wlogit" else torch.tensor(1.0)
     found = []
     for track in TRACKS:
-        value = per_output[list(track.outputs)] @ torch.tensor(track.weights)
-        (gradient,) = torch.autograd.grad(value, X, retain_graph=True)
+        value, points = 0, [softened(X, s).clone().requires_grad_() for s in path]
+        for point in points:
+            outputs = body(point)[0]
+            assert outputs.shape[1] == len(CODES) // 2
+            per_output = (weights * outputs).sum(1)
+            value += per_output[list(track.outputs)] @ torch.tensor(track.weights)
+        gradient = torch.stack(torch.autograd.grad(value, points)).mean(0)
         ours = gradient[0].numpy()[[body.alphabet.index(base) for base in "ACGT"], flank:-flank]
         found.append(ours - (ours * one_hot(CODES)).sum(0))
     return np.where(is_acgt(CODES), np.stack(found), np.nan)
@@ -84,11 +86,12 @@ def gradient_of_all_outputs(reduction):
 
 @pytest.mark.parametrize("reduction", ["sum", "wlogit"])
 @pytest.mark.parametrize("kind", [Profile, Unshared])
-def test_every_output_counts_once(kind, reduction):
+@pytest.mark.parametrize("path", [(1.0,), (1.0, 0.75, 0.5), (0.5,)])
+def test_every_output_counts_once_with_the_weight_of_the_sequence_itself(path, kind, reduction):
     model = loaded_model(kind(), "m", reduction=reduction)
-    engine = make_engine(model, scoring_of(values="tism"))
+    engine = make_engine(model, scoring_of(values="tism", path=path))
     assert isinstance(engine, SharedEngine if kind is Profile else WindowEngine)
-    expected = gradient_of_all_outputs(reduction)
+    expected = gradient_of_all_outputs(reduction, path)
     scores = blocks_scored_by(engine, CODES)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=2e-6 * np.nanmax(np.abs(expected)))
 

@@ -71,11 +71,12 @@ class Profile(nn.Module):
         return self.head(self.trunk(X))
 
 
+@pytest.mark.parametrize("path", [(1.0,), (1.0, 0.5)])
 @pytest.mark.parametrize("how", LOOPS)
-def test_engines_agree_on_what_is_made_of_all_positions(how):
+def test_engines_agree_on_what_is_made_of_all_positions(how, path):
     model = loaded_model(Profile(), "mine", reduction=how)
     assert model.n_outputs == 2
-    scoring = Scoring((Track("a", (0,), (1.0,)), Track("b", (1,), (1.0,))), INPUT_BP, 10, "mean")
+    scoring = Scoring((Track("a", (0,), (1.0,)), Track("b", (1,), (1.0,))), INPUT_BP, 10, "mean", path=path)
     codes = np.random.default_rng(3).integers(0, 4, 300).astype(np.uint8)
     engine = make_engine(model, scoring)
     assert isinstance(engine, SharedEngine)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from tism_scan.models.held import HeldWeights
+
 
 def tism_from_gradient(gradient: Tensor, X: Tensor) -> Tensor:
     """Return TISM: the approximate change of the output if each base replaced the reference base.
@@ -65,13 +67,23 @@ def softened(X: Tensor, s: float) -> Tensor:
 
 
 def mean_over_path(path: Sequence[float], X: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the mean of what is computed of X softened by each point of a path.
+    """Return the mean of what is computed of X softened by each point of a path, from high to low.
 
-    TISM is linear in the gradient, so that the mean of TISM is TISM of the mean gradient.
+    TISM is linear in the gradient, so that the mean of TISM is TISM of the mean gradient. Where a model
+    weights its positions, the weights are those of X all along the path: of a softened sequence it predicts
+    next to nothing, so that its own weights would leave nothing of the gradient.
     """
-    total = compute(softened(X, path[0]))
+    weights = HeldWeights()
+    with weights.noting():
+        total = compute(softened(X, path[0]))
+    if weights.noted and path[0] != 1:  # they are to be those of X
+        with weights.noting():
+            compute(X)
+        with weights.holding():
+            total = compute(softened(X, path[0]))
     for s in path[1:]:
-        total = total + compute(softened(X, s))
+        with weights.holding():
+            total = total + compute(softened(X, s))
     return total / len(path)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tism_scan.errors import ModelError
+from tism_scan.models.held import weights_of
 
 REDUCTIONS = ("sum", "mean", "max", "wlogit")
 _CENTER = re.compile(r"center:([1-9]\d*)")
@@ -40,7 +41,8 @@ def reduced(head: Tensor, how: str) -> Tensor:
     how : str
         Over all positions, "sum", "mean" or "max"; "center:N", the mean of the N positions in the middle; or
         "wlogit", the sum of logits weighted by their sigmoid, which is held fixed in the gradient: positions
-        that are predicted count, and those whose probability is nearly 0 do not.
+        that are predicted count, and those whose probability is nearly 0 do not. Along a path of inputs the
+        weights are those of the window itself; see `tism_scan.models.held`.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def reduced(head: Tensor, how: str) -> Tensor:
     if how == "mean":
         return positions.mean(2)
     if how == "wlogit":
-        return (positions.detach().sigmoid() * positions).sum(2)
+        return (weights_of(positions) * positions).sum(2)
     center = _CENTER.fullmatch(how)
     if center is None:
         return positions.sum(2)
