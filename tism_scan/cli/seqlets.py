@@ -38,7 +38,7 @@ _FEW_MOTIFS = 25  # as Tomtom's authors warn
     type=float,
     default=0.997,
     show_default=True,
-    help="A base is high-scoring if its |score| is above this quantile of its track.",
+    help="A base is high-scoring if its |score| is above this quantile, 0 to 1, of its track.",
 )
 @click.option(
     "--phred",
@@ -169,9 +169,8 @@ def _say_names(called: "list[TrackSeqlets]", naming: "Naming", out: Path) -> Non
     ]
     headers = ["track", "motif", "seqlets", "of all", "sum of |score|", "of all"]
     say_table(f"motifs in {files.table}", headers, rows)
-    say(
-        f"{count_of(len(naming.motifs), 'motif')}: of sequences by chance, {naming.by_chance:.1%} have a name"
-    )
+    n_motifs = count_of(len(naming.motifs), "motif")
+    say(f"{n_motifs}: {naming.by_chance:.1%} of random sequences would get a name")
     if len(naming.motifs) < _FEW_MOTIFS:
         say("p-values are rough: they depend on which motifs the file holds, and it holds few")
     say(f"to see the names    tism-scan view FOLDER --annotation motifs={files.bed}")
