@@ -209,7 +209,7 @@ def test_command_says_size_and_time_first(stored, tmp_path):
     first, *rest = done.stdout.splitlines()
     assert first.startswith("up to 4,800 substitutions, about ")
     assert any("PHRED is a rank among the" in line for line in rest)
-    assert any("--genome GENOME.fa tells" in line for line in rest)
+    assert any("give it with --genome GENOME.fa" in line for line in rest)
     names = ["README.txt", "header.txt", "variants.tsv.gz", "variants.tsv.gz.tbi"]
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == names
 
