@@ -259,6 +259,23 @@ def test_result_that_comes_second_counts_for_nothing(feed, clock, end):
     assert not progress.failed
 
 
+def test_share_of_a_block_that_another_actor_finished_counts_for_nothing(feed, clock):
+    class TellingPool(RacingPool):
+        told = ()
+
+        def wait(self, timeout_s):
+            for block in self.ready[1].in_flight:
+                if (1, block.i_block) in self.abandoned and block not in self.told:
+                    self.told += (block,)
+                    return HowFar(block, 0.5)
+            return super().wait(timeout_s)
+
+    shown, pool = [], TellingPool(clock)
+    feed(pool, on_change=lambda result: shown.append(result.progress().n_done))
+    assert pool.told
+    assert all(n_done % 6 == 0 for n_done in shown)  # the length of a block
+
+
 def test_lost_actor_whose_blocks_another_one_finished_is_no_loss(feed, clock):
     def lose(slow):
         blocks = tuple(slow.in_flight.values())

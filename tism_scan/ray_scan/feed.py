@@ -91,7 +91,7 @@ class Feed:
                     self._fail(block, actor, str(error))
                 case Lost() as lost:
                     self._mourn(lost)
-                case HowFar(block, share):
+                case HowFar(block, share) if block not in self.stragglers.losers:
                     self.result.hear(block, share)
             self._report()
         is_cut_short = self.stop.is_set() or self.disowned.is_set()
