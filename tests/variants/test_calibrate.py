@@ -84,6 +84,7 @@ def test_positions_of_a_vcf_are_a_background(tmp_path):
         ([("chr1", 5, "A", "C"), ("chr1", 1301, "A", "C")], "line 4: '1301' is no position of 'chr1', 1,300"),
         ([("chr1", "x", "A", "C"), ("chr1", 0, "A", "C")], "2 faults: line 3: 'x' is no .* line 4: '0' is"),
         ([("chr1", 5, "A", "C"), ("chr1", "\u0663", "A", "C")], "line 4: '\u0663' is no position of 'chr1'"),
+        ([("chr1", "9" * 5000, "A", "C")], "line 3: '9{40}' is no position of 'chr1'"),
         ([], "it holds no record"),
     ],
 )

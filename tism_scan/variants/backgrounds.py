@@ -9,6 +9,7 @@ from tism_scan.errors import RegionError
 from tism_scan.genome.bed import read_bed
 from tism_scan.genome.intervals import summary_of, unknown_chrom
 from tism_scan.genome.spans import Spans, merge, merged_pairs
+from tism_scan.variants.batches import MOST_SHOWN, position_or_none
 from tism_scan.variants.files import VariantFile, opened
 
 _VARIANTS = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
@@ -64,10 +65,13 @@ def _read_positions(file: VariantFile, chroms: Mapping[str, int]) -> dict[str, S
             chrom, text = fields[layout.chrom], fields[layout.pos]
             if chrom not in chroms:
                 strangers[chrom] = None
-            elif text.isascii() and text.isdecimal() and 1 <= int(text) <= chroms[chrom]:
-                positions.setdefault(chrom, []).append(int(text) - 1)
+                continue
+            position = position_or_none(text)
+            if position is not None and 0 <= position < chroms[chrom]:
+                positions.setdefault(chrom, []).append(position)
             else:
-                faults.append(f"line {number:,}: {text!r} is no position of {chrom!r}, {chroms[chrom]:,} bp")
+                shown = text[:MOST_SHOWN]
+                faults.append(f"line {number:,}: {shown!r} is no position of {chrom!r}, {chroms[chrom]:,} bp")
     if faults:
         raise RegionError(f"{file.path} cannot be used as a background: {summary_of(faults)}")
     if not positions:

@@ -9,11 +9,11 @@ from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.variants.files import VariantFile
 
 LAST_POSITION = (1 << 31) - 1  # of a VCF, and of an index
+MOST_SHOWN = 40  # characters of what is no position
 _MOST_BYTES = 4 << 20
 _MOST_RECORDS = 50_000
 _MOST_VALUES = 4 << 20
 _MOST_DIGITS = len(str(LAST_POSITION))  # Python reads no number of thousands of digits
-_MOST_SHOWN = 40  # characters of what is no position
 _FAR = 1 << 29  # positions beyond it need another kind of index
 
 
@@ -117,14 +117,20 @@ def position_of(text: str, where: str) -> int:
     InputError
         If it is no whole number, or higher than an index goes.
     """
-    digits = text.lstrip("0") or "0"
-    is_number = text.isascii() and text.isdecimal() and len(digits) <= _MOST_DIGITS
-    if not is_number or int(digits) > LAST_POSITION:
+    position = position_or_none(text)
+    if position is None:
         raise InputError(
-            f"{where} has the position {text[:_MOST_SHOWN]!r}; expected a whole number up to "
-            f"{LAST_POSITION:,}"
+            f"{where} has the position {text[:MOST_SHOWN]!r}; expected a whole number up to {LAST_POSITION:,}"
         )
-    return int(digits) - 1
+    return position
+
+
+def position_or_none(text: str) -> int | None:
+    """Return the 0-based position that text gives, -1 in front of a chrom; None where `position_of` fails."""
+    digits = text.lstrip("0") or "0"
+    if not (text.isascii() and text.isdecimal() and len(digits) <= _MOST_DIGITS):
+        return None
+    return int(digits) - 1 if int(digits) <= LAST_POSITION else None
 
 
 def batches(file: VariantFile, plan: ScanPlan, contigs: Contigs, n_tracks: int) -> Iterator[Batch]:
