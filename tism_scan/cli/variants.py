@@ -131,7 +131,7 @@ def command(
     check_tracks_chosen(options)
     with waiting("loading PyTorch and Ray"):
         from tism_scan.effects import plan_effects, score_variants
-        from tism_scan.effects.parquet import PARQUET
+        from tism_scan.effects.parquet import is_parquet
 
         asked = taken(options, *("tracks", "groups", "track_names", "strands", "on_mismatch"))
         asked |= taken(options, "shift_average", "log2fc", "chrom_alias")
@@ -153,7 +153,7 @@ def command(
         )
     if summary.out is not None:
         _say_what_was_found(summary, time.monotonic() - began)
-        if not planned.survey.is_sorted and out.suffix.lower() != PARQUET:
+        if not planned.survey.is_sorted and not is_parquet(out):
             say("the variants are not sorted, so there is no index; sort them with `bcftools sort`")
     return say_what_is_missing(summary.store, summary.result, "part")
 

@@ -21,6 +21,11 @@ METADATA = "tism_scan"
 _GROUP_BYTES = 64 << 20  # of a row group in memory
 
 
+def is_parquet(path: Path) -> bool:
+    """Return whether a file is to be Parquet, by its suffix."""
+    return path.name.lower().endswith(PARQUET)
+
+
 def check_pyarrow() -> None:
     """Raise unless pyarrow is installed.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tism_scan.bgzip import VCF, Columns, check_pysam, compress, publish_indexed
 from tism_scan.effects.haplotypes import REASONS
-from tism_scan.effects.parquet import PARQUET, check_pyarrow, write_parquet
+from tism_scan.effects.parquet import PARQUET, check_pyarrow, is_parquet, write_parquet
 from tism_scan.effects.planning import PlannedEffects
 from tism_scan.effects.reading import Item, items_of_part
 from tism_scan.effects.results import NO_MATCH, Results
@@ -38,7 +38,7 @@ def check_out(planned: PlannedEffects, out: Path, shape: Shape) -> None:
     check_folder(out, "choose another --out")
     if out.exists() and out.samefile(planned.variants):
         raise ExportError(f"{str(out)!r} is the file of variants; expected another; choose another --out")
-    if out.name.lower().endswith(PARQUET):
+    if is_parquet(out):
         check_pyarrow()
         return
     check_pysam("files of variants")
@@ -102,7 +102,7 @@ def write_effects(planned: PlannedEffects, store: PartStore, out: Path, shape: S
     ):
         packed = Path(aside) / out.name
         layout: Columns | str | None = None
-        if out.name.lower().endswith(PARQUET):
+        if is_parquet(out):
             write_parquet(packed, planned.plan, shape, _results(planned, store, tally))
         elif out.name.lower().endswith(_VCF):
             planned.check_unchanged()
