@@ -44,7 +44,8 @@ _FEW_MOTIFS = 25  # as Tomtom's authors warn
     "--phred",
     type=float,
     metavar="P",
-    help="Instead: if its |score| has this PHRED by `calibrate`, 30 for the highest thousandth.",
+    help="Instead of --quantile: a base is high-scoring if its |score| has this PHRED by `calibrate`; 30 is "
+    "the highest thousandth.",
 )
 @click.option(
     "--gap",
@@ -106,12 +107,11 @@ def command(
 
     rule = SeqletRule(quantile, gap, min_bases)
     naming = _naming(motifs, motif_p, genome)
-    if phred is not None:
-        refuse_unused({"quantile", *({"values"} if values == "ism" else ())}, "with --phred")
     opened = ScoreStore.open(store)
     if phred is not None:
         from tism_scan.variants import limits_of
 
+        refuse_unused({"quantile", *({"values"} if values == "ism" else ())}, "with --phred")
         rule = replace(rule, limits=limits_of(opened, phred))
     with progress_bar("seqlets") as show:
         called = write_seqlets(
