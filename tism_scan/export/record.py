@@ -108,8 +108,8 @@ class ExportRecord:
         ------
         ExportError
             If the folder has files of another scan and nothing may be overwritten, or one of the files is of
-            the other kind, or the others name the chroms otherwise or are of an earlier
-            release, which did not record where they are from.
+            the other kind, or the others name the chroms otherwise or are of an earlier release, which did
+            not record where they are from.
         """
         if source.is_exact and any(self.source(name) is None for name in self._files):
             raise ExportError(
