@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tism_scan.engine.devices import default_precision
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
 from tism_scan.errors import InputError, ScanError
-from tism_scan.executors import scan_pending
+from tism_scan.executors import check_travels, scan_pending
 from tism_scan.genome.alphabet import encode
 from tism_scan.genome.bed import read_named_spans
 from tism_scan.genome.fasta import Genome
@@ -83,8 +83,7 @@ def scan(
     KeyboardInterrupt
         If the scan was stopped; what is finished is kept.
     """
-    if ray is not False:
-        planned.model.absolute()  # before the store is made: a module in memory does not travel
+    check_travels(planned.model, ray)
     store = planned.create_store(out)
     result = scan_pending(
         store, planned.genome, planned.model, ray=ray, execution=execution, on_progress=on_progress
@@ -274,8 +273,7 @@ def attribute_peaks(
         If it was stopped; what is finished is kept.
     """
     source = model_source(model)
-    if ray is not False:
-        source.absolute()  # before the store is made: a module in memory does not travel
+    check_travels(source, ray)
     planned = plan_peaks(
         genome,
         source,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tism_scan.models.source import AnyModel
+from tism_scan.models.source import AnyModel, model_source
 from tism_scan.progress import OnProgress
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ScanResult
@@ -13,6 +13,17 @@ from tism_scan.scan.worker import BlockWorker, Worker
 
 if TYPE_CHECKING:
     from tism_scan.ray_scan import RayOptions
+
+
+def check_travels(model: AnyModel, ray: "bool | RayOptions") -> None:
+    """Raise if Ray is to compute with a module that is in memory; it is called before a store is made.
+
+    Raises
+    ------
+    ModelError
+    """
+    if ray is not False:
+        model_source(model).absolute()
 
 
 def scan_pending(

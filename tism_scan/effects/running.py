@@ -10,7 +10,7 @@ from tism_scan.effects.planning import PlannedEffects
 from tism_scan.effects.tables import Shape
 from tism_scan.effects.worker import EffectWorker
 from tism_scan.effects.writing import Tally, check_out, write_effects
-from tism_scan.executors import scan_pending
+from tism_scan.executors import check_travels, scan_pending
 from tism_scan.progress import OnProgress, steps
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ScanResult
@@ -94,13 +94,13 @@ def score_variants(
     """
     out, execution = Path(out), execution or Execution()
     check_out(planned, out, shape)
-    model = planned.model if ray is False else planned.model.absolute()
+    check_travels(planned.model, ray)
     place = Path(f"{out.absolute()}.parts") if parts is None else parts
     store = planned.create_store(place, typed, overwrite=overwrite, break_lock=execution.break_lock)
     result = scan_pending(
         store,
         planned.genome,
-        model,
+        planned.model,
         ray=ray,
         execution=execution,
         on_progress=on_progress,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tism_scan.engine.block_engine import Engine
-from tism_scan.executors import scan_pending
+from tism_scan.executors import check_travels, scan_pending
 from tism_scan.models.contract import Model
 from tism_scan.progress import OnProgress
 from tism_scan.refine.engines import make_ism_engine
@@ -68,13 +68,13 @@ def refine(
         If the cluster cannot be reached or is lost, or no actor can be started.
     """
     execution = execution or Execution()
-    model = planned.model if ray is False else planned.model.absolute()
+    check_travels(planned.model, ray)
     with Lease(planned.scan.folder).acquire(break_lock=execution.break_lock):
         store = planned.create_store(typed, overwrite=overwrite, break_lock=execution.break_lock)
         return scan_pending(
             store,
             planned.genome,
-            model,
+            planned.model,
             ray=ray,
             execution=execution,
             on_progress=on_progress,
