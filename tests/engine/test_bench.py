@@ -44,7 +44,10 @@ def test_arithmetic_of_a_window_is_that_of_its_layers(small):
     assert WindowEngine(small, scoring_of(), device="cpu").flop_per_window() == 2 * forward
 
 
-def test_arithmetic_of_full_beluga_is_six_times_less_when_the_trunk_is_shared():
+@pytest.mark.parametrize(("precision", "expected"), [("mixed", 6.1), ("fp32", 9.8)])
+def test_arithmetic_of_full_beluga_is_six_times_less_when_the_trunk_is_shared_and_ten_times_when_halved(
+    precision, expected
+):
     with torch.device("meta"):
         model = Beluga()
     model.to_empty(device="cpu")
@@ -52,9 +55,9 @@ def test_arithmetic_of_full_beluga_is_six_times_less_when_the_trunk_is_shared():
         parameter.data.zero_()
     ratio = (
         WindowEngine(model, scoring_of(), device="cpu").flop_per_window()
-        / TrunkEngine(model, scoring_of(), device="cpu").flop_per_window()
+        / TrunkEngine(model, scoring_of(precision=precision), device="cpu").flop_per_window()
     )
-    assert 5.8 < ratio < 6.4
+    assert ratio == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("stitch", ["center", "mean"])

@@ -12,7 +12,6 @@ from torch import nn
 from toy_models import N_OUTPUTS
 
 from tism_scan.attribution import ism
-from tism_scan.engine.halving import HalvedConvolution
 from tism_scan.engine.layers import Convolution
 from tism_scan.engine.trunk import trunk_layers
 from tism_scan.genome.alphabet import channel_of_base, is_acgt, one_hot, reverse_complement
@@ -118,7 +117,7 @@ def test_wide_layers_give_what_ism_gives(codes, wanted):
     trunk = [nn.Conv1d(4, 128, 4), nn.ReLU(), nn.Conv1d(128, 128, 8), nn.ReLU(), nn.MaxPool1d(4)]
     model, scoring = WithTrunk(trunk).float(), scoring_of(12)
     wide = [layer for layer in trunk_layers(model.trunk) if isinstance(layer, Convolution)][1]
-    assert HalvedConvolution.is_faster(wide)
+    assert wide.halved() is not wide
     engine = make_ism_engine(copy.deepcopy(model), scoring, device="cpu")
     found = blocks_scored_by(engine, codes, block_bp=120, wanted=wanted)
     assert_close(found, exact(model, scoring, codes, wanted))

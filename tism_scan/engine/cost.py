@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tism_scan.engine.halving import HalvedWeights
 from tism_scan.engine.layers import Convolution, Extent, Layer, Passes
 from tism_scan.models.failures import is_out_of_memory
 
 _MOST_ELEMENTS = 2**31 - 1
+# What a convolution with halved weights holds more than a plain one, in outputs of its own.
+_COPIES_OF_HALVES = 4
 
 
 def forward_flop_per_bp(layers: list[Layer]) -> float:
@@ -45,6 +48,8 @@ def bytes_per_bp(layers: list[Layer], passes: Passes) -> float:
         held += size_of_factor + channels / stride * passes.forward.itemsize
     if passes.products == "split":  # three bfloat16 numbers for one, and sums that are put in order
         held += most * (3 * torch.bfloat16.itemsize + torch.float32.itemsize)
+    if _has_halves(layers):
+        held += most * _COPIES_OF_HALVES * torch.float32.itemsize
     return held
 
 
@@ -66,12 +71,22 @@ def bytes_per_pair(layers: list[Layer], extents: list[Extent], passes: Passes) -
         for (_, channels), (start, end) in zip(_with_channels(layers), extents[1:], strict=True)
     ]
     # A layer's gradient, the one below, and what a convolution makes of them on the way.
-    return 3 * max(sizes) * passes.backward.itemsize
+    n_copies = 3 + _COPIES_OF_HALVES if _has_halves(layers) else 3
+    return n_copies * max(sizes) * passes.backward.itemsize
 
 
-def _flop_per_output(layer: Layer) -> int:
+def _has_halves(layers: list[Layer]) -> bool:
+    return any(
+        isinstance(layer, Convolution) and isinstance(layer.forward_by, HalvedWeights) for layer in layers
+    )
+
+
+def _flop_per_output(layer: Layer) -> float:
     """Return the arithmetic of one position of a layer's output, all channels."""
-    return 2 * layer.weight[:, : layer.n_channels].numel() if isinstance(layer, Convolution) else 0
+    if not isinstance(layer, Convolution):
+        return 0
+    share = layer.forward_by.share if isinstance(layer.forward_by, HalvedWeights) else 1
+    return 2 * layer.weight[:, : layer.n_channels].numel() * share
 
 
 def _with_channels(layers: list[Layer]) -> Iterator[tuple[Layer, int]]:

@@ -11,56 +11,72 @@ Parker, Parhi, "Low-area/power parallel FIR digital filter implementations", Jou
 17, 75 (1997).
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tism_scan.engine.layers import Convolution
-
 # With fewer channels, the sums take longer than the products that they save.
 _FEWEST_CHANNELS = 128
 _N_HALVINGS = 2
+# Outputs at places that differ by a multiple of it are rounded in the same way.
+PERIOD = 1 << _N_HALVINGS
 
 
-class HalvedConvolution:
-    """An unpadded convolution of stride 1, halved some times.
+class HalvedWeights:
+    """The weights of an unpadded convolution of stride 1, halved some times.
 
     Parameters
     ----------
-    layer : Convolution
-        Its kernel is a multiple of 2 to the power of `n_halvings`.
+    weight : float32 (C', C, 1, kernel)
+        The kernel is a multiple of 2 to the power of `n_halvings`.
+    bias : float32 (C',), optional
     n_halvings : int
         At least 1.
+
+    Attributes
+    ----------
+    share : float
+        Products, as a part of the plain convolution's.
     """
 
-    def __init__(self, layer: Convolution, n_halvings: int = _N_HALVINGS) -> None:
-        self._reach, self._multiple = layer.kernel - 1, 1 << n_halvings
-        even, odd = layer.weight[..., ::2], layer.weight[..., 1::2]
-        halves = [
-            replace(layer, weight=weight.contiguous(memory_format=torch.channels_last), bias=bias)
-            for weight, bias in ((even + odd, layer.bias), (even, None), (odd, None))
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, n_halvings: int = _N_HALVINGS) -> None:
+        self.share = 0.75**n_halvings
+        self._reach, self._multiple = weight.shape[3] - 1, 1 << n_halvings
+        even, odd = weight[..., ::2], weight[..., 1::2]
+        kind = HalvedWeights if n_halvings > 1 else _Plain
+        self._parts = [
+            kind(half, bias_of_half, n_halvings - 1)
+            for half, bias_of_half in ((even + odd, bias), (even, None), (odd, None))
         ]
-        self._parts = [HalvedConvolution(half, n_halvings - 1) if n_halvings > 1 else half for half in halves]
 
     @staticmethod
-    def is_faster(layer: Convolution) -> bool:
-        """Return whether it takes less time than the plain convolution."""
-        weight = layer.weight
-        is_wide = min(weight.shape[:2]) >= _FEWEST_CHANNELS and layer.kernel % (1 << _N_HALVINGS) == 0
-        return is_wide and layer.stride == 1 and weight.device.type == "cpu"
+    def is_faster(weight: Tensor) -> bool:
+        """Return whether to convolve with halves of a weight takes less time than with it."""
+        is_wide = min(weight.shape[:2]) >= _FEWEST_CHANNELS and weight.shape[3] % PERIOD == 0
+        has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        return is_wide and weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn
 
-    def forward(self, h: Tensor) -> tuple[Tensor, None]:
-        """Return the output, (N, P', C'), of (N, P, C), as `Convolution.forward` does."""
+    def convolve(self, h: Tensor) -> Tensor:
+        """Return the output, (N, P', C'), of (N, P, C)."""
         n = h.shape[1] - self._reach
         h = functional.pad(h, (0, 0, 0, -n % self._multiple))
         odd = h[:, 1::2].contiguous()
-        middle, before, after = (
-            part.forward(inputs)[0]
-            for part, inputs in zip(self._parts, (odd, h[:, :-1:2] - odd, h[:, 2::2] - odd), strict=True)
-        )
+        of_sums, of_even, of_odd = self._parts
+        middle = of_sums.convolve(odd)
         output = middle.new_empty((*middle.shape[:2], 2, middle.shape[2]))
-        torch.add(middle, before, out=output[:, :, 0])
-        torch.add(middle, after, out=output[:, :, 1])
-        return output.flatten(1, 2)[:, :n], None
+        torch.add(middle, of_even.convolve(h[:, :-1:2] - odd), out=output[:, :, 0])
+        torch.add(middle, of_odd.convolve(h[:, 2::2] - odd), out=output[:, :, 1])
+        return output.flatten(1, 2)[:, :n]
+
+
+class _Plain:
+    """Weights that are not halved further."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, _: int) -> None:
+        self._weight, self._bias = weight.contiguous(memory_format=torch.channels_last), bias
+
+    def convolve(self, h: Tensor) -> Tensor:
+        # PyTorch itself takes another kernel for one short image, which rounds in another way
+        image = h.unsqueeze(1).permute(0, 3, 1, 2)
+        image = torch.mkldnn_convolution(image, self._weight, self._bias, (0, 0), (1, 1), (1, 1), 1)
+        return image.permute(0, 2, 3, 1).squeeze(1).contiguous()

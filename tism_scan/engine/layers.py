@@ -8,7 +8,7 @@ without a copy, and convolutions are fastest both on CPUs and on GPUs.
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tism_scan.engine.half import HalfWeights, Rounding, dtype_of_products
+from tism_scan.engine.halving import HalvedWeights
 
 # Half-open range of a layer's positions within one window.
 Extent = tuple[int, int]
@@ -104,8 +105,10 @@ class Convolution:
     stride : int
     dtype : torch.dtype
         Of the outputs.
-    half : HalfWeights, optional
+    forward_by : HalfWeights or HalvedWeights, optional
         What the forward pass multiplies with instead.
+    backward_by : HalvedWeights, optional
+        What the backward pass multiplies with instead.
     """
 
     weight: Tensor
@@ -114,7 +117,8 @@ class Convolution:
     bias: Tensor | None
     stride: int
     dtype: torch.dtype = torch.float32
-    half: HalfWeights | None = None
+    forward_by: HalfWeights | HalvedWeights | None = None
+    backward_by: HalvedWeights | None = None
 
     @classmethod
     def of(cls, module: nn.Conv1d, passes: Passes) -> "Convolution":
@@ -122,9 +126,10 @@ class Convolution:
         weight = module.weight.detach().unsqueeze(2)
         n_channels, is_strided = weight.shape[1], module.stride[0] > 1
         transposed = weight if is_strided else weight.flip(3).transpose(0, 1).contiguous()
-        half = None
+        forward_by = None
         if passes.products is not None and not is_strided:
-            half = HalfWeights(weight[:, :, 0].transpose(1, 2).contiguous(), module.bias, passes.products)
+            taps = weight[:, :, 0].transpose(1, 2).contiguous()
+            forward_by = HalfWeights(taps, module.bias, passes.products)
         weight = _filled(weight, 1, passes.forward)
         transposed = _filled(transposed, 1 if is_strided else 0, passes.backward)
         # as inputs are in memory, or cuDNN would turn the weight round in each call
@@ -134,7 +139,14 @@ class Convolution:
         bias = None if module.bias is None else module.bias.detach()
         weight, transposed = held(weight, passes.forward), held(transposed, passes.backward)
         bias = None if bias is None else held(bias, passes.forward)
-        return cls(weight, transposed, n_channels, bias, module.stride[0], passes.forward, half)
+        return cls(weight, transposed, n_channels, bias, module.stride[0], passes.forward, forward_by)
+
+    def halved(self, *, is_backward_wanted: bool = True) -> "Convolution":
+        """Return the convolution with halved weights, where that takes less time."""
+        if self.stride > 1 or self.forward_by is not None or not HalvedWeights.is_faster(self.weight):
+            return self
+        backward_by = HalvedWeights(self.transposed) if is_backward_wanted else None
+        return replace(self, forward_by=HalvedWeights(self.weight, self.bias), backward_by=backward_by)
 
     @property
     def kernel(self) -> int:
@@ -143,8 +155,8 @@ class Convolution:
 
     def forward(self, h: Tensor) -> tuple[Tensor, None]:
         """Return the output; a convolution is linear, and needs no factor."""
-        if self.half is not None:
-            return self.half.convolve(h), None
+        if self.forward_by is not None:
+            return self.forward_by.convolve(h), None
         h = h.to(self.weight.dtype)  # from a layer that left it in half precision
         if h.shape[2] < self.weight.shape[1]:
             h = functional.pad(h, (0, self.weight.shape[1] - h.shape[2]))
@@ -158,12 +170,16 @@ class Convolution:
         if self.stride == 1:
             # More outputs than feed the inputs are multiplied, too: without them, the image would be a copy.
             wanted = min(above[0], below[0] - self.kernel + 1), max(above[1], below[1])
-            image = functional.conv2d(_as_image(_cut(pairs, above[0], wanted)), self.transposed)
+            pairs = _cut(pairs, above[0], wanted)
+            if self.backward_by is not None:
+                spread = self.backward_by.convolve(pairs)
+            else:
+                spread = _from_image(functional.conv2d(_as_image(pairs), self.transposed))
             start = wanted[0] + self.kernel - 1
         else:
             image = functional.conv_transpose2d(_as_image(pairs), self.transposed, stride=(1, self.stride))
-            start = above[0] * self.stride
-        spread = _cut(_from_image(image)[..., : self.n_channels], start, below)
+            spread, start = _from_image(image), above[0] * self.stride
+        spread = _cut(spread[..., : self.n_channels], start, below)
         return spread.view(n, n_tracks, *spread.shape[1:]).to(gradient.dtype)
 
     def factor_extent(self, above: Extent) -> Extent:

@@ -33,6 +33,7 @@ from tism_scan.engine.trunk import (
     cone,
     declared_parts,
     forward,
+    halved,
     joined,
     n_positions,
     total_stride,
@@ -108,6 +109,8 @@ class TrunkEngine(SlabEngine):
         self.passes = PASSES[scoring.precision]
         trunk, head = parts
         self.layers = joined(trunk_layers(trunk, self.passes) or [])
+        if self.passes == Passes():
+            self.layers = halved(self.layers, scoring.stride)
         self._n_positions = n_positions(self.layers, scoring.input_bp)[-1]
         self._step = scoring.stride // total_stride(self.layers)
         reach = scoring.reach
