@@ -143,7 +143,7 @@ def test_scan_that_is_killed_and_resumed_equals_the_local_store_to_the_bit(
                     start.kill(driver)
                     n_kills += driver.returncode == -signal.SIGKILL
             told = finish(*scan_of(inputs, f"s3://{BUCKET}/{place}"))
-        assert f" export {shlex.quote(f's3://{BUCKET}/{place}')} --out bigwig" in told
+        assert f" export {shlex.quote(f's3://{BUCKET}/{place}')} --out {i_scan}_bigwig" in told
         assert faults.counts.total() > 5
         assert without_lease(server.objects(place)) == local_objects(tmp_path / "local.zarr")
         assert "no damage" in finish("verify", f"s3://{BUCKET}/{place}", "--full")

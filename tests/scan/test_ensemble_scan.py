@@ -318,7 +318,7 @@ def test_fold_with_other_outputs_is_refused_by_name(folder, monkeypatch, command
     (folder / "nets_of_three.py").write_text(
         "from nets_of_a_scan import Net as Two\nimport torch\n\n\nclass Net(Two):\n"
         "    def __init__(self, weights):\n        super().__init__(weights)\n"
-        "        if '1' in str(weights):\n"
+        "        if str(weights).endswith('fold_1.pt'):\n"
         "            self.head[1], self.output_names = torch.nn.Linear(170, 3), ('a', 'b', 'c')\n"
     )
     monkeypatch.chdir(folder)

@@ -114,7 +114,7 @@ def test_folder_behind_a_link_is_emptied_and_serves_again(tmp_path):
     folder = LocalFolder(tmp_path / "link")
     for key in (RUN_KEY, KEY, "zarr.json"):
         folder.put(key, b"x")
-    folder.clear(last=[RUN_KEY], kept=LEASE)
+    folder.clear(last=(RUN_KEY,), kept=LEASE)
     assert list((tmp_path / "real").iterdir()) == []
     folder.put(KEY, b"y")
     assert (tmp_path / "real" / KEY).read_bytes() == b"y"
@@ -129,7 +129,7 @@ def test_link_inside_a_folder_is_not_followed(folder, tmp_path):
     with pytest.raises(StoreError, match="chr1 is a link; expected a folder of the store's own"):
         folder.put(KEY, b"y")
     with pytest.raises(StoreError, match=r"\.scan is a link"):
-        folder.clear(last=[RUN_KEY], kept=LEASE)
+        folder.clear(last=(RUN_KEY,), kept=LEASE)
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["run.json"]
 
 
@@ -145,10 +145,16 @@ def test_clear_removes_everything_in_the_folder_and_nothing_else(any_folder):
     neighbour.put("mine", b"")
     for key in ("a/b", RUN_KEY, "c", ".scan/done/x", ".scan/input/0", f"{LEASE}/1.json"):
         any_folder.put(key, b"")
-    any_folder.clear(last=[RUN_KEY, ".scan/input"], kept=LEASE)
+    any_folder.clear(
+        last=(
+            RUN_KEY,
+            ".scan/input",
+        ),
+        kept=LEASE,
+    )
     assert any_folder.sizes("") == {f"{LEASE}/1.json": 0}
     any_folder.remove(f"{LEASE}/1.json")
-    any_folder.clear(last=[RUN_KEY], kept=LEASE)
+    any_folder.clear(last=(RUN_KEY,), kept=LEASE)
     assert not any_folder.is_there()
     assert neighbour.get("mine") == b""
 
@@ -170,7 +176,7 @@ def test_deletion_that_was_cut_short_anywhere_leaves_the_record_until_all_else_i
         for key in (RUN_KEY, "a/b", "c", ".scan/done/x", ".scan/failed/y"):
             any_folder.put(key, b"")
         with contextlib.suppress(CutShortError):
-            cut_after(n_steps).clear(last=[RUN_KEY], kept=LEASE)
+            cut_after(n_steps).clear(last=(RUN_KEY,), kept=LEASE)
         left = any_folder.sizes("")
         assert not left or RUN_KEY in left
     assert not left
@@ -340,7 +346,7 @@ def test_writer_that_was_stopped_behind_the_fence_replaces_nothing_of_the_next_o
         if next(n_asked) != (0 if before is None else 1):
             raise_if_lost()
             return
-        any_folder.clear(last=[RUN_KEY], kept=LEASE)
+        any_folder.clear(last=(RUN_KEY,), kept=LEASE)
         any_folder.put(KEY, b"theirs")
 
     def raise_if_lost():

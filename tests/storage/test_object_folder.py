@@ -249,7 +249,7 @@ def test_missing_bucket_is_an_error_and_not_missing_data(scheme, use):
         lambda folder: folder.sizes("k"),
         lambda folder: folder.stranger("k"),
         lambda folder: folder.remove("k"),
-        lambda folder: folder.clear(last=["k"], kept="j"),
+        lambda folder: folder.clear(last=("k",), kept="j"),
     ],
 )
 def test_bucket_that_is_gone_is_named_by_every_verb(use):

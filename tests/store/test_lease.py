@@ -244,7 +244,7 @@ def test_generations_do_not_restart_when_all_else_is_deleted(folder, lease_of):
     folder.put(RUN_KEY, b"")
     first = lease_of().acquire()
     with lease_of().acquire(break_lock=True) as second:
-        second.owned().clear(last=RUN_KEY, kept=LEASE)
+        second.owned().clear(last=(RUN_KEY,), kept=LEASE)
         assert second.is_held()
     assert (second.generation, first.is_held()) == (2, False)
 

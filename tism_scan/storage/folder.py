@@ -5,7 +5,7 @@ import copy
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -86,7 +86,7 @@ class Folder(Protocol):
         """Return the name of something at its top that is not our own, or None; without reading it all."""
         ...
 
-    def clear(self, last: Sequence[str], kept: str) -> None:
+    def clear(self, last: tuple[str, ...], kept: str) -> None:
         """Remove everything but what is below a key; what is at or below some others last, in their order."""
         ...
 
@@ -237,7 +237,7 @@ class LocalFolder:
             raise StoreError(f"{self.root} is a file; expected a folder for the store, choose another --out")
         return min((name for name in os.listdir(self.root) if name != own), default=None)
 
-    def clear(self, last: Sequence[str], kept: str) -> None:
+    def clear(self, last: tuple[str, ...], kept: str) -> None:
         """Remove everything but what is below a key, some others last; if nothing is left, the folder, too.
 
         Raises

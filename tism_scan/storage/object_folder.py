@@ -5,7 +5,7 @@ import copy
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Self
@@ -163,7 +163,7 @@ class ObjectFolder:
                         return name
         return None
 
-    def clear(self, last: Sequence[str], kept: str) -> None:
+    def clear(self, last: tuple[str, ...], kept: str) -> None:
         """Remove everything but what is below a key; what is at or below some others last, in their order.
 
         Raises
