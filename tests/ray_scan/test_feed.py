@@ -195,7 +195,10 @@ def test_share_of_a_block_that_fails_is_taken_back(feed):
 
 
 class RacingPool(FakePool):
-    """Two actors on a clock of its own: the second never answers its first block until it is abandoned."""
+    """Two actors on a clock of its own: the second never answers its first block until it is abandoned.
+
+    Then `loser_end` says what becomes of the second actor, which it takes off `abandoned`.
+    """
 
     def __init__(self, clock, *, loser_end=None):
         super().__init__(None, n_actors=2)
@@ -204,12 +207,12 @@ class RacingPool(FakePool):
     def wait(self, timeout_s):
         self.clock.now += 1.0
         fast, slow = self.ready[0], self.ready[-1]
+        if self.loser_end is not None and self.abandoned:
+            return self.loser_end(slow)
         if fast.in_flight:
             block = next(iter(fast.in_flight.values()))
             del fast.in_flight[block]
             return Finished(block, BlockReport(block, len(block), 0.1), fast)
-        if self.loser_end is not None and self.abandoned:
-            return self.loser_end(slow)
         return None
 
 
@@ -251,28 +254,24 @@ def test_result_that_comes_second_counts_for_nothing(feed, clock, end):
         block = next(block for block in slow.in_flight if block.i_block == i_block)
         del slow.in_flight[block]
         pool.abandoned.remove((1, i_block))
+        ended.append(i_block)
         return end(block, slow)
 
-    pool = RacingPool(clock, loser_end=end_first)
+    pool, ended = RacingPool(clock, loser_end=end_first), []
     progress = feed(pool)
+    assert ended
     assert progress.n_blocks == N_BLOCKS
     assert not progress.failed
 
 
 def test_share_of_a_block_that_another_actor_finished_counts_for_nothing(feed, clock):
-    class TellingPool(RacingPool):
-        told = ()
+    def tell(slow):
+        _, i_block = pool.abandoned.pop()
+        return HowFar(next(block for block in slow.in_flight if block.i_block == i_block), 0.5)
 
-        def wait(self, timeout_s):
-            for block in self.ready[1].in_flight:
-                if (1, block.i_block) in self.abandoned and block not in self.told:
-                    self.told += (block,)
-                    return HowFar(block, 0.5)
-            return super().wait(timeout_s)
-
-    shown, pool = [], TellingPool(clock)
+    shown, pool = [], RacingPool(clock, loser_end=tell)
     feed(pool, on_change=lambda result: shown.append(result.progress().n_done))
-    assert pool.told
+    assert max(pool.asked.count(i_block) for i_block in range(N_BLOCKS)) == 2  # there was a race
     assert all(n_done % 6 == 0 for n_done in shown)  # the length of a block
 
 
@@ -281,10 +280,12 @@ def test_lost_actor_whose_blocks_another_one_finished_is_no_loss(feed, clock):
         blocks = tuple(slow.in_flight.values())
         slow.in_flight.clear()
         pool.ready.remove(slow)
+        pool.abandoned.clear()
         return Lost(blocks, "its process died", False)
 
     pool = RacingPool(clock, loser_end=lose)
     progress = feed(pool)
+    assert len(pool.ready) == 1
     assert progress.n_blocks == N_BLOCKS
     assert not progress.failed
     assert max(collections.Counter(pool.asked).values()) == 2
