@@ -297,6 +297,15 @@ def test_server_that_is_not_there_is_told_of_soon(monkeypatch, server):
         ScoreStore.open("s3://scores/x")
 
 
+def test_service_that_is_busy_at_first_is_waited_for(monkeypatch, server, prefix):
+    monkeypatch.setattr(object_storage, "N_RETRIES_AT_FIRST", 1)
+    store = ScoreStore.create(f"s3://{BUCKET}/{prefix}", small_plan())
+    left = ["errors"] * 3
+    with server.failing() as faults:
+        monkeypatch.setattr(faults, "happens", lambda what: what in left and not left.remove(what))
+        assert ScoreStore.open(str(store.path)).plan == store.plan
+
+
 @pytest.mark.parametrize(
     "faults",
     [

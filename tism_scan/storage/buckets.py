@@ -106,6 +106,12 @@ def names_no_bucket(error: Exception) -> bool:
     return _NO_BUCKET.search(str(error)) is not None
 
 
+def is_busy(error: Exception) -> bool:
+    """Return whether a service answers, but cannot do now what it was asked for."""
+    status = _STATUS.search(str(error))
+    return status is not None and status[1].startswith("5")
+
+
 def explanation(error: Exception, place: Url, url: str, doing: str) -> TismScanError:
     """Return an error of ours for one of obstore's, whose text is the only place that tells them apart."""
     text = str(error)

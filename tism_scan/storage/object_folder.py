@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from tism_scan.errors import AccessError, StorageError, TismScanError
-from tism_scan.storage.buckets import explanation, names_no_bucket, open_bucket, require_obstore
+from tism_scan.storage.buckets import explanation, is_busy, names_no_bucket, open_bucket, require_obstore
 from tism_scan.storage.places import Url
 
 N_RETRIES = 10  # of a server error or a slow answer, about a minute in all
@@ -144,7 +144,12 @@ class ObjectFolder:
             If the service does not answer.
         """
         with self._explained("", "list"):
-            return bool(next(iter(self._list("", client=self._hasty_client)), None))
+            try:
+                return self._has_entries(self._hasty_client)
+            except self._obstore.exceptions.GenericError as error:
+                if not is_busy(error):
+                    raise
+                return self._has_entries(self.client)  # the address is right, and worth waiting for
 
     def stranger(self, own: str) -> str | None:
         """Return the name of something here that is not below a key of our own, or None; from two requests.
@@ -236,6 +241,9 @@ class ObjectFolder:
     @cached_property
     def _hasty_client(self) -> Any:
         return self._client(ANSWER_S, N_RETRIES_AT_FIRST)
+
+    def _has_entries(self, client: Any) -> bool:
+        return bool(next(iter(self._list("", client=client)), None))
 
     def _list(self, prefix: str, *, offset: str | None = None, client: Any = None) -> Any:
         """Return the entries below a prefix and past an offset, a request's worth at a time."""
