@@ -213,6 +213,20 @@ def test_files_of_another_scan_are_overwritten_only_if_asked(store, out, tmp_pat
     assert written_again(other, out) == []
 
 
+def test_files_of_another_scan_under_other_names_are_no_longer_asked_about_once_overwritten(
+    store, out, tmp_path
+):
+    export_bigwigs(store, out)
+    scoring = store.plan.scoring
+    tracks = tuple(replace(track, name=f"new {track.name}") for track in scoring.tracks)
+    other = ScoreStore.create(
+        tmp_path / "other.zarr", replace(store.plan, scoring=replace(scoring, tracks=tracks))
+    )
+    publish(other, random_scores(other.plan))
+    export_bigwigs(other, out, overwrite=True)
+    assert written_again(other, out) == []
+
+
 def test_an_export_of_other_tracks_forgets_nothing(store, out):
     export_bigwigs(store, out, tracks="0")
     export_bigwigs(store, out, tracks="1")

@@ -102,7 +102,7 @@ class ExportRecord:
         return None
 
     def check(self, paths: Sequence[Path], source: Source, *, overwrite: bool) -> None:
-        """Raise unless files can stand beside those that are there.
+        """Raise unless files can stand beside those there; forget another scan's that may be overwritten.
 
         Raises
         ------
@@ -116,12 +116,13 @@ class ExportRecord:
                 f"{self._folder.root} was exported by an earlier release, and its page would lose these "
                 "tracks; expected them to be recorded; run that export again first, which keeps its files"
             )
-        foreign = self._of_another_scan(source)
-        if foreign and not overwrite:
-            raise ExportError(
-                f"{str(self._folder.root)!r} holds bigWigs of another scan, such as {foreign[0]}, which its "
-                "page would lose; expected one scan in a folder; choose another --out, or --overwrite"
-            )
+        for name in self._of_another_scan(source):
+            if not overwrite:
+                raise ExportError(
+                    f"{str(self._folder.root)!r} holds bigWigs of another scan, such as {name}, which its "
+                    "page would lose; expected one scan in a folder; choose another --out, or --overwrite"
+                )
+            del self._files[name]
         for path in paths:
             found = self.source(path.name)
             if found is not None and found.is_exact != source.is_exact and path.exists():
