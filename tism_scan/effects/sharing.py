@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tism_scan.engine.layers import Layer
-from tism_scan.refine.changes import Trunk
+from tism_scan.refine.changes import Trunk, layer_output
 
 Firsts = NDArray[np.int64]
 
@@ -35,12 +35,12 @@ def shared_values(trunk: Trunk, X: Tensor, firsts: Firsts) -> tuple[list[Tensor]
     list of float (P_i, C_i), list of int64 (n,)
     """
     values, begins = [X[0].T.contiguous()], [firsts]
-    for i_layer, (layer, n_above) in enumerate(zip(trunk.layers, trunk.counts[1:], strict=True)):
+    for layer, n_above in zip(trunk.layers, trunk.counts[1:], strict=True):
         held, at = values[-1], begins[-1]
         if layer.stride > 1:
             index, at = _told_apart(layer, at, n_above)
             held = held[torch.from_numpy(index).to(held.device).clamp_(max=len(held) - 1)]
-        values.append(trunk.output(i_layer, held[None])[0])
+        values.append(layer_output(layer, held[None])[0])
         begins.append(at)
     return values, begins
 

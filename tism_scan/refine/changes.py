@@ -79,13 +79,9 @@ class Trunk:
     def values(self, X: Tensor) -> list[Tensor]:
         """Return the input and each layer's output, (N, positions, C), of sequences (N, 4, L)."""
         values = [X.transpose(1, 2).contiguous()]
-        for i_layer in range(len(self.layers)):
-            values.append(self.output(i_layer, values[-1]))
+        for layer in self.layers:
+            values.append(layer_output(layer, values[-1]))
         return values
-
-    def output(self, i_layer: int, h: Tensor) -> Tensor:
-        """Return a layer's output, (N, P', C'), of (N, P, C), which stays as it is."""
-        return layer_output(self.layers[i_layer], h)
 
     def strips(
         self, values: list[Tensor], firsts: list[Tensor], channels: Tensor, positions: Tensor
