@@ -176,12 +176,12 @@ class ObjectFolder:
         AccessError, StorageError
             As `put`.
         """
+        spared = tuple(f"{key}/" for key in (*last, kept))
         with self._explained("", "remove"):
             for batch in self._list(""):
                 if self._fence is not None:
                     self._fence()
                 paths = [entry["path"] for entry in batch]
-                spared = tuple(f"{key}/" for key in (*last, kept))
                 self._remove([path for path in paths if not f"{path}/".startswith(spared)])
             for key in last:
                 self._remove([*self.sizes(key), key])
