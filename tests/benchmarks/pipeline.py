@@ -1,8 +1,8 @@
-"""How much of a GPU's rate a scan reaches, and what the host spends on each Mb, by an engine that sleeps.
+"""How much of a GPU's rate a scan reaches, and what the host spends on each Mb, by a device that sleeps.
 
     python tests/benchmarks/pipeline.py [--offered 1:25,16:3,16:6,100:1] [--seconds 10] [--folder FOLDER]
 
-The engine sleeps as long as a GPU would compute, and gives noise; all else is `run`'s own: the actor that
+The device sleeps as long as a GPU would compute, and gives noise; all else is `run`'s own: the actor that
 holds a GPU, Ray, the genome and the store, whose files are synced. Rates and CPU time are taken from the end
 of the first blocks to that of the last, CPU time from the actor's process, with Ray's threads in it, and the
 driver's. The store is in FOLDER: give one on a disk of the kind that scans are written to.
@@ -24,7 +24,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import ray
+import torch
 
+from tism_scan.engine.queue import Queued
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
@@ -40,16 +42,32 @@ NOTES = "notes.txt"
 RATE = "rate.txt"
 
 
+class Due:
+    """A place in the queue of a device that sleeps: it is there at a time that is known before."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def wait(self) -> None:
+        time.sleep(max(0.0, self.at - time.monotonic()))
+
+    def seconds_since(self, earlier: "Due") -> float:
+        return self.at - earlier.at
+
+
 class SleepingEngine:
-    """Sleeps as long as a device of some rate would compute, and gives noise."""
+    """Has a device that sleeps as long as one of some rate would compute, and gives noise."""
 
     def __init__(self, n_tracks: int, block_bp: int, mb_per_s: float) -> None:
         self.mb_per_s = mb_per_s
-        self.noise = np.random.default_rng(0).standard_normal((n_tracks, block_bp), np.float32) / 1000
+        noise = np.random.default_rng(0).standard_normal((n_tracks, block_bp), np.float32) / 1000
+        self.noise = torch.from_numpy(noise)
+        self.free = 0.0
 
-    def score(self, codes, stretch, wanted):
-        time.sleep(len(wanted) / (1e6 * self.mb_per_s))
-        return self.noise[:, : len(wanted)]
+    def queue(self, codes, stretch, wanted):
+        began = max(self.free, time.monotonic())
+        self.free = began + len(wanted) / (1e6 * self.mb_per_s)
+        return Queued(self.noise[:, : len(wanted)], Due(began), Due(self.free), lambda values: values)
 
 
 class SleepingWorker(BlockWorker):

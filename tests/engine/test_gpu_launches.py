@@ -28,6 +28,7 @@ CASES = [
     ("groups", "mixed", "center", "both"),
     ("groups", "mixed", "center", "probability"),
 ]
+BLOCKS = [{"stitch": "center"}, {"stitch": "mean", "strands": "both", "precision": "mixed"}]
 # Of a slab of 4,096 windows of one track: kernels, and MB a window, rounded up. What costs more says why.
 FIGURES = {
     "fp32": (142, 9.7),
@@ -61,7 +62,15 @@ def traces(tmp_path_factory):
         scoring = {"stitch": stitch, "precision": precision}
         scoring |= {"output_space": strands} if strands == "probability" else {"strands": strands}
         n_windows = 1024 if tracks == "16 tracks" else None  # else there is much to trace
-        cases.append({"tracks": TRACKS[tracks], "scoring": scoring, "windows_per_slab": n_windows})
+        cases.append(
+            {
+                "is_block": False,
+                "tracks": TRACKS[tracks],
+                "scoring": scoring,
+                "windows_per_slab": n_windows,
+            }
+        )
+    cases += [{"is_block": True, "scoring": scoring} for scoring in BLOCKS]
     done = subprocess.run(
         [sys.executable, str(HELPERS / "fake_gpu.py"), str(guard)],
         input=json.dumps(cases),
@@ -72,7 +81,7 @@ def traces(tmp_path_factory):
         timeout=250,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return dict(zip(CASES, json.loads(done.stdout), strict=True))
+    return dict(zip([*CASES, *map(str, BLOCKS)], json.loads(done.stdout), strict=True))
 
 
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
@@ -98,6 +107,14 @@ def test_traffic_and_launches_of_a_window_stay_within_their_figures(traces, prec
     kernels, megabytes = FIGURES[precision]
     assert seen["kernels"] <= kernels
     assert seen["bytes_per_window"] <= 1e6 * megabytes
+
+
+@pytest.mark.parametrize("scoring", BLOCKS, ids=str)
+def test_block_is_queued_without_waiting_for_what_was_queued_before(traces, scoring):
+    seen = traces[str(scoring)]
+    assert seen["kernels"] > 100
+    assert (seen["mixed"], seen["copies"], seen["waits"]) == ([], [], [])
+    assert seen["shape"] == [1, 1, 1 << 16]
 
 
 def test_slab_of_one_track_is_a_whole_block(traces):

@@ -1,4 +1,4 @@
-"""Trace slabs of the trunk engine on tensors without values that say they are on a GPU.
+"""Trace slabs of the trunk engine, and whole blocks, on tensors without values that say they are on a GPU.
 
     python fake_gpu.py GUARD.so < CASES.json > TRACES.json
 
@@ -16,9 +16,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from tism_scan.engine import slabs, trunk_engine
+from tism_scan.engine import block_engine, slabs, trunk, trunk_engine
 from tism_scan.models.beluga import Beluga
 from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tiling import Block
 from tism_scan.plan.tracks import Track
 
 MEMORY = 70e9
@@ -136,13 +137,53 @@ def trace(case):
     }
 
 
+def trace_block(case):
+    """Return what is wrong with the queueing of a block that needs few windows, here and there.
+
+    Copies that the device makes when it comes to them want pinned memory, which is not to be had here: they
+    are left out.
+    """
+    tracks = (Track("0", (0,), (1.0,)),)
+    scoring = Scoring(tracks, 2000, **case["scoring"])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda:0"):
+            model = Beluga()
+        model.to = lambda device: model
+        engine = trunk_engine.TrunkEngine(model, scoring, device="cuda:0", windows_per_slab=64)
+        block = Block("chr1", 1, 1 << 16, 1 << 17)
+        stretch = scoring.lattice.stretch(block, 1 << 18, scoring.stitch)
+        wanted = np.zeros(len(block), dtype=np.bool_)
+        wanted[::5000] = True
+        codes = np.zeros(stretch.end - stretch.start, dtype=np.uint8)
+        with Launches() as seen:
+            queued = engine.queue(codes, stretch, wanted)
+    return {
+        "kernels": seen.n_kernels,
+        "mixed": seen.mixed,
+        "copies": seen.copies,
+        "waits": seen.waits,
+        "shape": list(queued.on_host.shape),
+    }
+
+
+def without_values(values, device):
+    """Return what `to_device` does, of a device that has no values."""
+    return torch.empty(values.shape, dtype=getattr(torch, values.dtype.name), device=device)
+
+
 def main():
     ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
     trunk_engine.why_no_stack = lambda *given: None  # tensors without values cannot be compared
     slabs.memory_of = lambda device: 0.5 * MEMORY
     for module in (torch.nn.modules.conv._ConvNd, torch.nn.Linear):
         module.reset_parameters = lambda self: None
-    json.dump([trace(case) for case in json.load(sys.stdin)], sys.stdout)
+    for module in (block_engine, slabs, trunk):
+        module.to_device = without_values
+    block_engine.to_host = lambda tensor: tensor
+    block_engine.Mark = lambda device: None
+    cases = json.load(sys.stdin)
+    traces = [trace_block(case) if case["is_block"] else trace(case) for case in cases]
+    json.dump(traces, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -59,10 +59,10 @@ class HeldWorker(CodesWorker):
         hold, engine = self.setup.store.parent / "hold", super().make_engine(plan)
 
         class Held:
-            def score(self, codes, stretch, wanted):
+            def queue(self, codes, stretch, wanted):
                 while hold.exists():
                     time.sleep(0.05)
-                return engine.score(codes, stretch, wanted)
+                return engine.queue(codes, stretch, wanted)
 
         return Held()
 

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import ray
 import torch
+from ready_engine import ReadyEngine
 
 from tism_scan.errors import StorageFullError
 from tism_scan.genome.alphabet import is_acgt
@@ -18,7 +19,7 @@ ODD_BLOCK = 2
 FOR_EVER_S = 3600  # a test that waits for it runs into its own limit
 
 
-class CodesEngine:
+class CodesEngine(ReadyEngine):
     """Gives each base its own code as score, which any order of the blocks must reproduce."""
 
     def __init__(self, n_tracks):

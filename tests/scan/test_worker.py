@@ -2,6 +2,8 @@ import os
 import platform
 import re
 import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from forking import processes
 from scan_models import plan_of
 
 from tism_scan.engine.devices import name_of_device
+from tism_scan.engine.queue import Queued
 from tism_scan.errors import TismScanError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import weights_digest
@@ -203,3 +206,38 @@ def test_memory_of_a_block_serves_the_next_one():
     n_before, n_after = ours.recv()
     process.join()
     assert n_after < n_before / 10
+
+
+def test_next_block_is_queued_before_the_scores_of_the_one_before_are_taken(tmp_path, setup):
+    """So that a GPU does not wait for the host: here the device ends a block once it has the next one."""
+    is_queued = [threading.Event(), threading.Event()]
+
+    class LateMark:
+        def wait(self):
+            assert is_queued[1].wait(20)
+
+        def seconds_since(self, earlier):
+            return 1.0
+
+    class SlowDevice:
+        def queue(self, codes, stretch, wanted):
+            is_queued[is_queued[0].is_set()].set()
+            scores = torch.zeros((1, len(wanted)))
+            return Queued(scores, LateMark(), LateMark(), lambda values: values)
+
+    class SlowWorker(BlockWorker):
+        def make_engine(self, plan):
+            return SlowDevice()
+
+    old = ScoreStore.open(setup.store)
+    store = ScoreStore.create(tmp_path / "two.zarr", replace(old.plan, block_bp=256))
+    worker = SlowWorker(replace(setup, store=store.path, plan_digest=store.plan.digest()))
+    worker.start()
+    first, second = store.pending()
+    with ThreadPoolExecutor(1) as other:
+        ahead = other.submit(worker.process, first)
+        assert is_queued[0].wait(20)
+        assert worker.process(second).seconds == 1.0
+        assert ahead.result().n_scored == 256
+    worker.close()
+    assert list(store.pending()) == []

@@ -1,6 +1,5 @@
 """What the engines have in common: from the scores of windows to those of a block."""
 
-import time
 from abc import abstractmethod
 from functools import partial
 from typing import Protocol
@@ -13,6 +12,7 @@ from torch import Tensor
 from tism_scan.engine.devices import default_device, device_name
 from tism_scan.engine.fitting import FittingBatches
 from tism_scan.engine.half import sums_in_float32
+from tism_scan.engine.queue import Mark, Queued, to_device, to_host
 from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
 from tism_scan.errors import PlanError, ScanError
 from tism_scan.genome.alphabet import Codes, channel_of_base, complement_channels, is_acgt, one_hot_table
@@ -36,7 +36,7 @@ class Engine(Protocol):
     device_s : float
         Time, s, that the device has taken for scores; the rest of `score` is the host's work.
     share_done : float
-        The part of a block's windows that were computed, below 1, while `score` runs; else 0. Another thread
+        The part of a block's windows that were computed, below 1, while `queue` runs; else 0. Another thread
         may read it.
     """
 
@@ -53,6 +53,10 @@ class Engine(Protocol):
 
     def flop_per_window(self) -> float:
         """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
+        ...
+
+    def queue(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> Queued:
+        """Have the device compute the scores of a stretch's block, NaN where a base is not wanted."""
         ...
 
     def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -155,31 +159,39 @@ class BlockEngine(FittingBatches):
         ScanError
             If a single window is too much for the device's memory.
         """
+        return self.queue(codes, stretch, wanted).scores()
+
+    def queue(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> Queued:
+        """Have the device compute what `score` returns; the thread that takes the scores may be another.
+
+        Parameters and errors are those of `score`.
+        """
         block = slice(stretch.block.start - stretch.start, stretch.block.end - stretch.start)
         target = np.zeros(len(codes), dtype=np.bool_)
         target[block] = wanted & is_acgt(codes[block])
         where = needed_windows(target, self.scoring.reach, self.lattice.stride, stretch.n_windows)
         where = stretch.existing(where)
         to_tf32 = self.scoring.precision in ("tf32", "bf16")  # what bfloat16 leaves to float32 needs no more
-        with frozen(self.model), rounding(self.device, to_tf32=to_tf32):
-            stitched = self._fitted(partial(self._timed, codes, where, block))
-        stitched[:, :, ~target[block]] = np.nan
-        return stitched if self.scoring.values == "tism" else stitched[:, 0]
-
-    def _timed(self, codes: Codes, where: NDArray[np.int64], block: slice) -> NDArray[np.float32]:
-        """Do as `_stitched`, and count the time that it takes, whether or not it ends well."""
-        began = time.perf_counter()
+        began = Mark(self.device)
         try:
-            return self._stitched(codes, where, block)  # which ends with the scores on the host
+            with frozen(self.model), rounding(self.device, to_tf32=to_tf32):
+                on_host = self._fitted(partial(self._stitched, codes, where, block))
         finally:
-            self.device_s += time.perf_counter() - began
             self.share_done = 0.0
+        end = Mark(self.device)
 
-    def _stitched(self, codes: Codes, where: NDArray[np.int64], block: slice) -> NDArray[np.float32]:
+        def finish(stitched: NDArray[np.float32]) -> NDArray[np.float32]:
+            self.device_s += end.seconds_since(began)
+            stitched[:, :, ~target[block]] = np.nan
+            return stitched if self.scoring.values == "tism" else stitched[:, 0]
+
+        return Queued(on_host, began, end, finish)
+
+    def _stitched(self, codes: Codes, where: NDArray[np.int64], block: slice) -> Tensor:
         """Return the scores of a block, (T, channels, len(block)), from the windows that are needed."""
         shape = (len(self.scoring.tracks), self.scoring.n_channels, len(codes))
         total = torch.zeros(shape, device=self.device)
-        all_codes = torch.from_numpy(np.array(codes)).to(self.device)  # torch wants a writable array
+        all_codes = to_device(codes, self.device)
         n_done = 0
         while n_done < len(where):
             self.share_done = n_done / len(where)
@@ -187,8 +199,8 @@ class BlockEngine(FittingBatches):
         here = total[:, :, block]
         if self.scoring.stitch == "mean":
             n_windows = _windows_over(where, self.scoring.reach, self.lattice.stride, len(codes))[block]
-            here /= torch.from_numpy(n_windows).to(self.device)
-        return here.cpu().numpy()
+            here /= to_device(n_windows, self.device)
+        return to_host(here)
 
     @abstractmethod
     def flop_per_window(self) -> float:

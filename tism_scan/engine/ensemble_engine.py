@@ -4,7 +4,7 @@ TISM is linear in the gradient, so that TISM of the mean of the models' outputs 
 With output space "probability", it is that of the mean of their probabilities.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tism_scan.engine.block_engine import Engine
+from tism_scan.engine.queue import Queued
 from tism_scan.errors import PlanError
 from tism_scan.genome.alphabet import Codes
 from tism_scan.models.contract import Model
@@ -54,7 +55,7 @@ class EnsembleEngine:
 
     @property
     def share_done(self) -> float:
-        """The part of a block's windows that were computed, over all models, while `score` runs; else 0."""
+        """The part of a block's windows that were computed, over all models, while `queue` runs; else 0."""
         return (self._n_done + sum(engine.share_done for engine in self._engines)) / len(self._engines)
 
     def flop_per_window(self) -> float:
@@ -62,10 +63,7 @@ class EnsembleEngine:
         return sum(engine.flop_per_window() for engine in self._engines)
 
     def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return the mean of the models' scores of a stretch's block.
-
-        Sums are float64, and of differences from the first model, so that equal models have their own scores
-        as mean, to the bit, and a standard deviation of 0.
+        """Return the mean of the models' scores of a stretch's block, and their standard deviation.
 
         Parameters
         ----------
@@ -76,33 +74,56 @@ class EnsembleEngine:
         -------
         float32 (T, len(block)), (T, 4, len(block)) for ``values="tism"``, (T, 2, len(block)) for "mean+sd"
         """
-        has_sd, n = self.scoring.values == "mean+sd", len(self._engines)
-        of_members = self._scores_of_members(codes, stretch, wanted)
-        first = next(of_members)
-        total = np.zeros(first.shape)
-        squares = np.zeros(first.shape if has_sd else 0)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinity is refused where scores are checked
-            for scores in of_members:
-                apart = scores.astype(np.float64) - first
-                total += apart
-                if has_sd:
-                    squares += apart**2
-            mean: NDArray[np.float32] = (first + total / n).astype(np.float32)
-            if not has_sd:
-                return mean
-            variance = np.maximum(squares - total**2 / n, 0) / (n - 1)
-            sd = np.sqrt(variance).astype(np.float32)
-        return np.stack([mean, sd], axis=1)
+        return self.queue(codes, stretch, wanted).scores()
 
-    def _scores_of_members(
-        self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]
-    ) -> Iterator[NDArray[np.float32]]:
+    def queue(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> Queued:
+        """Have the device compute what `score` returns; see `BlockEngine.queue`."""
+        sums = _Sums(has_sd=self.scoring.values == "mean+sd")
         try:
-            for i, engine in enumerate(self._engines):
-                self._n_done = i
-                yield engine.score(codes, stretch, wanted)
+            last = self._engines[0].queue(codes, stretch, wanted)
+            began = last.began
+            for engine in self._engines[1:]:
+                self._n_done += 1
+                last, before = engine.queue(codes, stretch, wanted), last
+                sums.add(before.scores())  # while the device goes on
         finally:
             self._n_done = 0
+        return replace(last, began=began, finish=lambda values: sums.ended_by(last.finish(values)))
+
+
+class _Sums:
+    """What the mean over models, and their standard deviation, are made of.
+
+    Sums are float64, and of differences from the first model, so that equal models have their own scores as
+    mean, to the bit, and a standard deviation of 0.
+    """
+
+    def __init__(self, *, has_sd: bool) -> None:
+        self._has_sd, self._n = has_sd, 0
+
+    def add(self, scores: NDArray[np.float32]) -> None:
+        """Add the scores of one more model."""
+        self._n += 1
+        if self._n == 1:
+            self._first, self._total = scores, np.zeros(scores.shape)
+            self._squares = np.zeros(scores.shape if self._has_sd else 0)
+            return
+        with np.errstate(invalid="ignore", over="ignore"):  # infinity is refused where scores are checked
+            apart = scores.astype(np.float64) - self._first
+            self._total += apart
+            if self._has_sd:
+                self._squares += apart**2
+
+    def ended_by(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Add the scores of the last model, and return the mean, with the standard deviation if asked for."""
+        self.add(scores)
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean: NDArray[np.float32] = (self._first + self._total / self._n).astype(np.float32)
+            if not self._has_sd:
+                return mean
+            variance = np.maximum(self._squares - self._total**2 / self._n, 0) / (self._n - 1)
+            sd = np.sqrt(variance).astype(np.float32)
+        return np.stack([mean, sd], axis=1)
 
 
 def scoring_of_member(scoring: Scoring) -> Scoring:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tism_scan.engine.cost import module_flop, saved_bytes
 from tism_scan.engine.head import TrunkHead
 from tism_scan.engine.layers import Passes
+from tism_scan.engine.queue import to_device
 from tism_scan.engine.sharing import NotSharedError, n_backward_passes, shared_step
 from tism_scan.engine.slabs import SlabEngine, budget_of, index_of, summed_over_windows
 from tism_scan.engine.trunk import declared_parts
@@ -170,7 +171,7 @@ class SharedEngine(SlabEngine):
             return slice(None)
         reach = self.scoring.reach
         bases = windows[:, None] * self.lattice.stride + np.arange(reach.start, reach.stop)
-        return torch.from_numpy(bases.ravel()).to(self.device)
+        return to_device(bases.ravel(), self.device)
 
     def _summed_heads(self, features: Tensor, windows: NDArray[np.int64], tracks: range) -> Tensor:
         """Return the sum over windows of a pass of their heads' gradients, float32 (T, places, C)."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tism_scan.engine.block_engine import BlockEngine
+from tism_scan.engine.queue import to_device
 from tism_scan.engine.tism import mean_over_path
 
 SHARE_OF_MEMORY = 0.5
@@ -71,7 +72,7 @@ def first_slab(where: NDArray[np.int64], n_most: int, stride: int, input_bp: int
 def index_of(windows: NDArray[np.int64], device: torch.device) -> slice | Tensor:
     """Return what picks some windows from all of them: a slice, which copies nothing, where that can be."""
     first, last = int(windows[0]), int(windows[-1])
-    return slice(first, last + 1) if last - first < len(windows) else torch.from_numpy(windows).to(device)
+    return slice(first, last + 1) if last - first < len(windows) else to_device(windows, device)
 
 
 def summed_over_windows(top: Tensor, step: int, windows: NDArray[np.int64]) -> Tensor:

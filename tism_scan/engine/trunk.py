@@ -23,6 +23,7 @@ from tism_scan.engine.layers import (
     does_only_its_own,
     layer_of,
 )
+from tism_scan.engine.queue import to_device
 
 _IDLE = (nn.Dropout, nn.Identity)
 
@@ -255,7 +256,7 @@ def backward(
             step = steps[i]
             start, end = layer.factor_extent(extents[i + 1])
             part = factor[start + first * step : end + last * step].unfold(0, end - start, step)
-            part = part[torch.from_numpy(windows - first).to(part.device)] if has_gaps else part
+            part = part[to_device(windows - first, part.device)] if has_gaps else part
             factor = part.transpose(1, 2).unsqueeze(1)
         gradient = layer.backward(gradient, factor, extents[i + 1], extents[i])
     return gradient.transpose(2, 3)

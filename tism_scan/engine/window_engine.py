@@ -12,6 +12,7 @@ from torch import Tensor
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.cost import module_flop, saved_bytes
 from tism_scan.engine.devices import BATCH_ON_GPU
+from tism_scan.engine.queue import to_device
 from tism_scan.engine.readout import TrackReader
 from tism_scan.engine.slabs import budget_of
 from tism_scan.engine.tism import mean_over_path
@@ -70,7 +71,7 @@ class WindowEngine(BlockEngine):
     def _add_first(self, codes: Tensor, where: NDArray[np.int64], total: Tensor) -> int:
         batch = where[: self.batch_size]
         windows = codes.unfold(0, self.lattice.input_bp, self.lattice.stride)
-        scores = self._score_windows(windows[torch.from_numpy(batch).to(self.device)])
+        scores = self._score_windows(windows[to_device(batch, self.device)])
         reach = self.scoring.reach
         for i_window, window_scores in zip(batch.tolist(), scores, strict=True):
             start = i_window * self.lattice.stride

@@ -16,6 +16,7 @@ from tism_scan.engine.block_engine import BlockEngine, Engine
 from tism_scan.engine.cost import bytes_per_bp, module_flop, most_windows
 from tism_scan.engine.ensemble_engine import EnsembleEngine
 from tism_scan.engine.layers import Passes
+from tism_scan.engine.queue import Queued
 from tism_scan.engine.readout import values_of_tracks
 from tism_scan.engine.sharing import why_no_stack
 from tism_scan.engine.slabs import budget_of, first_slab
@@ -55,17 +56,18 @@ class IsmEngine(BlockEngine):
     Parameters are those of `BlockEngine`; the scoring is for all four bases, each by the window of its core.
     """
 
-    def score(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return the effects of a block's wanted bases, float32 (T, 4, len(block)) in A, C, G, T order.
+    def queue(self, codes: Codes, stretch: Stretch, wanted: NDArray[np.bool_]) -> Queued:
+        """Have the device compute the effects of a block's wanted bases, in place of scores.
 
-        Negative where the substitution lowers the output, 0 at the reference base, NaN where a base is not
-        wanted or is not A, C, G or T. Parameters and errors are those of `BlockEngine.score`.
+        They are float32 (T, 4, len(block)) in A, C, G, T order: negative where the substitution lowers the
+        output, 0 at the reference base, NaN where a base is not wanted or is not A, C, G or T. Parameters and
+        errors are those of `BlockEngine.score`.
         """
         block = slice(stretch.block.start - stretch.start, stretch.block.end - stretch.start)
         is_site = np.zeros(len(codes), dtype=np.bool_)
         is_site[block] = wanted & is_acgt(codes[block])
         self._is_site = is_site
-        return super().score(codes, stretch, wanted)
+        return super().queue(codes, stretch, wanted)
 
     def flop_per_window(self) -> float:
         """Return the arithmetic, FLOP, of one window's forward pass, as which each substitution counts."""

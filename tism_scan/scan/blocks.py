@@ -1,7 +1,6 @@
 """From a block to its scores."""
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.engine.block_engine import Engine, check_finite
+from tism_scan.engine.queue import Queued
 from tism_scan.errors import ScanError
 from tism_scan.genome.alphabet import N_CODE, Codes, is_acgt
 from tism_scan.genome.fasta import Genome
@@ -83,8 +83,13 @@ def fetch_block(genome: Genome, plan: ScanPlan, block: Block) -> BlockInput:
     return BlockInput(stretch, codes, span_mask(plan.spans(block.chrom), block.start, block.end), parts)
 
 
-def score_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.float32], BlockReport]:
-    """Return the scores of a block, and what they took.
+def queue_block(engine: Engine, block_input: BlockInput) -> Queued:
+    """Have an engine's device compute a block."""
+    return engine.queue(block_input.codes, block_input.stretch, block_input.wanted)
+
+
+def score_block(engine: Engine, block_input: BlockInput) -> NDArray[np.float32]:
+    """Return the scores of a block.
 
     Parameters
     ----------
@@ -95,26 +100,17 @@ def score_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.flo
 
     Returns
     -------
-    scores : float32 (T, len(block)), or (T, 4, len(block)) for ``values="tism"``
+    float32 (T, len(block)), or (T, 4, len(block)) for ``values="tism"``
         NaN where a base is not wanted or is not A, C, G or T.
-    report : BlockReport
 
     Raises
     ------
     ScanError
         If the model gives NaN or infinity to a base that must have a score.
     """
-    scores, report = compute_block(engine, block_input)
+    scores = queue_block(engine, block_input).scores()
     check_scores(block_input, scores)
-    return scores, report
-
-
-def compute_block(engine: Engine, block_input: BlockInput) -> tuple[NDArray[np.float32], BlockReport]:
-    """Return what `score_block` does, without a check of the scores."""
-    began = time.monotonic()
-    scores = engine.score(block_input.codes, block_input.stretch, block_input.wanted)
-    seconds = time.monotonic() - began
-    return scores, BlockReport(block_input.block, int(block_input.is_scored.sum()), seconds)
+    return scores
 
 
 def check_scores(block_input: BlockInput, scores: NDArray[np.float32]) -> None:

@@ -78,7 +78,7 @@ def recompute_block(genome: Genome, engine: Engine, store: ScoreStore, block: Bl
     StoreError
         If the stored block cannot be read.
     """
-    scores, _ = score_block(engine, fetch_block(genome, store.plan, block))
+    scores = score_block(engine, fetch_block(genome, store.plan, block))
     expected = rounded(scores, store.plan.keep_bits)
     stored = store.read_block(block)
     is_missing = np.isnan(stored)

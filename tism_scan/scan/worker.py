@@ -23,7 +23,7 @@ from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.source import Source
 from tism_scan.plan.tiling import Block
-from tism_scan.scan.blocks import BlockReport, check_genome, check_scores, compute_block, fetch_block
+from tism_scan.scan.blocks import BlockReport, check_genome, check_scores, fetch_block, queue_block
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.likeness import difference_from
 from tism_scan.scan.work import Plan, U, Work
@@ -270,10 +270,11 @@ class BlockWorker(Worker[Block, Engine]):
             If the store is not the driver's any more; nothing is published then.
         """
         block_input = fetch_block(self.genome, self.store.plan, block)
-        scores, report = self._computed(block, partial(compute_block, self.engine, block_input))
+        queued = self._computed(block, partial(queue_block, self.engine, block_input))
+        scores = queued.scores()  # on this thread: the model's can give the device the next block
         check_scores(block_input, scores)
         self._publish(block, partial(self.store.publish_block, block, scores, self.device))
-        return report
+        return BlockReport(block, int(block_input.is_scored.sum()), queued.seconds())
 
 
 def keep_freed_memory() -> None:
