@@ -1,7 +1,6 @@
 """A finished store, and what it has on disk: its scores, its objects, one shard, one marker."""
 
 import numpy as np
-import zarr
 from small_plans import publish, random_scores, small_plan
 
 from tism_scan.plan import scan_plan as plan_module
@@ -12,7 +11,7 @@ from tism_scan.store.score_store import ScoreStore
 def finished_store(path, patch):
     """Return a finished store of three tracks, of which two fit a shard: each block has two shards."""
     patch.setattr(plan_module, "SHARD_BYTES", 2 * 4 * 512)
-    store = ScoreStore.create(path, small_plan(3), {"zarr": zarr.__version__})
+    store = ScoreStore.create(path, small_plan(3), {"command": "tism-scan run"})
     publish(store, random_scores(store.plan))
     return store
 

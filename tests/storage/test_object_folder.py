@@ -35,7 +35,7 @@ def folder(request, prefix):
 @pytest.fixture
 def store(prefix):
     """Return a finished store on S3."""
-    store = ScoreStore.create(f"s3://{BUCKET}/{prefix}", small_plan(3), {"zarr": zarr.__version__})
+    store = ScoreStore.create(f"s3://{BUCKET}/{prefix}", small_plan(3), {"command": "tism-scan run"})
     publish(store, random_scores(store.plan))
     store.consolidate()
     return store
@@ -125,7 +125,7 @@ def test_sweep_of_a_clean_folder_is_one_listing(folder, server):
 
 def test_store_holds_the_same_objects_as_a_folder_does(folder, server, prefix, tmp_path):
     plan = small_plan(3)
-    stores = [ScoreStore.create(place, plan, {"zarr": "3"}) for place in (folder.place, tmp_path / "s.zarr")]
+    stores = [ScoreStore.create(place, plan) for place in (folder.place, tmp_path / "s.zarr")]
     for store in stores:
         publish(store, random_scores(plan))
         store.consolidate()

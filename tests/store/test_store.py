@@ -20,6 +20,7 @@ from tism_scan.scan.verify import verify_store
 from tism_scan.store import score_store as store_module
 from tism_scan.store.arrays import encode_shard, node_name, rounded
 from tism_scan.store.ledger import checksum_of
+from tism_scan.store.provenance import versions
 from tism_scan.store.score_store import ScoreStore
 
 # Shards of two tracks, so that the last group of three has one only; and one track with all four bases.
@@ -220,12 +221,24 @@ def test_scores_of_another_shape_are_refused(store):
 def test_created_store_is_opened_with_its_plan_and_provenance(store):
     again = ScoreStore.open(store.path)
     assert again.plan == store.plan
-    assert again.ledger.provenance() == {"zarr": zarr.__version__}
+    assert again.ledger.provenance() == versions() | {"command": "tism-scan run"}
+
+
+def test_a_store_that_was_begun_with_other_versions_says_so_once_it_is_resumed(tmp_path, monkeypatch, caplog):
+    for torch in ("2.5", "2.6"):
+        monkeypatch.setattr(
+            "tism_scan.store.owned.versions", lambda torch=torch: versions() | {"torch": torch}
+        )
+        assert not caplog.messages
+        ScoreStore.create(tmp_path / "s.zarr", small_plan())
+    assert caplog.messages == [
+        "this store was begun with torch 2.5, now 2.6; scores may differ in their last digits"
+    ]
 
 
 def test_creating_again_under_the_same_plan_keeps_everything(store):
     before = {path: path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file()}
-    ScoreStore.create(store.path, small_plan(3), {"zarr": "another"})
+    ScoreStore.create(store.path, small_plan(3), {"command": "another"})
     assert {path: path.stat().st_mtime_ns for path in store.path.rglob("*") if path.is_file()} == before
 
 

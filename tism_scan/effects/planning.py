@@ -19,7 +19,6 @@ from tism_scan.plan.parts import PartsPlan
 from tism_scan.plan.scoring import Scoring, Strands
 from tism_scan.progress import steps
 from tism_scan.scan.likeness import probes_of
-from tism_scan.scan.provenance import versions, warn_of_other_versions
 from tism_scan.storage.atomic import file_digest
 from tism_scan.storage.places import Place
 from tism_scan.store.parts import PartStore
@@ -94,16 +93,9 @@ class PlannedEffects:
         overwrite, break_lock : bool
             As for `PartStore.create`, whose errors this method shares.
         """
-        store = PartStore.create(
-            parts,
-            self.plan,
-            self.inputs(),
-            versions() | dict(typed or {}),
-            overwrite=overwrite,
-            break_lock=break_lock,
+        return PartStore.create(
+            parts, self.plan, self.inputs(), typed, overwrite=overwrite, break_lock=break_lock
         )
-        warn_of_other_versions(store)
-        return store
 
 
 def plan_effects(

@@ -17,7 +17,6 @@ from tism_scan.plan.peak_plan import DEFAULT_WIDTH, PeakSettings, peak_plan
 from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Strands
 from tism_scan.progress import steps
 from tism_scan.scan.likeness import probes_of
-from tism_scan.scan.provenance import versions, warn_of_other_versions
 from tism_scan.storage.places import Place
 from tism_scan.store.peak_store import PeakStore
 
@@ -67,12 +66,9 @@ class PlannedPeaks:
         overwrite, break_lock : bool
             As for `PeakStore.of_peaks`, whose errors this method shares.
         """
-        record = versions() | dict(typed or {})
-        store = PeakStore.of_peaks(
-            out, self.plan, self.peaks, record, overwrite=overwrite, break_lock=break_lock
+        return PeakStore.of_peaks(
+            out, self.plan, self.peaks, typed, overwrite=overwrite, break_lock=break_lock
         )
-        warn_of_other_versions(store)
-        return store
 
 
 def plan_peaks(

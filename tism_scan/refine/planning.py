@@ -18,7 +18,6 @@ from tism_scan.refine.selecting import (
     select_highest,
     select_listed,
 )
-from tism_scan.scan.provenance import versions, warn_of_other_versions
 from tism_scan.scan.verify import checked_model
 from tism_scan.store.refined import open_refinement, refinement_place
 from tism_scan.store.score_store import ScoreStore
@@ -57,10 +56,8 @@ class PlannedRefinement:
         overwrite, break_lock : bool
             As for `ScoreStore.create`, whose errors this method shares.
         """
-        record, place = versions() | dict(typed or {}), refinement_place(self.scan)
-        store = ScoreStore.create(place, self.plan, record, overwrite=overwrite, break_lock=break_lock)
-        warn_of_other_versions(store)
-        return store
+        place = refinement_place(self.scan)
+        return ScoreStore.create(place, self.plan, typed, overwrite=overwrite, break_lock=break_lock)
 
 
 def plan_refinement(

@@ -22,7 +22,6 @@ from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
 from tism_scan.progress import steps
 from tism_scan.scan.likeness import probes_of
 from tism_scan.scan.precision import PrecisionChoice, cheapest_precision
-from tism_scan.scan.provenance import versions, warn_of_other_versions
 from tism_scan.storage.places import Place
 from tism_scan.store.score_store import ScoreStore
 
@@ -82,13 +81,11 @@ class PlannedScan:
         LeaseError, StoreError, StorageFullError, AccessError
             As `ScoreStore.create`.
         """
-        record = versions() | dict(typed or {})
+        provenance = dict(typed or {})
         if self.measured is not None:
-            record[PRECISION_CHOICE] = self.measured.to_json()
+            provenance[PRECISION_CHOICE] = self.measured.to_json()
         plan = self.plan if overwrite else self._with_choices_of(out)
-        store = ScoreStore.create(out, plan, record, overwrite=overwrite, break_lock=break_lock)
-        warn_of_other_versions(store)
-        return store
+        return ScoreStore.create(out, plan, provenance, overwrite=overwrite, break_lock=break_lock)
 
     def _with_choices_of(self, out: str | Place) -> ScanPlan:
         """Return the plan with what nobody asked for as in the store that is there, if there is one."""

@@ -1,9 +1,9 @@
 """A store that one process at a time writes, under a plan that is recorded in it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from tism_scan.errors import StoreError
 from tism_scan.plan.probes import Probes
@@ -12,6 +12,7 @@ from tism_scan.storage.folder import Folder
 from tism_scan.storage.places import Place, Url
 from tism_scan.store.lease import LEASE, Lease, Tenure
 from tism_scan.store.ledger import ROOT, RUN_KEY, Ledger
+from tism_scan.store.provenance import versions, warn_of_other_versions
 
 
 class RecordedPlan(Protocol):
@@ -63,17 +64,29 @@ class OwnedStore(ABC, Generic[P]):
     def is_laid_out(self) -> bool:
         """Return whether all that a new store holds beside its record is there."""
 
+    @abstractmethod
+    def lay_out(self) -> None:
+        """Write, under a plan that is recorded, what a new store holds beside its record."""
+
     def _begin_unless_begun(
-        self, begin: Callable[[Self], None], *, overwrite: bool, break_lock: bool
+        self,
+        record: Callable[[Self, Mapping[str, Any]], object],
+        provenance: Mapping[str, Any] | None,
+        *,
+        overwrite: bool,
+        break_lock: bool,
     ) -> None:
-        """Make the store that is not there yet, or is to be made anew, and hold its lease meanwhile.
+        """Make the store if it is not there yet, or not whole, under its lease.
 
         Parameters
         ----------
-        begin : callable
-            Makes it, from this store in the name of the lease's owner.
+        record : callable
+            Records the plan, in this store in the name of the lease's owner, with the versions and the
+            provenance.
+        provenance : Mapping or None
+            What is recorded beside the versions.
         overwrite : bool
-            Make it anew in any case.
+            Delete what is there first.
         break_lock : bool
             Take it even if another process seems to write it.
 
@@ -84,13 +97,20 @@ class OwnedStore(ABC, Generic[P]):
         StoreError
             If the folder cannot be written, holds something else, or a store of another plan.
         """
+        now = versions()
         try:
             _refuse_foreign(self.folder)
             if overwrite or not self._is_recorded() or not self.is_laid_out():
                 with Lease(self.folder).acquire(break_lock=break_lock) as lease:
-                    begin(self._written_by(lease.tenure))
+                    owned = self._written_by(lease.tenure)
+                    if overwrite:
+                        owned.delete()
+                    if not owned._is_recorded():  # nor by another process, since we looked
+                        record(owned, now | dict(provenance or {}))
+                    owned.lay_out()
         except OSError as error:
             raise StoreError(f"cannot write to {self.path}: {error.strerror}; choose another --out") from None
+        warn_of_other_versions(self.ledger.provenance(), now)
 
     def held_by(self, tenure: Tenure) -> Self:
         """Return the store for writing in the name of its owner; once another takes it, LeaseError is raised.

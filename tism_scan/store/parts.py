@@ -91,7 +91,7 @@ class PartStore(OwnedStore[PartsPlan]):
             Names and contents of what the workers read with `read_input`; it is gone through, and kept, only
             if the store is new.
         provenance : Mapping, optional
-            Versions and names for the record.
+            What to record, as JSON, beside the versions.
         overwrite : bool
             Delete the store that is there first.
         break_lock : bool
@@ -111,7 +111,8 @@ class PartStore(OwnedStore[PartsPlan]):
         """
         store = cls(open_folder(path), plan)
         store._begin_unless_begun(
-            lambda owned: owned._begin(inputs, provenance or {}, overwrite=overwrite),
+            lambda owned, described: owned._record(inputs, described),
+            provenance,
             overwrite=overwrite,
             break_lock=break_lock,
         )
@@ -310,16 +311,6 @@ class PartStore(OwnedStore[PartsPlan]):
 
     def _with_folder(self, folder: Folder) -> Self:
         return type(self)(folder, self.plan)
-
-    def _begin(
-        self, inputs: Iterable[tuple[str, bytes]], provenance: Mapping[str, Any], *, overwrite: bool
-    ) -> None:
-        """Record the plan and lay the store out, in place of what is there or as far as it is missing."""
-        if overwrite:
-            self.delete()
-        if not self._is_recorded():  # nor by another process, since we looked
-            self._record(inputs, provenance)
-        self.lay_out()
 
     def _record(self, inputs: Iterable[tuple[str, bytes]], provenance: Mapping[str, Any]) -> None:
         """Keep the inputs, and then record the plan: where there is one, the inputs are whole."""

@@ -23,6 +23,7 @@ from tism_scan.plan.tiling import Block
 from tism_scan.storage.folder import Folder, open_folder
 from tism_scan.storage.places import Place
 from tism_scan.store.arrays import (
+    GROUP,
     coordinates_of,
     encode_shard,
     is_equivalent,
@@ -35,7 +36,6 @@ from tism_scan.store.ledger import RUN_KEY, Checksum, Failure, Ledger, ShardAddr
 from tism_scan.store.owned import OwnedStore
 from tism_scan.store.reading import StoredScores
 
-_GROUP = "zarr.json"
 MAX_NODE_NAME = 200
 _CHROMS_SHOWN = 5
 METADATA_THREADS = 16
@@ -80,7 +80,7 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
             ``gs://bucket/prefix`` for one in object storage.
         plan : ScanPlan
         provenance : Mapping, optional
-            Versions and names for the record.
+            What to record, as JSON, beside the versions.
         overwrite : bool
             Delete the store that is there first. Its lease is held until the new one exists, and stays.
         break_lock : bool
@@ -104,7 +104,8 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
         plan.check_listable()
         store = cls(folder, plan)
         store._begin_unless_begun(
-            lambda owned: owned._begin(provenance or {}, overwrite=overwrite),
+            lambda owned, described: owned.ledger.start(plan, described),
+            provenance,
             overwrite=overwrite,
             break_lock=break_lock,
         )
@@ -208,11 +209,11 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
         retry_failed : bool
             Whether blocks that were given up count as pending, too.
         """
-        passed_by = self.done_blocks()
+        skipped = self.done_blocks()
         if not retry_failed:
-            passed_by |= {(failure.chrom, failure.i_block) for failure in self.ledger.failures()}
+            skipped |= {(failure.chrom, failure.i_block) for failure in self.ledger.failures()}
         for block in self.plan.all_blocks():
-            if (block.chrom, block.i_block) not in passed_by:
+            if (block.chrom, block.i_block) not in skipped:
                 yield block
 
     def in_order(self, *, retry_failed: bool = False) -> WidestFirst:
@@ -305,6 +306,16 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
                 unsound[key] = content
         return unsound
 
+    def is_laid_out(self) -> bool:
+        """Return whether the arrays are there, whose group is published last."""
+        return self.folder.get(GROUP) is not None
+
+    def lay_out(self) -> None:
+        """Write the names of tracks and bases, and what is missing of the arrays' metadata."""
+        for key, content in coordinates_of(self.plan).items():
+            self.folder.put(key, content)
+        self._write_metadata(consolidated=False)
+
     def consolidate(self) -> None:
         """Gather the metadata of all arrays in the group's own, once, which saves readers a listing."""
         self._write_metadata(consolidated=True)
@@ -321,20 +332,6 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
     def _with_folder(self, folder: Folder) -> "ScoreStore":
         return ScoreStore(folder, self.plan)
 
-    def is_laid_out(self) -> bool:
-        """Return whether the arrays are there, whose group is published last."""
-        return self.folder.get(_GROUP) is not None
-
-    def _begin(self, provenance: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Record the plan and lay out its arrays, in place of what is there or as far as it is missing."""
-        if overwrite:
-            self.delete()
-        if not self._is_recorded():
-            self.ledger.start(self.plan, provenance)
-        for key, content in coordinates_of(self.plan).items():
-            self.folder.put(key, content)
-        self._write_metadata(consolidated=False)
-
     def _write_metadata(self, *, consolidated: bool) -> None:
         """Publish what is missing of the arrays' and, last, the group's metadata."""
         coordinates = self._coordinates() if consolidated else {}
@@ -347,9 +344,9 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
                 self.folder.put(key, content)
 
         with ThreadPoolExecutor(METADATA_THREADS) as threads:  # a genome may have hundreds of chroms
-            for _ in threads.map(publish, metadata.keys() - {_GROUP}):
+            for _ in threads.map(publish, metadata.keys() - {GROUP}):
                 pass
-        publish(_GROUP)
+        publish(GROUP)
 
     def _coordinates(self) -> dict[str, bytes]:
         """Return the objects that name tracks and bases, if the store has any; earlier releases made none."""

@@ -2,10 +2,9 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
-
-from tism_scan.store.owned import OwnedStore
 
 _PACKAGES = ("tism-scan", "torch", "numpy", "zarr", "ray", "pyfaidx")
 _COMPARED = ("tism-scan", "torch")
@@ -18,9 +17,8 @@ def versions() -> dict[str, str]:
     return {"python": sys.version.split()[0], **{package: version(package) for package in _PACKAGES}}
 
 
-def warn_of_other_versions(store: OwnedStore[Any]) -> None:
+def warn_of_other_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Warn in the log if a store was begun with other versions, which may round differently."""
-    before, now = store.ledger.provenance(), versions()
     changed = [
         f"{name} {before[name]}, now {now[name]}"
         for name in _COMPARED
