@@ -7,8 +7,8 @@ import ray
 from ray.exceptions import ActorDiedError
 
 from tism_scan.ray_scan import asks as asks_module
-from tism_scan.ray_scan.asks import ASK_EVERY_S, LOOK_EVERY_S, Asks, HowFar
-from tism_scan.ray_scan.pool import Actor
+from tism_scan.ray_scan.actors import Actor, HowFar
+from tism_scan.ray_scan.asks import ASK_EVERY_S, LOOK_EVERY_S, Asks
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from tism_scan.errors import LeaseError, ScanError
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 from tism_scan.ray_scan import feed as feeding
-from tism_scan.ray_scan.asks import HowFar
+from tism_scan.ray_scan.actors import Actor, Failed, Finished, HowFar, Lost
 from tism_scan.ray_scan.feed import Feed
-from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR, Actor, Failed, Finished, Lost
+from tism_scan.ray_scan.pool import IN_FLIGHT_PER_ACTOR
 from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.blocks import BlockReport
 from tism_scan.scan.claim import Claim

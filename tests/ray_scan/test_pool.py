@@ -17,9 +17,11 @@ from tism_scan.errors import ClusterError, ScanError, UnreachableError
 from tism_scan.models.source import ModelSource
 from tism_scan.ray_scan import cluster as cluster_module
 from tism_scan.ray_scan import pool as pool_module
+from tism_scan.ray_scan.actors import MAX_FAILURES_IN_A_ROW, Actor
 from tism_scan.ray_scan.asks import Asks
 from tism_scan.ray_scan.cluster import RayOptions, connected, takes_gpus
-from tism_scan.ray_scan.pool import Actor, ActorPool, cpus_per_actor, is_accident
+from tism_scan.ray_scan.pool import ActorPool, is_accident
+from tism_scan.ray_scan.shares import ActorShare
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.worker import WorkerSetup
 
@@ -51,31 +53,6 @@ def died(message, *, preempted=False):
 )
 def test_block_is_to_blame_only_if_the_actors_own_process_died(error, expected):
     assert is_accident(error) is expected
-
-
-@pytest.mark.parametrize(
-    ("cpus", "n_actors", "expected"),
-    [
-        ([16], None, 4),
-        ([2], None, 2),
-        ([2, 16], None, 2),
-        ([6], None, 3),
-        ([7], None, 3),
-        ([31], None, 4),
-        ([5], None, 1),
-        ([], None, 1),
-        ([8], 2, 4),
-        ([2], 1, 2),
-        ([2, 2], 1, 2),
-        ([3, 3], 3, 1),
-        ([4, 2], 3, 2),
-        ([2], 3, 0.6666),
-        ([1], 8, 0.125),
-        ([0.5], None, 0.5),
-    ],
-)
-def test_actors_share_the_cpus_of_nodes_evenly_and_each_fits_one_node(cpus, n_actors, expected):
-    assert cpus_per_actor(cpus, n_actors) == expected
 
 
 class Asked:
@@ -192,7 +169,7 @@ def test_limit_of_memory_that_is_too_tight_for_ray_is_named_before_it_starts(mon
 def test_no_more_actors_start_than_fit_and_are_of_use(n_useful, n_started):
     pool = object.__new__(ActorPool)  # without a cluster
     pool.options, pool.ready, pool._starting = RayOptions(), [], {}
-    pool._paused_until, pool._waits_for, pool._resource, pool._share = 0.0, "", "GPU", 0.1
+    pool._paused_until, pool._waits_for, pool._share = 0.0, "", ActorShare("GPU", 0.1)
     pool._cluster = SimpleNamespace(amounts=lambda resource: [0.3, 0.2])  # which are 3 and 2 tenths
     numbers = itertools.count()
     start = SimpleNamespace(remote=lambda: next(numbers))
@@ -217,7 +194,7 @@ def test_actor_is_ended_unless_the_head_is_lost_which_ray_would_wait_for(monkeyp
 
 def test_actor_is_doubted_for_failures_in_a_row_only(monkeypatch):
     pool = object.__new__(ActorPool)  # without a cluster
-    actor = Actor("a", in_flight={"call": "block"}, n_failures_in_a_row=pool_module.MAX_FAILURES_IN_A_ROW - 1)
+    actor = Actor("a", in_flight={"call": "block"}, n_failures_in_a_row=MAX_FAILURES_IN_A_ROW - 1)
     pool._owners = {"call": actor}
     monkeypatch.setattr(ray, "get", lambda ref: "a report")
     assert pool._outcome("call").report == "a report"
@@ -244,7 +221,7 @@ def test_cluster_that_is_gone_since_it_was_found_is_not_waited_for(monkeypatch):
 def test_who_waits_for_an_actor_is_told_what_for_once(monkeypatch, caplog, amounts, share, expected):
     pool = object.__new__(ActorPool)  # without a cluster
     pool.options, pool.ready, pool._starting = RayOptions(n_actors=1), [], {}
-    pool._paused_until, pool._waits_for, pool._resource, pool._share = 0.0, "", "GPU", share
+    pool._paused_until, pool._waits_for, pool._share = 0.0, "", ActorShare("GPU", share)
     pool._cluster = SimpleNamespace(amounts=lambda resource: amounts)
     start = SimpleNamespace(remote=lambda: "started")
     pool._actor_class = SimpleNamespace(remote=lambda setup: SimpleNamespace(start_on_node=start))

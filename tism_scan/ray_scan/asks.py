@@ -2,27 +2,15 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from tism_scan.scan.work import Unit
-
-if TYPE_CHECKING:
-    from tism_scan.ray_scan.pool import Actor
+from tism_scan.ray_scan.actors import Actor, HowFar
 
 ASK_EVERY_S = 5.0
 LOOK_EVERY_S = 1.0  # a look takes time for every actor
-
-
-@dataclass(frozen=True)
-class HowFar:
-    """The share of a block in flight that is computed, from 0 to 1."""
-
-    block: Unit
-    share: float
 
 
 class Asks:
@@ -38,7 +26,7 @@ class Asks:
         self.pending: dict[Any, Actor] = {}
         self._look_at = 0.0
 
-    def ask(self, actors: Iterable["Actor"]) -> None:
+    def ask(self, actors: Iterable[Actor]) -> None:
         """Ask those that were not heard of for long."""
         now = time.monotonic()
         if now < self._look_at:
@@ -59,6 +47,6 @@ class Asks:
             return None
         return HowFar(*found) if found is not None and found[0] in actor.in_flight.values() else None
 
-    def forget(self, actor: "Actor") -> None:
+    def forget(self, actor: Actor) -> None:
         """Wait for no answer of an actor that is ended."""
         self.pending = {ref: each for ref, each in self.pending.items() if each is not actor}

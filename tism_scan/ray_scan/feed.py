@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tism_scan.errors import LeaseError
-from tism_scan.ray_scan.asks import HowFar
-from tism_scan.ray_scan.pool import Actor, ActorPool, Failed, Finished, Lost
+from tism_scan.ray_scan.actors import Actor, Failed, Finished, HowFar, Lost
+from tism_scan.ray_scan.pool import ActorPool
 from tism_scan.ray_scan.stragglers import Stragglers
 from tism_scan.scan.claim import Claim
 from tism_scan.scan.result import ENDS_THE_SCAN, MAX_ATTEMPTS

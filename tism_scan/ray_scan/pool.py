@@ -7,8 +7,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -16,79 +15,26 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from tism_scan.errors import ScanError, TismScanError
 from tism_scan.progress import steps
-from tism_scan.ray_scan.asks import Asks, HowFar
+from tism_scan.ray_scan.actors import Actor, Failed, Finished, HowFar, Lost
+from tism_scan.ray_scan.asks import Asks
 from tism_scan.ray_scan.cluster import ClusterWatch, RayOptions
 from tism_scan.ray_scan.demand import Demand
-from tism_scan.scan.blocks import BlockReport
+from tism_scan.ray_scan.shares import share_of
 from tism_scan.scan.result import reason_of
 from tism_scan.scan.work import Unit
 from tism_scan.scan.worker import BlockWorker, Worker, WorkerSetup
 
 IN_FLIGHT_PER_ACTOR = 2
 IN_FLIGHT_PER_GPU_ACTOR = 4  # a GPU ends a block sooner than the host has compressed and written another
-CPUS_PER_ACTOR = 4  # at most, and fewer where that many would leave more idle than this:
-USED_CPUS = 0.85
 ABANDON_S = 10.0
 IDLE_S = 30.0
 MAX_FAILED_STARTS = 3
-MAX_FAILURES_IN_A_ROW = 2  # then the actor itself is doubted: a GPU that failed once may go on failing
 LONGEST_PAUSE_S = 60.0  # before another actor is started where one failed; the first lasts two seconds
 PATIENCE_S = 60.0
 
 _ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Actor:
-    """An actor's handle and name, its blocks in flight, oldest first, and when it was last heard of."""
-
-    handle: Any
-    name: str = ""
-    in_flight: dict[Any, Unit] = field(default_factory=dict)
-    n_failures_in_a_row: int = 0
-    heard_at: float = 0.0
-
-    @property
-    def is_doubted(self) -> bool:
-        """Whether it gets no more blocks."""
-        return self.n_failures_in_a_row >= MAX_FAILURES_IN_A_ROW
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A block is computed and published."""
-
-    block: Unit
-    report: BlockReport
-    actor: Actor | None = None
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A block ended with an error; its actor lives."""
-
-    block: Unit
-    actor: Actor
-    error: TismScanError
-
-
-@dataclass(frozen=True)
-class Lost:
-    """An actor ended, and the blocks that it had in flight with it.
-
-    Attributes
-    ----------
-    blocks : tuple of Unit
-    reason : str
-    is_accident : bool
-        The actor's node is gone, or out of memory or reach, which no block is to blame for.
-    """
-
-    blocks: tuple[Unit, ...]
-    reason: str
-    is_accident: bool
 
 
 class ActorPool:
@@ -131,35 +77,20 @@ class ActorPool:
         self._abandoning: list[Any] = []
         self._n_started = 0
         self._cluster = ClusterWatch()
-        if options.gpus_per_actor or self._cluster.amounts("GPU"):
-            self._resource, self._share = "GPU", options.gpus_per_actor or 1.0
-            needs: dict[str, float] = {"num_gpus": self._share, "num_cpus": 0}
-            n_threads, device, part = 1, "cuda", min(1.0, self._share)
-            self.depth = IN_FLIGHT_PER_GPU_ACTOR if has_small_blocks else IN_FLIGHT_PER_ACTOR
-        else:
-            self._resource, self._share = (
-                "CPU",
-                cpus_per_actor(self._cluster.amounts("CPU"), options.n_actors),
-            )
-            needs = {"num_cpus": self._share}
-            if options.n_actors and self._share < 1:
-                log.warning(
-                    "%d actors share %g CPUs: each loads the model, and more actors than CPUs are slower",
-                    options.n_actors,
-                    sum(self._cluster.amounts("CPU")),
-                )
-            n_threads, device, part = max(1, int(self._share)), "cpu", 1.0
-            self.depth = IN_FLIGHT_PER_ACTOR
-        self._demand = Demand(self._resource, self._share)
+        self._share = share = share_of(options, self._cluster)
+        self.depth = IN_FLIGHT_PER_ACTOR
+        if share.is_of_gpus and has_small_blocks:
+            self.depth = IN_FLIGHT_PER_GPU_ACTOR
+        self._demand = Demand(share.resource, share.amount)
         # Ray hides no GPU from an actor that takes none, and a GPU that is lost must not go unnoticed.
-        execution = replace(setup.execution, device=device, share=part)
-        self._setup = replace(setup, n_threads=n_threads, execution=execution)
+        execution = replace(setup.execution, device=share.device, share=share.part_of_device)
+        self._setup = replace(setup, n_threads=share.n_threads, execution=execution)
         self._actor_class: Any = ray.remote(worker_class).options(
             max_concurrency=self.depth + 1,  # one more to abandon a block, and to say how far another is
             max_restarts=0,
             max_task_retries=0,
             enable_task_events=False,
-            **needs,
+            **share.needs(),
         )
 
     @property
@@ -260,8 +191,8 @@ class ActorPool:
         """Return how many actors there should be now: as many as fit, or as `options` says."""
         if self.options.n_actors:
             return int(self._n_most)
-        n_fitting = max(1, _n_fitting(self._cluster.amounts(self._resource), self._share))
-        return int(min(n_fitting, self._n_most))
+        n_fitting = self._share.n_fitting(self._cluster.amounts(self._share.resource))
+        return int(min(max(1, n_fitting), self._n_most))
 
     def _welcome(self, started: Any) -> None:
         """Take an actor into service, or raise if none starts."""
@@ -335,39 +266,11 @@ class ActorPool:
 
     def _what_is_waited_for(self) -> str:
         """Return why no actor is ready."""
-        amounts = self._cluster.amounts(self._resource)
-        if _n_fitting(amounts, self._share):
+        amounts = self._cluster.amounts(self._share.resource)
+        if self._share.n_fitting(amounts):
             return "waiting for an actor to load the model"
-        noun = self._resource if self._share <= 1 else f"{self._resource}s"
         most = f"no node has more than {max(amounts):g}" if amounts else "none is in the cluster"
-        return f"waiting for a node with {self._share:g} {noun}: {most}"
-
-
-def cpus_per_actor(cpus: Sequence[float], n_actors: int | None) -> float:
-    """Return how many CPUs of one node an actor takes: whole ones, or a fraction of one.
-
-    Parameters
-    ----------
-    cpus : sequence of float
-        CPUs of each node that has any.
-    n_actors : int or None
-        How many actors must fit at once; None for as many as get a few CPUs each.
-    """
-    if not cpus:
-        return 1
-    if n_actors is None:
-        most = min(CPUS_PER_ACTOR, *cpus)
-        whole = range(int(most), 0, -1)
-        enough = (share for share in whole if share * _n_fitting(cpus, share) >= USED_CPUS * sum(cpus))
-        share = next(enough, min(1, most))
-    else:
-        shares = sorted({n / k for n in cpus for k in range(1, n_actors + 1)}, reverse=True)
-        share = next(share for share in shares if _n_fitting(cpus, share) >= n_actors)
-    return math.floor(share) if share >= 1 else math.floor(share * 1e4) / 1e4  # Ray counts in 1e-4
-
-
-def _n_fitting(on_nodes: Sequence[float], share: float) -> int:
-    return sum(int(amount / share + 1e-9) for amount in on_nodes)
+        return f"waiting for a node with {self._share}: {most}"
 
 
 def is_accident(error: RayError) -> bool:
