@@ -417,7 +417,7 @@ def test_what_a_killed_export_left_is_removed(stored, peaks, tmp_path):
 @pytest.mark.parametrize("form", FORMATS)
 def test_want_of_room_is_said_before_the_work(stored, peaks, tmp_path, monkeypatch, form):
     usage = type("usage", (), {"free": 10})
-    monkeypatch.setattr("tism_scan.export.regions.shutil.disk_usage", lambda _path: usage)
+    monkeypatch.setattr("tism_scan.export.folder.shutil.disk_usage", lambda _path: usage)
     with pytest.raises(ExportError, match=r"the rows need up to .* GB free"):
         exported(stored, tmp_path / "out", form, peaks)
     assert list((tmp_path / "out").iterdir()) == []

@@ -60,7 +60,7 @@ def test_columns_4_to_9_stay_and_missing_ones_are_narrow_peaks_own(tmp_path):
 
 
 def test_alias_names_the_files_chroms(tmp_path):
-    peaks = peaks_of(tmp_path, "1\t5\t9\n", chrom_of={"1": "chr1", "2": "chr2"})
+    peaks = peaks_of(tmp_path, "1\t5\t9\n", names={"chr1": "1", "chr2": "2"})
     assert (peaks.chroms, peaks.labels) == (("chr1",), ("1",))
 
 

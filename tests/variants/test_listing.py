@@ -197,7 +197,7 @@ def test_selection_that_fits_nothing_is_said(stored, tmp_path):
 
 def test_want_of_room_is_said_before_the_work(stored, tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 10})
-    monkeypatch.setattr("tism_scan.variants.listing.shutil.disk_usage", lambda _path: usage)
+    monkeypatch.setattr("tism_scan.export.folder.shutil.disk_usage", lambda _path: usage)
     with pytest.raises(ExportError, match=r"all variants need about .* GB free"):
         list_variants(stored[0], tmp_path, ListingRequest("snv-tsv"))
     assert list(tmp_path.iterdir()) == []

@@ -147,9 +147,7 @@ def plan_effects(
     variants, source = Path(variants).absolute(), model_source(model)
     with Genome(Path(genome)) as open_genome:
         chroms = {chrom: length for chrom, length in open_genome.chroms.items() if length}
-        names = {chrom: chrom for chrom in chroms}
-        if chrom_alias is not None:
-            names = read_aliases(chrom_alias, chroms)
+        names = read_aliases(chrom_alias, chroms)
         contigs = Contigs(chroms, names, "the genome")
         steps.info("reading the variants")
         with opened(variants) as file:

@@ -1,4 +1,4 @@
-"""Names that a browser knows a genome's chroms by."""
+"""Names that a browser, or another file, has for a genome's chroms."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,14 +9,15 @@ from tism_scan.errors import ExportError
 _SHOWN = 5
 
 
-def read_aliases(path: str | Path, chroms: Iterable[str]) -> dict[str, str]:
-    """Return the name in the browser of every chrom; what the file does not name keeps its own.
+def read_aliases(path: str | Path | None, chroms: Iterable[str]) -> dict[str, str]:
+    """Return the other name of every chrom; what the table does not name keeps its own.
 
     Parameters
     ----------
-    path : str or Path
-        Two columns, apart by a tab or blanks: a chrom's name in the store, its name in the browser. Lines
-        that begin with ``#`` are ignored, and so are names of chroms that are not in the store.
+    path : str, Path or None
+        A table of two columns, apart by a tab or blanks: a chrom's name in the store, its other name. Lines
+        that begin with ``#`` are ignored, and so are names of chroms that are not in the store. Without a
+        table, all chroms keep their own names.
     chroms : iterable of str
         The store's chroms.
 
@@ -26,6 +27,8 @@ def read_aliases(path: str | Path, chroms: Iterable[str]) -> dict[str, str]:
         If the file cannot be read, a line has not two columns, no line names a chrom of the store, a chrom is
         given two names, or two chroms the same one; all faults of the file are named.
     """
+    if path is None:
+        return {chrom: chrom for chrom in chroms}
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:

@@ -1,8 +1,6 @@
 """The export of a store: which files, which of them are there already, and the writing of the others."""
 
 import logging
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -12,11 +10,12 @@ from pathlib import Path
 from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, remove_leftovers
 from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.aliases import read_aliases
+from tism_scan.export.chroms import chosen_chroms, n_wanted
+from tism_scan.export.folder import check_room, make_folder
 from tism_scan.export.processes import fitting_jobs, write_files
 from tism_scan.export.record import ExportRecord, Finished, recipe_of, source_of
-from tism_scan.export.track_export import TrackExport, n_wanted
+from tism_scan.export.track_export import TrackExport
 from tism_scan.genome.alphabet import BASES
-from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.scoring import Values
 from tism_scan.plan.tracks import EXACT_SUFFIX, Track, choose_tracks, file_stems
 from tism_scan.progress import Progress
@@ -116,7 +115,7 @@ def export_bigwigs(
         store,
         out,
         i_tracks=choose_tracks(store.plan.scoring.tracks, tracks),
-        chroms=list(wanted_spans({c: store.plan.chroms[c] for c in store.plan.wanted}, include=chroms)),
+        chroms=chosen_chroms(store.plan, chroms),
         chrom_alias=chrom_alias,
         channels=channels,
         keep_bits=keep_bits,
@@ -196,9 +195,7 @@ def _files(
         )
     if keep_bits is not None and not 1 <= keep_bits <= 23:
         raise ExportError(f"keep_bits {keep_bits} is outside 1 to 23, the bits of a float32's mantissa")
-    names = {chrom: chrom for chrom in plan.chroms}
-    if chrom_alias is not None:
-        names = read_aliases(chrom_alias, plan.chroms)
+    names = read_aliases(chrom_alias, plan.chroms)
     stems = file_stems(plan.scoring.tracks)
     is_ism = plan.selection is not None
     files = []
@@ -237,46 +234,21 @@ def without_sd(summaries: Iterable[BigWigSummary], tracks: Sequence[Track]) -> l
     return [summary for summary in summaries if summary.path.stem not in of_sd]
 
 
-def make_folder(out: Path) -> None:
-    """Make a folder unless it is there.
-
-    Raises
-    ------
-    ExportError
-        If nothing can be written into it, or it is a Zarr store or a part of one.
-    """
-    place = out.resolve()
-    store = next((folder for folder in (place, *place.parents) if (folder / "zarr.json").is_file()), None)
-    if store is not None:
-        raise ExportError(
-            f"{out} is inside the Zarr store {store}; expected a folder for files; choose another --out"
-        )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from None
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise ExportError(
-            f"cannot write into {out}: permission denied; change its permissions, or choose another --out"
-        )
-
-
 def _make_room(out: Path, store: ScoreStore, files: Sequence[TrackExport], jobs: int) -> None:
     """Remove what killed exports left behind, and raise if there is no room for all files to be written."""
     if not files:
         return
     for file in files:
         remove_leftovers(file.path)
-    n_bases = n_wanted(store, files[0].chroms)
+    n_bases = n_wanted(store.plan, files[0].chroms)
     finished, unfinished = foreseen_bytes(n_bases, files[0].bits_kept(store))
     needed = len(files) * finished + jobs * (unfinished - finished)
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise ExportError(
-            f"{len(files)} bigWig files need up to {needed / 1e9:.3g} GB and {out} has {free / 1e9:.3g} GB "
-            "free; make room there, choose another --out, or export fewer --tracks or --chroms, or with "
-            "--keep-bits 10"
-        )
+    check_room(
+        out,
+        needed,
+        f"{len(files)} bigWig files need up to",
+        "export fewer --tracks or --chroms, or with --keep-bits 10",
+    )
 
 
 def _raise(faults: Sequence[ExportError | StoreError], n_files: int) -> None:

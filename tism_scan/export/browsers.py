@@ -51,7 +51,7 @@ def read_store_annotations(
     ExportError
         If the table of names cannot be read.
     """
-    aliases = _aliases(store, chrom_alias)
+    aliases = read_aliases(chrom_alias, store.plan.chroms)
     chroms = {aliases[chrom]: length for chrom, length in store.plan.chroms.items()}
     return read_annotations(chroms, aliases, genes=genes, others=others)
 
@@ -116,7 +116,7 @@ def describe_export(
         If a file cannot be written, or stands in the way and was not written by export, or the table of names
         cannot be read.
     """
-    plan, aliases = store.plan, _aliases(store, chrom_alias)
+    plan, aliases = store.plan, read_aliases(chrom_alias, store.plan.chroms)
     names = FeatureNames(annotations)
     source = replace(source_of(plan, aliases, is_of_bases=channels), is_exact=is_exact)
     beside = ExportRecord(Path(folder)).beside(source)
@@ -152,13 +152,6 @@ def _under_one_another(of_scan: Sequence[TrackFile], exact: Sequence[TrackFile])
     for track in of_scan:
         order += [track, *filter(None, [left.pop(track.path.stem, None)])]
     return [*order, *left.values()]
-
-
-def _aliases(store: ScoreStore, chrom_alias: str | Path | None) -> dict[str, str]:
-    """Return the browser's name of each chrom of a store."""
-    if chrom_alias is None:
-        return {chrom: chrom for chrom in store.plan.chroms}
-    return read_aliases(chrom_alias, store.plan.chroms)
 
 
 def _manifest(folder: Path) -> Manifest:

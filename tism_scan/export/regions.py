@@ -1,7 +1,6 @@
 """Scores around peaks, of all four bases, for TF-MoDISco, Fi-NeMo and ChromBPNet's readers."""
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tism_scan.errors import ExportError
-from tism_scan.export.bigwigs import make_folder
+from tism_scan.export.folder import check_room, make_folder
 from tism_scan.export.manifest import Manifest
 from tism_scan.export.region_files import BYTES_PER_BASE, FILES, Format, check_libraries, write_track
 from tism_scan.export.region_rows import BaseCounts
@@ -126,7 +125,13 @@ def export_regions(
     target.check(overwrite=request.overwrite)
     for folder in folders:
         remove_partials(out / folder)
-    _check_room(out, len(peaks) * width, form, len(i_tracks))
+    bytes_per_base = _ROW_BYTES_PER_BASE + len(i_tracks) * BYTES_PER_BASE[form]
+    check_room(
+        out,
+        len(peaks) * width * bytes_per_base,
+        "the rows need up to",
+        "export fewer --tracks or peaks, or a smaller --width",
+    )
     report = _Report(2 * len(peaks) * len(i_tracks), on_progress)
     written: list[TrackRegions] = []
     for i_track, folder in zip(i_tracks, folders, strict=True):
@@ -233,13 +238,3 @@ def _peak_lines(peaks: PeakSet, width: int, chroms: Mapping[str, int]) -> bytes:
         strict=True,
     )
     return "".join(f"{label}\t{a}\t{b}\t{rest}\t{summit}\n" for label, a, b, rest, summit in rows).encode()
-
-
-def _check_room(out: Path, n_bases: int, form: str, n_tracks: int) -> None:
-    needed = n_bases * (_ROW_BYTES_PER_BASE + n_tracks * BYTES_PER_BASE[form])
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise ExportError(
-            f"the rows need up to {needed / 1e9:.3g} GB and {out} has {free / 1e9:.3g} GB free; make room "
-            "there, choose another --out, or export fewer --tracks or peaks, or a smaller --width"
-        )

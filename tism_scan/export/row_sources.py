@@ -173,15 +173,13 @@ class _ScanRows:
 
 
 def _scan_rows(store: ScoreStore, request: RegionsRequest) -> _ScanRows:
-    plan, chrom_of = store.plan, None
+    plan = store.plan
     refined = _refinement(store, request)
     if request.peaks is None:
         raise ExportError(
             f"--format {request.format} needs --peaks X.narrowPeak: rows are made around its peaks"
         )
-    if request.chrom_alias is not None:
-        chrom_of = {name: chrom for chrom, name in read_aliases(request.chrom_alias, plan.chroms).items()}
-    peaks = read_peaks(request.peaks, plan.chroms, chrom_of)
+    peaks = read_peaks(request.peaks, plan.chroms, read_aliases(request.chrom_alias, plan.chroms))
     for each in (store, refined):
         if each is not None and not request.allow_incomplete:
             each.check_complete([chrom for chrom in peaks.chroms if chrom in each.plan.wanted])

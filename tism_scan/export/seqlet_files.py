@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tism_scan.errors import ScanError, StoreError
 from tism_scan.export import seqlet_names
+from tism_scan.export.chroms import chosen_chroms
 from tism_scan.export.processes import spawned_pool
 from tism_scan.export.seqlet_names import Held, Namer, Naming
 from tism_scan.export.seqlet_parts import (
@@ -31,7 +32,6 @@ from tism_scan.export.seqlet_parts import (
     shown_name,
 )
 from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, Seqlets, find_seqlets
-from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tracks import Track, choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.store.refined import ExactScores, existing_refinement, n_refined
@@ -109,7 +109,7 @@ def write_seqlets(
     out, rule, plan = Path(out), rule or SeqletRule(), store.plan
     check_out(out)
     i_tracks = choose_tracks(plan.scoring.tracks, tracks)
-    chosen = list(wanted_spans({chrom: plan.chroms[chrom] for chrom in plan.wanted}, include=chroms))
+    chosen = chosen_chroms(plan, chroms)
     refined = existing_refinement(store) if is_exact else None
     for each in (store, refined):
         if each is not None and not allow_incomplete:

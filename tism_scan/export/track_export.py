@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, write_bigwig
+from tism_scan.export.chroms import n_wanted
 from tism_scan.genome.alphabet import BASES
 from tism_scan.plan.scoring import SD
 from tism_scan.plan.tracks import Track
@@ -77,13 +78,8 @@ class TrackExport:
             read,
             block_bp=plan.block_bp,
             only=[self.names[chrom] for chrom in self.chroms],
-            expected_bytes=foreseen_bytes(n_wanted(store, self.chroms), self.bits_kept(store))[1],
+            expected_bytes=foreseen_bytes(n_wanted(store.plan, self.chroms), self.bits_kept(store))[1],
             writer=self.writer,
             n_threads=n_threads,
             on_progress=on_progress,
         )
-
-
-def n_wanted(store: ScoreStore, chroms: tuple[str, ...]) -> int:
-    """Return how many bases of these chroms were to be scored."""
-    return sum(end - start for chrom in chroms for start, end in store.plan.wanted[chrom])

@@ -83,7 +83,7 @@ class PeakSet:
 
 
 def read_peaks(
-    path: str | Path, chroms: Mapping[str, int], chrom_of: Mapping[str, str] | None = None
+    path: str | Path, chroms: Mapping[str, int], names: Mapping[str, str] | None = None
 ) -> PeakSet:
     """Return the peaks of a narrowPeak or BED file, plain or gzipped: one for each line, none left out.
 
@@ -94,15 +94,16 @@ def read_peaks(
         middle. In BED12 and gappedPeak files that column is another, and the middle is taken.
     chroms : mapping from str to int
         Length of every chrom, in bp.
-    chrom_of : mapping from str to str, optional
-        The chrom of each name that the file uses; their own names by default.
+    names : mapping from str to str, optional
+        The file's name of each chrom; its own by default.
 
     Raises
     ------
     RegionError
         If the file cannot be read, holds no peak, or any line is at fault; the first few are shown.
     """
-    chrom_of = {chrom: chrom for chrom in chroms} if chrom_of is None else chrom_of
+    names = {chrom: chrom for chrom in chroms} if names is None else names
+    chrom_of = {name: chrom for chrom, name in names.items()}
     position_of: dict[str, int] = {}
 
     @cache  # a file of another genome has a million lines of it

@@ -122,12 +122,9 @@ def plan_peaks(
     source = model_source(model)
     steps.info("reading the genome's index")
     with Genome(Path(genome)) as opened:
-        chrom_of = None
-        if chrom_alias is not None:
-            aliases = read_aliases(Path(chrom_alias), opened.chroms)
-            chrom_of = {name: chrom for chrom, name in aliases.items()}
+        names = read_aliases(chrom_alias, opened.chroms)
         steps.info("reading the peaks")
-        found = read_peaks(peaks, opened.chroms, chrom_of)
+        found = read_peaks(peaks, opened.chroms, names)
         steps.info("loading the model")
         loaded = source.load()
         chosen = MethodSettings(

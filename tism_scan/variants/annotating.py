@@ -103,10 +103,7 @@ def annotate(
     check_four_bases(store, "annotate")
     i_tracks = choose_tracks(plan.scoring.tracks, tracks)
     fields = track_fields(store, i_tracks)
-    names = {chrom: chrom for chrom in plan.chroms}
-    if chrom_alias is not None:
-        names = read_aliases(chrom_alias, plan.chroms)
-    contigs = Contigs(plan.chroms, names)
+    contigs = Contigs(plan.chroms, read_aliases(chrom_alias, plan.chroms))
     counts = Counts()
     with opened(variants) as file:
         _check_out(variants, out, file.layout)

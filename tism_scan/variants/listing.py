@@ -1,7 +1,6 @@
 """Every substitution of a store as a file: a table, or a VCF, by block in parallel, joined in order."""
 
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.bgzip import END, VCF, Columns, append_part, check_pysam, compress, publish_indexed
-from tism_scan.errors import ExportError
 from tism_scan.export.aliases import read_aliases
-from tism_scan.export.bigwigs import make_folder
+from tism_scan.export.chroms import chosen_chroms, n_wanted
+from tism_scan.export.folder import check_room, make_folder
 from tism_scan.export.manifest import Manifest
-from tism_scan.export.processes import usable_cores
+from tism_scan.export.processes import jobs_for, usable_cores
 from tism_scan.export.reference import UNSURE, Reference, check_four_bases
-from tism_scan.export.track_export import n_wanted
 from tism_scan.genome.alphabet import N_CODE
-from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.tiling import Block
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
@@ -154,17 +151,14 @@ def list_variants(
     check_four_bases(store, f"export --format {request.format}")
     check_pysam(f"--format {request.format}")
     i_tracks = choose_tracks(plan.scoring.tracks, request.tracks)
-    chosen = wanted_spans({chrom: plan.chroms[chrom] for chrom in plan.wanted}, include=request.chroms)
+    chosen = chosen_chroms(plan, request.chroms)
     if not request.allow_incomplete:
-        store.check_complete(list(chosen))
-    names = {chrom: chrom for chrom in plan.chroms}
-    if request.chrom_alias is not None:
-        names = read_aliases(request.chrom_alias, plan.chroms)
+        store.check_complete(chosen)
+    names = read_aliases(request.chrom_alias, plan.chroms)
     fields = track_fields(store, i_tracks)
     blocks = [block for chrom in chosen for block in plan.pieces(chrom)]
     n_bases = sum(map(len, blocks))
-    if jobs is None:
-        jobs = min(usable_cores(), 1 + n_bases // _BASES_WORTH_A_PROCESS)
+    jobs = jobs_for(jobs, n_bases, _BASES_WORTH_A_PROCESS)
     make_folder(out)
     manifest = Manifest(out)
     stem, *texts_of = _STEMS[plan.selection is not None]
@@ -174,11 +168,11 @@ def list_variants(
     summary = ListingSummary(path, out / beside[1], 0, 0, tuple(fields))
     with full_disk_explained(path), tempfile.TemporaryDirectory(prefix=".variants.", dir=out) as aside:
         worker = (str(store.path), request, i_tracks, names, aside)
-        n_rows = 3 * n_wanted(store, tuple(chosen))
+        n_rows = 3 * n_wanted(plan, chosen)
         estimate = _estimate(_Worker(*worker), blocks, n_bases, n_rows, jobs)
         if on_estimate is not None:
             on_estimate(estimate)
-        _check_room(out, estimate)
+        check_room(out, estimate.n_bytes, "all variants need about", "fewer --tracks or --chroms")
         packed, head = Path(aside) / path.name, Path(aside) / "header"
         compress([_header(store, request.format, fields, names)], head)
         with Workers[Block, _Part](jobs, _Worker, *worker) as workers, open(packed, "wb") as target:
@@ -295,12 +289,3 @@ def _estimate(worker: _Worker, blocks: Sequence[Block], n_bases: int, n_rows: in
     part.path.unlink()
     share = n_bases / (end - block.start)
     return Estimate(n_rows, round(size * share), seconds * share / max(1, min(jobs, usable_cores())))
-
-
-def _check_room(out: Path, estimate: Estimate) -> None:
-    free = shutil.disk_usage(out).free
-    if estimate.n_bytes > free:
-        raise ExportError(
-            f"all variants need about {estimate.n_bytes / 1e9:.3g} GB and {out} has {free / 1e9:.3g} GB "
-            "free; make room there, choose another --out, or fewer --tracks or --chroms"
-        )

@@ -1,0 +1,23 @@
+"""The chroms of an export: those that were scanned and are asked for, and how much of them was wanted."""
+
+from collections.abc import Iterable, Sequence
+
+from tism_scan.genome.wanted import wanted_spans
+from tism_scan.plan.scan_plan import ScanPlan
+
+
+def chosen_chroms(plan: ScanPlan, globs: Sequence[str] = ()) -> list[str]:
+    """Return the scanned chroms that fit names or globs, in the genome's order; without any, all of them.
+
+    Raises
+    ------
+    RegionError
+        If one of them fits no scanned chrom.
+    """
+    scanned = {chrom: plan.chroms[chrom] for chrom in plan.wanted}
+    return list(wanted_spans(scanned, include=globs))
+
+
+def n_wanted(plan: ScanPlan, chroms: Iterable[str]) -> int:
+    """Return how many bases of some chroms were to be scored."""
+    return sum(plan.wanted[chrom].n_bases for chrom in chroms)
