@@ -235,7 +235,7 @@ def test_an_export_of_other_tracks_forgets_nothing(store, out):
 
 def test_interrupt_while_a_report_is_read_is_met_once_it_is_whole(store, out, monkeypatch):
     """Else its rest is taken for the next one, and the export waits for its processes for ever."""
-    make, begun, ended = processes._SPAWN.SimpleQueue, [], []
+    make, begun, ended = processes.SPAWN.SimpleQueue, [], []
 
     def interrupted_queue():
         queue = make()
@@ -252,7 +252,7 @@ def test_interrupt_while_a_report_is_read_is_met_once_it_is_whole(store, out, mo
         queue.get = get_interrupted  # in this process only
         return queue
 
-    monkeypatch.setattr(processes._SPAWN, "SimpleQueue", interrupted_queue)
+    monkeypatch.setattr(processes.SPAWN, "SimpleQueue", interrupted_queue)
     with pytest.raises(KeyboardInterrupt):
         export_bigwigs(store, out, jobs=2)
     assert ended[0] == 0

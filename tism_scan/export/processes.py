@@ -6,16 +6,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 from types import FrameType
-from typing import Any, ParamSpec, TypeVar
 
 from tism_scan.bigwig import BigWigSummary, remove_leftovers, writers_that_fit
 from tism_scan.errors import ExportError, StoreError
+from tism_scan.export.parallel import SPAWN, jobs_for, spawned_pool, usable_cores
 from tism_scan.export.track_export import TrackExport
 from tism_scan.store.score_store import ScoreStore
 
@@ -23,45 +23,8 @@ Outcome = BigWigSummary | ExportError | StoreError
 Report = Callable[[int, int], None]
 """Take the number of a file, and how many of its bases are done."""
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-_SPAWN = mp.get_context("spawn")  # a fork of a process with threads, as Zarr's, may hang
 _POLL_S = 0.1
 _BASES_WORTH_A_PROCESS = 20_000_000  # they take about as long as the start of a process
-
-
-class _Pool(ProcessPoolExecutor):
-    """A pool whose processes never get Ctrl-C: it is for the process that started them, which stops them.
-
-    They are started as tasks are submitted, with the signals held back that are held back then.
-    """
-
-    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Submit a task; Ctrl-C that comes meanwhile is met right after."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return super().submit(fn, *args, **kwargs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def spawned_pool(jobs: int, begin: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
-    """Return a pool of new processes, which Ctrl-C does not meet; each calls a function first."""
-    return _Pool(jobs, mp_context=_SPAWN, initializer=begin, initargs=arguments)
-
-
-def usable_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def jobs_for(jobs: int | None, amount: int, worth_a_process: int) -> int:
-    """Return how many processes to use for an amount of work: those that the user wants, if not None.
-
-    Else one on every core, as far as each gets what is worth its start.
-    """
-    return min(usable_cores(), 1 + amount // worth_a_process) if jobs is None else jobs
 
 
 def fitting_jobs(store: ScoreStore, files: Sequence[TrackExport], jobs: int | None) -> int:
@@ -119,8 +82,8 @@ def _one_by_one(
 def _at_once(
     store: ScoreStore, files: Mapping[int, TrackExport], jobs: int, n_threads: int, report: Report
 ) -> Generator[tuple[int, Outcome], None, None]:
-    progress: SimpleQueue[tuple[int, int]] = _SPAWN.SimpleQueue()
-    stop = _SPAWN.Event()
+    progress: SimpleQueue[tuple[int, int]] = SPAWN.SimpleQueue()
+    stop = SPAWN.Event()
     with spawned_pool(jobs, _begin, str(store.path), n_threads, progress, stop) as pool:
         waiting: dict[Future[BigWigSummary], int] = {}
         try:

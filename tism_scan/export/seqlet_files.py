@@ -2,26 +2,23 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.errors import ScanError, StoreError
+from tism_scan.errors import StoreError
 from tism_scan.export import seqlet_names
 from tism_scan.export.chroms import chosen_chroms
-from tism_scan.export.processes import spawned_pool
+from tism_scan.export.parallel import Workers
 from tism_scan.export.seqlet_names import Held, Namer, Naming
 from tism_scan.export.seqlet_parts import (
     Calling,
     MotifFiles,
-    Source,
     TrackSeqlets,
     check_out,
     groups_of,
@@ -32,10 +29,12 @@ from tism_scan.export.seqlet_parts import (
     shown_name,
 )
 from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, Seqlets, find_seqlets
-from tism_scan.plan.tracks import Track, choose_tracks
+from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.store.refined import ExactScores, existing_refinement, n_refined
 from tism_scan.store.score_store import ScoreStore
+
+_Task = Callable[["_Opened"], Any]
 
 
 @dataclass(frozen=True)
@@ -117,22 +116,16 @@ def write_seqlets(
     if naming is not None:
         naming.check(store)
     called = []
-    for opened in (_opened_scan, _opened):  # the store may have been written since the last call
-        opened.cache_clear()
     n_passes = 2 * len(chosen) * len(i_tracks)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside:
         n_exact = None if refined is None else n_refined(refined, chosen)
         kind = "" if n_exact is None else f" by exact ISM of {n_exact:,} bases"
-        what = Calling(Source(str(store.path), is_exact), rule, naming, Path(aside), kind)
-        with _Workers(jobs) as workers:
+        what = Calling(rule, naming, Path(aside), kind)
+        make = partial(_Opened, str(store.path), is_exact=is_exact)
+        with Workers[_Task, Any](jobs, make) as workers:
             for n_before, i_track in enumerate(i_tracks):
-                track = plan.scoring.tracks[i_track]
-
-                def count(n_done: int, n_before: int = n_before, track: Track = track) -> None:
-                    if on_progress is not None:
-                        n_all_done = 2 * len(chosen) * n_before + n_done
-                        on_progress(Progress(n_all_done, n_passes, "passes", part=track.name))
-
+                name = plan.scoring.tracks[i_track].name
+                count = partial(_report, on_progress, name, 2 * len(chosen) * n_before, n_passes)
                 called.append(_call_track(store, i_track, chosen, what, workers, count))
         merged = Path(aside) / "merged.bed"
         merge_parts(merged, store, i_tracks, chosen, what)
@@ -143,46 +136,12 @@ def write_seqlets(
     return [replace(each, n_refined=n_exact) for each in called]
 
 
-class _Workers:
-    """Processes that carry out tasks, or this process alone."""
-
-    def __init__(self, jobs: int) -> None:
-        self._pool = spawned_pool(jobs) if jobs > 1 else None
-
-    def __enter__(self) -> "_Workers":
-        return self
-
-    def __exit__(self, *_raised: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def map(self, task: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-        """Yield each task's result, in order.
-
-        Raises
-        ------
-        ScanError
-            If a process died.
-        """
-        if self._pool is None:
-            yield from (task(*each) for each in arguments)
-            return
-        waiting: list[Future[Any]] = [self._pool.submit(task, *each) for each in arguments]
-        try:
-            for future in waiting:
-                yield future.result()
-        except BrokenProcessPool:
-            raise ScanError(
-                "a process that called seqlets died, which mostly means that memory ran out; use fewer --jobs"
-            ) from None
-
-
 def _call_track(
     store: ScoreStore,
     i_track: int,
     chroms: Sequence[str],
     what: Calling,
-    workers: _Workers,
+    workers: Workers[_Task, Any],
     count: Callable[[int], None],
 ) -> TrackSeqlets:
     """Call the seqlets of one track, each group's into a file of its own, and return their number."""
@@ -190,8 +149,8 @@ def _call_track(
     # The longest first, so that no process is left with it at the end.
     order = sorted(groups, key=lambda group: -sum(store.plan.chroms[chrom] for chrom in groups[group]))
     magnitudes, n_done = ScoredMagnitudes(), 0
-    tasks = [(what.source, i_track, groups[group]) for group in order]
-    for group, (bins, n_in_bin) in zip(order, workers.map(_count_chroms, tasks), strict=True):
+    counting = [partial(_count_chroms, i_track=i_track, chroms=groups[group]) for group in order]
+    for group, (bins, n_in_bin) in zip(order, workers.results(counting), strict=True):
         magnitudes.counts[bins] += n_in_bin
         n_done += len(groups[group])
         count(n_done)
@@ -199,8 +158,8 @@ def _call_track(
     threshold = magnitudes.threshold(what.rule.quantile) if limits is None else limits.magnitudes[i_track]
     calls = _Calls(i_track, shown_name(track), threshold, magnitudes.highest, what)
     n_seqlets, motifs = 0, dict[str, Held]()
-    calling = [(calls, group, groups[group]) for group in order]
-    for group, (n_found, held) in zip(order, workers.map(_call_chroms, calling), strict=True):
+    calling = [partial(_call_chroms, calls=calls, group=group, chroms=groups[group]) for group in order]
+    for group, (n_found, held) in zip(order, workers.results(calling), strict=True):
         n_seqlets += n_found
         motifs = seqlet_names.added(motifs, held)
         n_done += len(groups[group])
@@ -210,26 +169,41 @@ def _call_track(
     return TrackSeqlets(track, threshold, n_seqlets, n_bases, n_by_chance, motifs)
 
 
-@lru_cache(maxsize=1)
-def _opened_scan(path: str) -> ScoreStore:
-    """Return a store, opened once for all groups: a plan of many chroms takes long to read."""
-    return ScoreStore.open(path)
+def _report(on_progress: OnProgress | None, name: str, n_before: int, n_passes: int, n_done: int) -> None:
+    """Tell how many passes over a chrom are done for a track, after those of other tracks."""
+    if on_progress is not None:
+        on_progress(Progress(n_before + n_done, n_passes, "passes", part=name))
 
 
-@lru_cache(maxsize=1)
-def _opened(source: Source) -> ScoreStore | ExactScores:
-    """Return the scores, opened once for all groups."""
-    scan = _opened_scan(source.store)
-    return ExactScores(scan, existing_refinement(scan)) if source.is_exact else scan
+class _Opened:
+    """The scores that one process reads, opened once: a plan of many chroms takes long to read.
+
+    Parameters
+    ----------
+    store : str
+        The scan's.
+    is_exact : bool
+        Whether its exact ISM is meant.
+    """
+
+    def __init__(self, store: str, *, is_exact: bool) -> None:
+        self.scan = ScoreStore.open(store)
+        self.scores: ScoreStore | ExactScores = self.scan
+        if is_exact:
+            self.scores = ExactScores(self.scan, existing_refinement(self.scan))
+
+    def __call__(self, task: _Task) -> Any:
+        """Return what a task makes of them."""
+        return task(self)
 
 
 def _count_chroms(
-    source: Source, i_track: int, chroms: Sequence[str]
+    opened: _Opened, i_track: int, chroms: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the bins of magnitudes that are not empty on some chroms, and how many scores each holds."""
-    magnitudes, store = ScoredMagnitudes(), _opened(source)
+    magnitudes = ScoredMagnitudes()
     for chrom in chroms:
-        for start, scores in _pieces(store, i_track, chrom):
+        for start, scores in _pieces(opened.scores, i_track, chrom):
             try:
                 magnitudes.add(scores)
             except ValueError:
@@ -242,17 +216,18 @@ def _count_chroms(
     return bins, magnitudes.counts[bins]
 
 
-def _call_chroms(calls: _Calls, group: int, chroms: Sequence[str]) -> tuple[int, dict[str, Held]]:
+def _call_chroms(
+    opened: _Opened, calls: _Calls, group: int, chroms: Sequence[str]
+) -> tuple[int, dict[str, Held]]:
     """Write the seqlets of a group of chroms, and return their number, and what those of each motif hold."""
     what, n_found, held = calls.what, 0, dict[str, Held]()
-    scores = _opened(what.source)
     with ExitStack() as stack:
         file = stack.enter_context(open(part_of(what.folder, calls.i_track, group), "w", encoding="utf-8"))
         namer = None
         if what.naming is not None:
-            namer = stack.enter_context(Namer(_opened_scan(what.source.store), scores, what.naming))
+            namer = stack.enter_context(Namer(opened.scan, opened.scores, what.naming))
         for chrom in chroms:
-            pieces = _pieces(scores, calls.i_track, chrom)
+            pieces = _pieces(opened.scores, calls.i_track, chrom)
             for found in find_seqlets(pieces, calls.threshold, what.rule):
                 more = [""] * len(found)
                 if namer is not None:

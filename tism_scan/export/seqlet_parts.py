@@ -54,20 +54,11 @@ class TrackSeqlets:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where the scores are: the path of a scan's store, and whether its exact ISM is meant."""
-
-    store: str
-    is_exact: bool = False
-
-
-@dataclass(frozen=True)
 class Calling:
     """What is called in every track, and in which folder parts are kept.
 
     Attributes
     ----------
-    source : Source
     rule : SeqletRule
     naming : Naming or None
     folder : Path
@@ -75,7 +66,6 @@ class Calling:
         What the file's first line says of the scores.
     """
 
-    source: Source
     rule: SeqletRule
     naming: Naming | None
     folder: Path

@@ -10,7 +10,7 @@ from pathlib import Path
 from tism_scan.bgzip import END, VCF, Columns, append_part, check_pysam, compress, publish_indexed
 from tism_scan.errors import ExportError, InputError
 from tism_scan.export.aliases import read_aliases
-from tism_scan.export.processes import jobs_for
+from tism_scan.export.parallel import Workers, jobs_for
 from tism_scan.export.reference import check_four_bases
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
@@ -21,7 +21,6 @@ from tism_scan.variants.batches import Batch, Contigs, batches
 from tism_scan.variants.files import Layout, VariantFile, opened
 from tism_scan.variants.kept_ranks import read_calibration
 from tism_scan.variants.naming import info_ids, quantity_of
-from tism_scan.variants.parallel import Workers
 from tism_scan.variants.records import Field, merged_header, record_lines
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.errors import StoreError
-from tism_scan.export.processes import jobs_for
+from tism_scan.export.parallel import Workers, jobs_for
 from tism_scan.export.record import content_of
 from tism_scan.genome.spans import Spans, overlaps, span_mask
 from tism_scan.plan.scoring import minus_mean_effect
@@ -19,7 +19,6 @@ from tism_scan.progress import OnProgress, Progress
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.backgrounds import name_of, read_background
 from tism_scan.variants.kept_ranks import MEAN, SUBSTITUTIONS, Calibration, keep_calibration
-from tism_scan.variants.parallel import Workers
 from tism_scan.variants.ranks import (
     Counts,
     RankTable,

@@ -16,7 +16,7 @@ from tism_scan.export.aliases import read_aliases
 from tism_scan.export.chroms import chosen_chroms, n_wanted
 from tism_scan.export.folder import check_room, make_folder
 from tism_scan.export.manifest import Manifest
-from tism_scan.export.processes import jobs_for, usable_cores
+from tism_scan.export.parallel import Workers, jobs_for, usable_cores
 from tism_scan.export.reference import UNSURE, Reference, check_four_bases
 from tism_scan.genome.alphabet import N_CODE
 from tism_scan.plan.tiling import Block
@@ -27,7 +27,6 @@ from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.annotating import track_fields
 from tism_scan.variants.listing_readme import readme_text
 from tism_scan.variants.listing_rows import table_rows, vcf_rows
-from tism_scan.variants.parallel import Workers
 from tism_scan.variants.records import Field, header_lines
 
 Format = Literal["snv-tsv", "snv-vcf"]

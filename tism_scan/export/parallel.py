@@ -1,22 +1,60 @@
-"""Tasks in processes: results in order, and few tasks at once, whatever their number."""
+"""Tasks in processes: how many of these, which of them get Ctrl-C, and results in order."""
 
 import multiprocessing as mp
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from tism_scan.errors import ScanError
-from tism_scan.export.processes import spawned_pool
+
+SPAWN = mp.get_context("spawn")  # a fork of a process with threads, as Zarr's, may hang
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Worker = Callable[[Task], Result]
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
 _AHEAD = 2  # tasks of each process that wait or run, so that none is idle
+
+
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes never get Ctrl-C: it is for the process that started them, which stops them.
+
+    They are started as tasks are submitted, with the signals held back that are held back then.
+    """
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Submit a task; Ctrl-C that comes meanwhile is met right after."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def spawned_pool(jobs: int, begin: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
+    """Return a pool of new processes, which Ctrl-C does not meet; each calls a function first."""
+    return _Pool(jobs, mp_context=SPAWN, initializer=begin, initargs=arguments)
+
+
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def jobs_for(jobs: int | None, amount: int, worth_a_process: int) -> int:
+    """Return how many processes to use for an amount of work: those that the user wants, if not None.
+
+    Else one on every core, as far as each gets what is worth its start.
+    """
+    return min(usable_cores(), 1 + amount // worth_a_process) if jobs is None else jobs
 
 
 class Workers(Generic[Task, Result]):
