@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tism_scan.errors import ExportError, InputError
 from tism_scan.optional import required
@@ -75,10 +75,21 @@ def compress_file(source: Path, path: Path) -> None:
     _pysam().tabix_compress(str(source), str(path), force=True)
 
 
-def append_part(target: IO[bytes], part: Path) -> None:
-    """Add a bgzip file to one that is being joined, without its end; `END` is to be written last."""
-    content = part.read_bytes()
-    target.write(content.removesuffix(END))
+def join(parts: Iterable[Path], path: Path) -> None:
+    """Write bgzip files as one, durably; each is removed once it is part of it.
+
+    Raises
+    ------
+    OSError
+        If there is no room.
+    """
+    with open(path, "wb") as joined:
+        for part in parts:
+            joined.write(part.read_bytes().removesuffix(END))
+            part.unlink()
+        joined.write(END)
+        joined.flush()
+        os.fsync(joined.fileno())
 
 
 def publish_indexed(packed: Path, out: Path, layout: Columns | str, *, longest_bp: int) -> None:

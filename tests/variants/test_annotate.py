@@ -433,7 +433,7 @@ def test_full_disk_is_not_blamed_on_the_input(store, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("tism_scan.variants.annotating.append_part", full)
+    monkeypatch.setattr("tism_scan.variants.annotating.join", full)
     with pytest.raises(StorageFullError, match=r"no room left to write .*out\.vcf\.gz"):
         annotate(store, written(tmp_path / "in.vcf", [snv("chr1", 40)]), tmp_path / "out.vcf.gz")
     assert [found.name for found in tmp_path.iterdir()] == ["in.vcf"]

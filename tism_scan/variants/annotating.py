@@ -1,13 +1,13 @@
 """Variant files with the scores of a store: each stored block read once, memory bounded by a block."""
 
 import logging
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from tism_scan.bgzip import END, VCF, Columns, append_part, check_pysam, compress, publish_indexed
+from tism_scan.bgzip import VCF, Columns, check_pysam, compress, join, publish_indexed
 from tism_scan.errors import ExportError, InputError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.parallel import Workers, jobs_for
@@ -121,17 +121,7 @@ def annotate(
                 header = merged_header(file.header, file.layout, plan, fields)
                 head = Path(aside) / "header"
                 compress([header], head)
-                with open(packed, "wb") as target:
-                    append_part(target, head)
-                    for part, counted in workers.results(todo):
-                        append_part(target, part)
-                        part.unlink()
-                        counts.add(counted)
-                        _refuse_other_genome(file, counts, at_least=_CHECKED_EARLY)
-                        _report(file, counts, on_progress)
-                    target.write(END)
-                    target.flush()
-                    os.fsync(target.fileno())
+                join(chain([head], _counted(workers.results(todo), file, counts, on_progress)), packed)
             contigs.check_any_known(file)
             _refuse_other_genome(file, counts, at_least=_CHECKED_BEFORE_REFUSAL)
             publish_indexed(packed, out, _index_layout(file, header), longest_bp=contigs.longest_bp)
@@ -209,10 +199,17 @@ def _refuse_other_genome(file: VariantFile, counts: Counts, *, at_least: int) ->
         )
 
 
-def _report(file: VariantFile, counts: Counts, on_progress: OnProgress | None) -> None:
-    if on_progress is not None:
-        note = f"{counts.n_records:,} records"
-        on_progress(Progress(min(file.n_bytes_read, file.n_bytes), file.n_bytes, "bytes", note=note))
+def _counted(
+    found: Iterator[tuple[Path, Counts]], file: VariantFile, counts: Counts, on_progress: OnProgress | None
+) -> Iterator[Path]:
+    """Yield the parts of the annotated file, and add up what they are."""
+    for part, counted in found:
+        yield part
+        counts.add(counted)
+        _refuse_other_genome(file, counts, at_least=_CHECKED_EARLY)
+        if on_progress is not None:
+            note = f"{counts.n_records:,} records"
+            on_progress(Progress(min(file.n_bytes_read, file.n_bytes), file.n_bytes, "bytes", note=note))
 
 
 def _warn_of_unknown(contigs: Contigs) -> None:

@@ -1,17 +1,17 @@
 """Every substitution of a store as a file: a table, or a VCF, by block in parallel, joined in order."""
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.bgzip import END, VCF, Columns, append_part, check_pysam, compress, publish_indexed
+from tism_scan.bgzip import VCF, Columns, check_pysam, compress, join, publish_indexed
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.chroms import chosen_chroms, n_wanted
 from tism_scan.export.folder import check_room, make_folder
@@ -174,12 +174,9 @@ def list_variants(
         check_room(out, estimate.n_bytes, "all variants need about", "fewer --tracks or --chroms")
         packed, head = Path(aside) / path.name, Path(aside) / "header"
         compress([_header(store, request.format, fields, names)], head)
-        with Workers[Block, _Part](jobs, _Worker, *worker) as workers, open(packed, "wb") as target:
-            append_part(target, head)
-            _join(workers.results(iter(blocks)), target, blocks, summary, on_progress)
-            target.write(END)
-            target.flush()
-            os.fsync(target.fileno())
+        with Workers[Block, _Part](jobs, _Worker, *worker) as workers:
+            parts = _counted(workers.results(blocks), blocks, summary, on_progress)
+            join(chain([head], parts), packed)
         layout = VCF if request.format == "snv-vcf" else Columns()
         publish_indexed(packed, path, layout, longest_bp=max(plan.chroms.values()))
     texts = ("\n".join(header_lines(plan, fields)) + "\n", readme_text(path.name, beside[0], plan, fields))
@@ -258,18 +255,16 @@ def _header(store: ScoreStore, form: Format, fields: Sequence[Field], names: Map
     return "".join(f"{line}\n" for line in [*lines, "#" + "\t".join(columns)]).encode()
 
 
-def _join(
+def _counted(
     parts: Iterator[_Part],
-    target: IO[bytes],
     blocks: Sequence[Block],
     summary: ListingSummary,
     on_progress: OnProgress | None,
-) -> None:
-    """Add the parts of all blocks to a file, in order."""
+) -> Iterator[Path]:
+    """Yield the file of each block's part, in order, and add up what they hold."""
     n_done, n_total = 0, sum(map(len, blocks))
     for block, part in zip(blocks, parts, strict=True):
-        append_part(target, part.path)
-        part.path.unlink()
+        yield part.path
         summary.n_rows += part.n_rows
         summary.n_unsure += part.n_unsure
         n_done += len(block)
