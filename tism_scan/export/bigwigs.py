@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, remove_leftovers
@@ -13,7 +14,7 @@ from tism_scan.export.aliases import read_aliases
 from tism_scan.export.chroms import chosen_chroms, n_wanted
 from tism_scan.export.folder import check_room, make_folder
 from tism_scan.export.processes import fitting_jobs, write_files
-from tism_scan.export.record import ExportRecord, Finished, recipe_of, source_of
+from tism_scan.export.record import ExportRecord, Finished, Source, recipe_of, source_of
 from tism_scan.export.track_export import TrackExport
 from tism_scan.genome.alphabet import BASES
 from tism_scan.plan.scoring import Values
@@ -125,51 +126,29 @@ def export_bigwigs(
         store.check_complete(files[0].chroms)
     make_folder(out)
     n_bases_total = 2 * sum(store.plan.chroms[chrom] for chrom in files[0].chroms)
-
-    def report(i_file: int, n_bases: int, *, is_kept: bool = False) -> None:
-        if on_progress is not None:
-            on_progress(
-                ExportProgress(
-                    n_bases,
-                    n_bases_total,
-                    "bases",
-                    part=files[i_file].path.name,
-                    i_file=i_file,
-                    n_files=len(files),
-                    is_kept=is_kept,
-                )
-            )
-
+    report = partial(_report, on_progress, files, n_bases_total)
     record, read = ExportRecord(out), Finished(store)
     content = read.content()
     recipes = [recipe_of(file, store, content) for file in files]
     source = source_of(store.plan, files[0].names, is_of_bases=channels)
     record.check([file.path for file in files], source, overwrite=overwrite)
-    summaries: dict[int, BigWigSummary] = {}
-    for i_file, (file, recipe) in enumerate(zip(files, recipes, strict=True)):
-        finished = None if overwrite else record.finished(file, recipe)
-        if finished is not None:
-            summaries[i_file] = finished
-            if record.source(file.path.name) is None:
-                record.add(finished, recipe, source)
-            report(i_file, n_bases_total, is_kept=True)
+    summaries = {} if overwrite else _kept(record, files, recipes, source)
+    for i_file in summaries:
+        report(i_file, n_bases_total, is_kept=True)
     missing = {i_file: file for i_file, file in enumerate(files) if i_file not in summaries}
     jobs = fitting_jobs(store, list(missing.values()), jobs)
     _make_room(out, store, list(missing.values()), jobs)
     faults: list[ExportError | StoreError] = []
     with closing(write_files(store, missing, jobs, report)) as outcomes:
         for i_file, outcome in outcomes:
-            if isinstance(outcome, BigWigSummary) and not read.is_still_there():
-                outcome.path.unlink(missing_ok=True)
-                outcome = StoreError(
-                    f"{store.path} was changed while {outcome.path.name} was written from it; expected that "
-                    "finished blocks stay; wait for what changes it, and export again"
-                )
-            if isinstance(outcome, BigWigSummary):
+            if not isinstance(outcome, BigWigSummary):
+                faults.append(outcome)
+            elif read.is_still_there():
                 record.add(outcome, recipes[i_file], source)
                 summaries[i_file] = outcome
             else:
-                faults.append(outcome)
+                outcome.path.unlink(missing_ok=True)
+                faults.append(_changed(store, outcome.path))
     _raise(faults, len(files))
     for i_file, file in enumerate(files):
         _warn_if_empty(file, summaries[i_file])
@@ -213,6 +192,51 @@ def _files(
             "expected one for each; export these tracks into folders of their own, by --tracks"
         )
     return files
+
+
+def _report(
+    on_progress: Callable[[ExportProgress], None] | None,
+    files: Sequence[TrackExport],
+    n_bases_total: int,
+    i_file: int,
+    n_bases: int,
+    *,
+    is_kept: bool = False,
+) -> None:
+    """Tell how many bases of a file, by its number, are done."""
+    if on_progress is not None:
+        on_progress(
+            ExportProgress(
+                n_bases,
+                n_bases_total,
+                "bases",
+                part=files[i_file].path.name,
+                i_file=i_file,
+                n_files=len(files),
+                is_kept=is_kept,
+            )
+        )
+
+
+def _kept(
+    record: ExportRecord, files: Sequence[TrackExport], recipes: Sequence[str], source: Source
+) -> dict[int, BigWigSummary]:
+    """Return, by its number, what each file holds that an earlier call finished."""
+    kept = {}
+    for i_file, (file, recipe) in enumerate(zip(files, recipes, strict=True)):
+        finished = record.finished(file, recipe)
+        if finished is not None:
+            kept[i_file] = finished
+            if record.source(file.path.name) is None:  # as earlier releases left it
+                record.add(finished, recipe, source)
+    return kept
+
+
+def _changed(store: ScoreStore, path: Path) -> StoreError:
+    return StoreError(
+        f"{store.path} was changed while {path.name} was written from it; expected that finished blocks "
+        "stay; wait for what changes it, and export again"
+    )
 
 
 def _values(values: Values, *, channels: bool, is_ism: bool) -> list[tuple[str, int | None, bool]]:
