@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -168,6 +169,28 @@ def _bpnet_of_keras(path: Path, keras: KerasModel) -> tuple[BPNetShape, Tensors]
 def _of_bpnet_lite(path: Path) -> tuple[BPNetShape, Tensors]:
     """Return the shape and tensors of what bpnet-lite saved: a network, or its state dict."""
     read = read_parts(path, _LITE_CLASSES)
+    state = _state_of_lite(path, read)
+    n_layers = sum(bool(re.fullmatch(r"rconvs\.\d+\.weight", name)) for name in state)
+    tensors = _tensors_of_lite(path, state, n_layers)
+    n_filters = len(tensors["trunk.first.weight"])
+    owner = _owner(read) if isinstance(read, Part) else None
+    is_base_pair = owner is not None and type(owner).class_name == _LITE_BASE_PAIR
+    counts, profile = tensors["trunk.counts.weight"], tensors["trunk.profile.weight"]
+    if is_base_pair:  # which takes the logarithm of two more than the control's reads, others of one more
+        of_control = math.log(2) * counts[:, n_filters:].sum(1)
+        tensors["trunk.counts.bias"] = tensors["trunk.counts.bias"] + of_control
+    tensors["trunk.counts.weight"], tensors["trunk.profile.weight"] = (
+        counts[:, :n_filters],
+        profile[:, :n_filters],
+    )
+    shape = replace(_shape_of(tensors, n_layers), is_activated_first=is_base_pair)
+    if owner is not None:
+        _check_trimming(path, shape, vars(owner).get("trimming"))
+    return shape, tensors
+
+
+def _state_of_lite(path: Path, read: Any) -> Tensors:
+    """Return the state dict of what was read, by the names of a network without a bias model."""
     try:
         state = dict(tensors_of(read)) if isinstance(read, Part) else read
     except (AttributeError, TypeError, ValueError):
@@ -177,7 +200,11 @@ def _of_bpnet_lite(path: Path) -> tuple[BPNetShape, Tensors]:
     state = {str(name).removeprefix("accessibility."): tensor for name, tensor in state.items()}
     faults = {name: fault_of(tensor) for name, tensor in state.items() if _IN_LITE.fullmatch(name)}
     _refuse(path, [f"{name} {fault}" for name, fault in faults.items() if fault is not None])
-    n_layers = sum(bool(re.fullmatch(r"rconvs\.\d+\.weight", name)) for name in state)
+    return state
+
+
+def _tensors_of_lite(path: Path, state: Tensors, n_layers: int) -> Tensors:
+    """Return kernels and biases of a state dict, by our names; WeightsError names those missing."""
     names = {
         "trunk.first": "iconv",
         **{f"trunk.dilated.{i}": f"rconvs.{i}" for i in range(max(1, n_layers))},
@@ -195,26 +222,17 @@ def _of_bpnet_lite(path: Path) -> tuple[BPNetShape, Tensors]:
     for ours, name in names.items():
         n_outputs = len(tensors[f"{ours}.weight"])
         tensors[f"{ours}.bias"] = state.get(f"{name}.bias", torch.zeros(n_outputs))
-    n_filters = len(tensors["trunk.first.weight"])
-    owner = _owner(read) if isinstance(read, Part) else None
-    is_base_pair = owner is not None and type(owner).class_name == _LITE_BASE_PAIR
-    counts, profile = tensors["trunk.counts.weight"], tensors["trunk.profile.weight"]
-    if is_base_pair:  # which takes the logarithm of two more than the control's reads, others of one more
-        of_control = math.log(2) * counts[:, n_filters:].sum(1)
-        tensors["trunk.counts.bias"] = tensors["trunk.counts.bias"] + of_control
-    tensors["trunk.counts.weight"], tensors["trunk.profile.weight"] = (
-        counts[:, :n_filters],
-        profile[:, :n_filters],
-    )
-    shape = replace(_shape_of(tensors, n_layers), is_activated_first=is_base_pair)
-    trimming = None if owner is None else vars(owner).get("trimming")
+    return tensors
+
+
+def _check_trimming(path: Path, shape: BPNetShape, trimming: object) -> None:
+    """Raise WeightsError if the network's own trimming, if it says any, is not that of its shape."""
     if isinstance(trimming, int) and shape.input_bp - 2 * trimming != shape.output_bp:
         raise WeightsError(
             f"{path} has trimming {trimming}; expected {(shape.input_bp - shape.output_bp) // 2}, with which "
             "the network reads no place that its zero padding reaches; scan it with a function of your own "
             "(--model package.module:factory)"
         )
-    return shape, tensors
 
 
 def _owner(part: Part) -> Part:
