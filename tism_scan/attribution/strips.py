@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tism_scan.engine.layers import Layer, Passes
-from tism_scan.engine.trunk import are_alike, declared_parts, first_linear, trunk_layers
+from tism_scan.engine.trunk import are_alike, declared_parts, first_linear, gapless_layers, put_strips
 
 # Below so many positions there is little to gain, and whole passes are rounded as those of other tools.
 LEAST_POSITIONS = 32
@@ -111,9 +111,8 @@ def nearby(model: nn.Module, x: Tensor, read: Read, outputs: Tensor) -> Nearby |
     outputs : float (1, T)
         The tracks of that input.
     """
-    parts = declared_parts(model)
-    layers = None if parts is None else trunk_layers(parts[0], Passes(x.dtype, x.dtype))
-    if parts is None or not layers or any(each.stride > each.kernel for each in layers):
+    parts, layers = declared_parts(model), gapless_layers(model, Passes(x.dtype, x.dtype))
+    if parts is None or not layers:
         return None
     trunk, head = parts
     return Nearby(layers, head, read) if are_alike(outputs, read(head(trunk(x)))) else None
@@ -126,18 +125,12 @@ def _widened(whole: Tensor, strips: Tensor, starts: Tensor, firsts: Tensor, widt
     index = firsts[:, None] + torch.arange(width + n_changed, device=firsts.device)
     around = padded[index]
     # what is past the end feeds no output, and is cut off again
-    _put(around, strips, (starts - firsts).clamp(max=width))
+    put_strips(around, strips, (starts - firsts).clamp(max=width))
     return around[:, :width].contiguous()
 
 
 def _with_strips(whole: Tensor, strips: Tensor, starts: Tensor) -> Tensor:
     """Return values (1 + n, P, C): as they are, and with each strip in its place."""
     each = whole.repeat(1 + len(strips), 1, 1)
-    _put(each[1:], strips, starts)
+    put_strips(each[1:], strips, starts)
     return each
-
-
-def _put(values: Tensor, strips: Tensor, starts: Tensor) -> None:
-    """Write strips (n, w, C) into values (n, P, C), each at a start of its own."""
-    index = starts[:, None] + torch.arange(strips.shape[1], device=starts.device)
-    values[torch.arange(len(values), device=starts.device)[:, None], index] = strips

@@ -19,7 +19,7 @@ from tism_scan.engine.fitting import FittingBatches
 from tism_scan.engine.layers import Passes
 from tism_scan.engine.sharing import why_no_stack
 from tism_scan.engine.slabs import budget_of
-from tism_scan.engine.trunk import declared_parts, total_stride, trunk_layers
+from tism_scan.engine.trunk import gapless_layers, total_stride
 from tism_scan.genome.alphabet import channel_of_base, complement_channels, one_hot_table
 from tism_scan.models.contract import Model
 from tism_scan.models.ensemble import members_of
@@ -259,9 +259,8 @@ def make_effect_engine(
 
 def _has_stack(model: Model, scoring: Scoring) -> bool:
     """Return whether a model is a head on a stack of unpadded layers, each of which sees all of its input."""
-    parts = declared_parts(model)
-    layers = (trunk_layers(parts[0]) or []) if parts else []
-    if not layers or any(layer.stride > layer.kernel for layer in layers):
+    layers = gapless_layers(model)
+    if not layers:
         return False
     # what is asked about the distance of windows does not matter here, and has to fit
     step = total_stride(layers)

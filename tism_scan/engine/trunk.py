@@ -34,6 +34,13 @@ def declared_parts(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     return (trunk, head) if isinstance(trunk, nn.Module) and isinstance(head, nn.Module) else None
 
 
+def gapless_layers(model: nn.Module, passes: Passes | None = None) -> list[Layer]:
+    """Return the layers of a model's trunk; none if it is no stack, or a layer skips a part of its input."""
+    parts = declared_parts(model)
+    layers = (trunk_layers(parts[0], passes) or []) if parts else []
+    return [] if any(layer.stride > layer.kernel for layer in layers) else layers
+
+
 def are_alike(outputs: Tensor, others: Tensor) -> bool:
     """Return whether a model's outputs, (N, n), are those of its parts, to rounding.
 
@@ -260,3 +267,9 @@ def backward(
             factor = part.transpose(1, 2).unsqueeze(1)
         gradient = layer.backward(gradient, factor, extents[i + 1], extents[i])
     return gradient.transpose(2, 3)
+
+
+def put_strips(values: Tensor, strips: Tensor, starts: Tensor) -> None:
+    """Write strips (n, w, C) into values (n, P, C), each at a start of its own."""
+    index = starts[:, None] + torch.arange(strips.shape[1], device=starts.device)
+    values[torch.arange(len(values), device=starts.device)[:, None], index] = strips

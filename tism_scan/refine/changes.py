@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from tism_scan.engine.head import Product
 from tism_scan.engine.layers import Convolution, Layer, Pointwise, Pooling
-from tism_scan.engine.trunk import declared_parts, n_positions, trunk_layers
+from tism_scan.engine.trunk import declared_parts, n_positions, put_strips, trunk_layers
 
 # Substitutions that are followed together: on a CPU, more of them are no faster.
 _MOST_ON_CPU = 256
@@ -184,7 +184,7 @@ def _strided(strips: Strips, layer: Layer, below: _Values, above: _Values, n_pos
     n_inputs = (width - 1) * layer.stride + layer.kernel
     change = strips.change.new_zeros((len(firsts), n_inputs + n_changed, strips.change.shape[2]))
     # what is past the end feeds no output, and is cut off again
-    put(change, strips.change, (strips.starts - firsts * layer.stride).clamp(max=n_inputs))
+    put_strips(change, strips.change, (strips.starts - firsts * layer.stride).clamp(max=n_inputs))
     change, before = change[:, :n_inputs], above.around(firsts, width)
     if isinstance(layer, Convolution):
         return Strips(firsts, before, layer_output(replace(layer, bias=None), change.contiguous()))
@@ -213,12 +213,6 @@ def _grouped(h: Tensor, kernel: int) -> Tensor:
     """Return values (N, P, C) in the groups that are pooled, (N, P', kernel, C); a rest is left out."""
     n_positions = h.shape[1] // kernel
     return h[:, : n_positions * kernel].reshape(len(h), n_positions, kernel, h.shape[2])
-
-
-def put(values: Tensor, strips: Tensor, starts: Tensor) -> None:
-    """Write strips (n, w, C) into values (n, P, C), each at a start of its own."""
-    index = starts[:, None] + torch.arange(strips.shape[1], device=starts.device)
-    values[torch.arange(len(values), device=starts.device)[:, None], index] = strips
 
 
 def _multiplies_padding(layer: Convolution) -> bool:

@@ -20,7 +20,7 @@ from tism_scan.engine.queue import Queued
 from tism_scan.engine.readout import values_of_tracks
 from tism_scan.engine.sharing import why_no_stack
 from tism_scan.engine.slabs import budget_of, first_slab
-from tism_scan.engine.trunk import declared_parts, trunk_layers
+from tism_scan.engine.trunk import gapless_layers
 from tism_scan.genome.alphabet import Codes, is_acgt
 from tism_scan.models.contract import Model
 from tism_scan.models.ensemble import Ensemble, members_of
@@ -248,15 +248,8 @@ def make_ism_engine(
             make_ism_engine(member, scoring, batch_size=batch_size, **limits) for member in members_of(model)
         ]
         return EnsembleEngine(engines, scoring)
-    if why_no_stack(model, scoring) is None and not _has_gaps(model):
+    if gapless_layers(model) and why_no_stack(model, scoring) is None:
         return TrunkIsm(
             model, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share
         )
     return WindowIsm(model, scoring, batch_size=batch_size, device=device)
-
-
-def _has_gaps(model: Model) -> bool:
-    """Return whether a trunk has a layer that does not see all of its input."""
-    parts = declared_parts(model)
-    layers = (trunk_layers(parts[0]) or []) if parts else []
-    return any(layer.stride > layer.kernel for layer in layers)

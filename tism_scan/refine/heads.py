@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from tism_scan.engine.head import Product
-from tism_scan.engine.trunk import first_linear, linear_on_relu
-from tism_scan.refine.changes import Strips, put, relu_change
+from tism_scan.engine.trunk import first_linear, linear_on_relu, put_strips
+from tism_scan.refine.changes import Strips, relu_change
 
 _ROWS_IN_CACHE = 2048
 
@@ -60,7 +60,7 @@ class ChangedHead:
         """
         if self._linear is None:
             changed = inputs[windows].transpose(1, 2).contiguous()
-            put(changed, strips.before + strips.change, strips.starts)
+            put_strips(changed, strips.before + strips.change, strips.starts)
             hidden = changed.transpose(1, 2)
         else:
             before, change = whole[0][windows], self._change(strips, whole[0].shape[1])
