@@ -127,7 +127,7 @@ def _store_of(
     place: Place, genome: Path, options: dict[str, Any], paths: Sequence[tuple[float, ...]]
 ) -> "ScoreStore":
     """Return the store that an audit is of, or raise if its scores are of another number than the audit's."""
-    from tism_scan.scan.verify import checked_model
+    from tism_scan.scan.likeness import checked_model
     from tism_scan.store.score_store import ScoreStore
 
     store = ScoreStore.open(place)

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.errors import GenomeError, InputError, StoreError
+from tism_scan.errors import InputError, StoreError
 from tism_scan.export.reference import codes_of_scores
 from tism_scan.export.seqlets import Seqlets
 from tism_scan.genome.alphabet import N_CODE, Codes
-from tism_scan.genome.fasta import Genome
+from tism_scan.genome.fasta import Genome, check_digest
 from tism_scan.motifs.motif import Motif
 from tism_scan.motifs.tomtom import MOST_BP, check_tomtom, nearest_motifs
 from tism_scan.store.refined import ExactScores
@@ -132,13 +132,7 @@ class Naming:
                     "the FASTA that was scanned; give it with --genome"
                 )
             return
-        with Genome(self.genome) as genome:
-            digest = genome.digest()
-        if digest != store.plan.genome_digest:
-            raise GenomeError(
-                f"{self.genome} is another genome, SHA-256 {digest[:12]}, expected "
-                f"{store.plan.genome_digest[:12]}; give the FASTA that was scanned"
-            )
+        check_digest(self.genome, store.plan.genome_digest)
 
 
 class Namer:

@@ -156,3 +156,20 @@ class Genome:
             f"cannot read {chrom}:{start + 1:,}-{end:,} of {str(self.path)!r}: {reason}; expected "
             f"{end - start:,} bases; the file is damaged or was changed, restore it and delete its index"
         )
+
+
+def check_digest(path: Path, expected: str) -> None:
+    """Raise unless a FASTA has a digest, that of the genome of a store.
+
+    Raises
+    ------
+    GenomeError
+        If it is another genome, or cannot be read.
+    """
+    with Genome(path) as genome:
+        digest = genome.digest()
+    if digest != expected:
+        raise GenomeError(
+            f"{path} is another genome, SHA-256 {digest[:12]}, expected {expected[:12]}; give the one that "
+            "the store was made with"
+        )

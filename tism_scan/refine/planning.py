@@ -18,7 +18,7 @@ from tism_scan.refine.selecting import (
     select_highest,
     select_listed,
 )
-from tism_scan.scan.verify import checked_model
+from tism_scan.scan.likeness import checked_model
 from tism_scan.store.refined import open_refinement, refinement_place
 from tism_scan.store.score_store import ScoreStore
 

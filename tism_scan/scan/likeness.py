@@ -1,14 +1,21 @@
-"""Whether a model computes what a store was made with; its name and its weights do not tell."""
+"""Whether a genome and a model are those that a store was made with.
+
+A model's name and weights do not tell what it computes: its code may be another.
+"""
 
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
-from tism_scan.errors import ModelError
+from tism_scan.errors import ModelError, WeightsError
+from tism_scan.genome.fasta import check_digest
 from tism_scan.models.contract import Model
 from tism_scan.models.probe import is_half, probe_outputs
+from tism_scan.models.source import Source
 from tism_scan.plan.probes import Probes
 from tism_scan.plan.tracks import Track
 from tism_scan.scan.work import Plan
+from tism_scan.storage.digests import short_digest
 
 
 def probes_of(model: Model, tracks: Sequence[Track], device: str | None = None) -> Probes:
@@ -55,3 +62,28 @@ def difference_from(plan: Plan, model: Model, device: str | None = None) -> str 
             if plan.probes.difference(probes_of(model, tracks, device), tracks) is None:
                 return None
     return plan.probes.difference(probes_of(model, tracks), tracks)
+
+
+def checked_model(plan: Plan, genome: Path, model: Source) -> Model:
+    """Return a model, loaded; raise unless it and a genome are those of a plan.
+
+    Raises
+    ------
+    GenomeError, WeightsError
+        If they are others, or cannot be read.
+    """
+    check_digest(genome, plan.genome_digest)
+    name, weights = model.identity()
+    if (name, weights) != (plan.model, plan.weights_digest):
+        raise WeightsError(
+            f"{model} is model {name} with SHA-256 {short_digest(weights)}, expected {plan.model} with "
+            f"{short_digest(plan.weights_digest)}; give those that the store was made with"
+        )
+    loaded = model.load()
+    difference = difference_from(plan, loaded)
+    if difference is not None:
+        raise WeightsError(
+            f"{model} computes something else than the store's: {difference}; give the code that the "
+            "store was made with"
+        )
+    return loaded

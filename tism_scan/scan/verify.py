@@ -11,16 +11,14 @@ from typing import Any, NamedTuple
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import name_of_device
-from tism_scan.errors import GenomeError, StoreError, WeightsError
+from tism_scan.errors import StoreError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.contract import Model
 from tism_scan.models.source import Source
-from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.scan.claim import finish
-from tism_scan.scan.likeness import difference_from
+from tism_scan.scan.likeness import checked_model
 from tism_scan.scan.recompute import Recomputed, recompute_block
-from tism_scan.storage.digests import short_digest
 from tism_scan.storage.folder import reading_threads
 from tism_scan.storage.places import Place
 from tism_scan.store.lease import Lease
@@ -285,37 +283,6 @@ def _fault_of_bits(store: ScoreStore, key: str, recorded: list[Checksum]) -> str
         return None
     expected = " or ".join(f"{checksum.crc32:08x}" for checksum in recorded)
     return f"has CRC-32 {found.crc32:08x}, expected {expected}"
-
-
-def checked_model(plan: ScanPlan, genome: Path, model: Source) -> Model:
-    """Return a model, loaded; raise unless it and a genome are those of a plan.
-
-    Raises
-    ------
-    GenomeError, WeightsError
-        If they are others, or cannot be read.
-    """
-    with Genome(genome) as opened:
-        digest = opened.digest()
-    if digest != plan.genome_digest:
-        raise GenomeError(
-            f"{genome} is another genome, SHA-256 {digest[:12]}, expected {plan.genome_digest[:12]}; "
-            "give the one that the store was made with"
-        )
-    name, weights = model.identity()
-    if (name, weights) != (plan.model, plan.weights_digest):
-        raise WeightsError(
-            f"{model} is model {name} with SHA-256 {short_digest(weights)}, expected {plan.model} with "
-            f"{short_digest(plan.weights_digest)}; give those that the store was made with"
-        )
-    loaded = model.load()
-    difference = difference_from(plan, loaded)
-    if difference is not None:
-        raise WeightsError(
-            f"{model} computes something else than the store's: {difference}; give the code that the "
-            "store was made with"
-        )
-    return loaded
 
 
 def _recompute(
