@@ -17,7 +17,7 @@ from tism_scan.scan.work import Plan
 from tism_scan.store.parts import PartStore
 
 
-class SumWorker(PartWorker[float, list[int]]):
+class SumWorker(PartWorker[float, list[int], bytes]):
     """Adds up the numbers of a part."""
 
     def make_engine(self, plan: Plan) -> float:
@@ -32,6 +32,9 @@ class SumWorker(PartWorker[float, list[int]]):
 
     def compute(self, fetched):
         return str(sum(fetched)).encode(), len(fetched)
+
+    def publish(self, part, results):
+        self.store.publish(part, results, self.device)
 
 
 class StoppedWorker(SumWorker):

@@ -16,7 +16,7 @@ from tism_scan.scan.part_worker import PartWorker
 from tism_scan.scan.work import Plan
 
 
-class EffectWorker(PartWorker[AnyEngine, list[Resolved]]):
+class EffectWorker(PartWorker[AnyEngine, list[Resolved], Results]):
     """Turns alleles into the model's outputs on both of their windows."""
 
     def engine_of(self, model: Model, plan: Plan) -> AnyEngine:
@@ -37,11 +37,15 @@ class EffectWorker(PartWorker[AnyEngine, list[Resolved]]):
             for item in items_of_part(self.store, part)
         ]
 
-    def compute(self, fetched: list[Resolved]) -> tuple[bytes, int]:
+    def compute(self, fetched: list[Resolved]) -> tuple[Results, int]:
         """Return a part's results, and how many alleles have a score."""
         plan = self.store.plan
         results = computed(self.engine, plan.scoring, fetched, has_log2fc=plan.options["log2fc"])
-        return results.to_bytes(), results.n_scored
+        return results, results.n_scored
+
+    def publish(self, part: Part, results: Results) -> None:
+        """Write the results of a part into the store."""
+        self.store.publish(part, results.to_bytes(), self.device)
 
 
 def computed(
