@@ -22,8 +22,8 @@ from tism_scan.scan.likeness import probes_of
 from tism_scan.storage.atomic import file_digest
 from tism_scan.storage.places import Place
 from tism_scan.store.parts import PartStore
-from tism_scan.variants.batches import Contigs
 from tism_scan.variants.files import opened
+from tism_scan.variants.places import Contigs
 
 _MOST_ALLELES = 2000  # of a part
 _MOST_BASES = 8 << 20  # of the reference windows of a part

@@ -14,8 +14,8 @@ from tism_scan.genome.alphabet import Codes, encode, is_acgt
 from tism_scan.genome.fasta import Genome
 from tism_scan.plan.parts import Part
 from tism_scan.store.parts import INPUT, PartStore
-from tism_scan.variants.batches import Contigs, position_of
-from tism_scan.variants.files import VariantFile
+from tism_scan.variants.files import VariantFile, line_of, too_few_columns, windows_line_end
+from tism_scan.variants.places import Contigs, position_of
 
 _CHUNK_BP = 1 << 20
 _CHECKED_BEFORE_REFUSAL = 10
@@ -52,18 +52,13 @@ def items_of(file: VariantFile, contigs: Contigs) -> Iterator[tuple[int, Item]]:
     for piece in file.pieces():
         for line in piece:
             number += 1
-            where = f"line {number:,} of {str(file.path)!r}"
+            where = line_of(file.path, number)
             if line.endswith(b"\r\n"):
-                raise InputError(
-                    f"{where} has a Windows line end (CRLF); expected plain ones; convert it with dos2unix"
-                )
+                raise windows_line_end(where)
             fields = line.rstrip(b"\n").decode(errors="replace").split("\t", n_split)
             n_columns = line.count(b"\t") + 1
             if n_columns < max(n_split, layout.n_columns):
-                raise InputError(
-                    f"{where} has {n_columns} columns; expected at least {layout.n_columns}, apart by "
-                    "tabs; correct or remove the line"
-                )
+                raise too_few_columns(where, n_columns, layout)
             contig, text, ref, alts = (
                 fields[i].strip() for i in (layout.chrom, layout.pos, layout.ref, layout.alt)
             )

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.errors import InputError
 from tism_scan.genome.alphabet import BASES
 from tism_scan.genome.spans import span_mask
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.batches import Batch
-from tism_scan.variants.files import Layout
+from tism_scan.variants.files import Layout, line_of, too_few_columns, windows_line_end
 
 INDEL = "indels"
 MNV = "substitutions of several bases"
@@ -167,16 +166,10 @@ def _split(batch: Batch, layout: Layout, path: str) -> list[list[bytes]]:
     for number, line in enumerate(batch.lines, batch.first_line):
         line = line.removesuffix(b"\n")
         if line.endswith(b"\r"):
-            raise InputError(
-                f"line {number:,} of {path!r} has a Windows line end (CRLF); expected plain ones; convert it "
-                "with dos2unix"
-            )
+            raise windows_line_end(line_of(path, number))
         fields = line.split(b"\t", 8) if layout.kind == "VCF" else line.split(b"\t")
         if len(fields) < layout.n_columns:
-            raise InputError(
-                f"line {number:,} of {path!r} has {len(fields)} columns; expected at least "
-                f"{layout.n_columns}, apart by tabs; correct or remove the line"
-            )
+            raise too_few_columns(line_of(path, number), len(fields), layout)
         rows.append(fields)
     return rows
 

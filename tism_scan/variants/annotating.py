@@ -17,10 +17,11 @@ from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import check_folder, full_disk_explained
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.alleles import BlockScores, Counts, score_batch
-from tism_scan.variants.batches import Batch, Contigs, batches
+from tism_scan.variants.batches import Batch, batches
 from tism_scan.variants.files import Layout, VariantFile, opened
 from tism_scan.variants.kept_ranks import read_calibration
 from tism_scan.variants.naming import info_ids, quantity_of
+from tism_scan.variants.places import Contigs
 from tism_scan.variants.records import Field, merged_header, record_lines
 
 log = logging.getLogger(__name__)

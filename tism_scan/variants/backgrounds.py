@@ -9,8 +9,8 @@ from tism_scan.errors import RegionError
 from tism_scan.genome.bed import read_bed
 from tism_scan.genome.intervals import summary_of, unknown_chrom
 from tism_scan.genome.spans import Spans, merge, merged_pairs
-from tism_scan.variants.batches import MOST_SHOWN, position_or_none
 from tism_scan.variants.files import VariantFile, opened
+from tism_scan.variants.places import MOST_SHOWN, position_or_none
 
 _VARIANTS = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 

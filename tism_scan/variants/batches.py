@@ -1,19 +1,16 @@
 """The records of a variant file, cut where a stored block ends, so that each block is read once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tism_scan.errors import InputError
-from tism_scan.genome.intervals import prefix_twin
 from tism_scan.plan.scan_plan import ScanPlan
-from tism_scan.variants.files import VariantFile
+from tism_scan.variants.files import VariantFile, line_of, too_few_columns
+from tism_scan.variants.places import LAST_POSITION, MOST_DIGITS, Contigs, position_of
 
-LAST_POSITION = (1 << 31) - 1  # of a VCF, and of an index
-MOST_SHOWN = 40  # characters of what is no position
 _MOST_BYTES = 4 << 20
 _MOST_RECORDS = 50_000
 _MOST_VALUES = 4 << 20
-_MOST_DIGITS = len(str(LAST_POSITION))  # Python reads no number of thousands of digits
 _FAR = 1 << 29  # positions beyond it need another kind of index
 
 
@@ -39,100 +36,6 @@ class Batch:
     lines: list[bytes]
 
 
-class Contigs:
-    """Which chrom of a store a contig of a file is, by its name.
-
-    Parameters
-    ----------
-    chroms : Mapping from str to int
-        Length of each chrom, bp.
-    names : Mapping from str to str
-        The file's name of each chrom.
-    holder : str
-        What the chroms are of.
-
-    Attributes
-    ----------
-    known, unknown : dict of str
-        Contigs that were met, in order.
-    longest_bp : int
-        Length of the longest chrom, or the last position that was met past it, roughly.
-    """
-
-    def __init__(
-        self, chroms: Mapping[str, int], names: Mapping[str, str], holder: str = "the store"
-    ) -> None:
-        self.chroms, self._holder = chroms, holder
-        self._chrom_of = {name: chrom for chrom, name in names.items()}
-        self.unknown: dict[str, None] = {}
-        self.known: dict[str, None] = {}
-        self.longest_bp = max(chroms.values(), default=0)
-
-    def chrom(self, contig: str) -> str | None:
-        """Return the store's name of a contig, None if it has none.
-
-        Raises
-        ------
-        InputError
-            If the two differ by the prefix 'chr' only.
-        """
-        if contig in self._chrom_of:
-            self.known[contig] = None
-            return self._chrom_of[contig]
-        twin = prefix_twin(contig, dict.fromkeys(self._chrom_of, 0))
-        if twin:
-            raise InputError(
-                f"contig {contig!r} is not in {self._holder}, which has {twin!r}; expected the same names; "
-                f"give --chrom-alias a file of lines such as '{self._chrom_of[twin]}<tab>{contig}'"
-            )
-        self.unknown[contig] = None
-        return None
-
-    def check_lengths(self, file: VariantFile) -> None:
-        """Raise InputError if the header gives a chrom another length than the store."""
-        for contig, length in file.contig_lengths().items():
-            chrom = self._chrom_of.get(contig)
-            if chrom is not None and self.chroms[chrom] != length:
-                raise InputError(
-                    f"{str(file.path)!r} is of another assembly: its {contig!r} has {length:,} bp, that of "
-                    f"{self._holder} {self.chroms[chrom]:,}; expected variants of that assembly; lift "
-                    "them over"
-                )
-
-    def check_any_known(self, file: VariantFile) -> None:
-        """Raise InputError if records were read and none was on a chrom of the store."""
-        if self.unknown and not self.known:
-            theirs, ours = ", ".join(list(self.unknown)[:5]), ", ".join(list(self._chrom_of)[:5])
-            raise InputError(
-                f"no contig of {str(file.path)!r} is in {self._holder}: it has {theirs}, {self._holder} "
-                f"{ours}; give --chrom-alias a file of two columns, the name in {self._holder} and the file's"
-            )
-
-
-def position_of(text: str, where: str) -> int:
-    """Return the 0-based position that a line has as text, -1 for that in front of a chrom.
-
-    Raises
-    ------
-    InputError
-        If it is no whole number, or higher than an index goes.
-    """
-    position = position_or_none(text)
-    if position is None:
-        raise InputError(
-            f"{where} has the position {text[:MOST_SHOWN]!r}; expected a whole number up to {LAST_POSITION:,}"
-        )
-    return position
-
-
-def position_or_none(text: str) -> int | None:
-    """Return the 0-based position that text gives, -1 in front of a chrom; None where `position_of` fails."""
-    digits = text.lstrip("0") or "0"
-    if not (text.isascii() and text.isdecimal() and len(digits) <= _MOST_DIGITS):
-        return None
-    return int(digits) - 1 if int(digits) <= LAST_POSITION else None
-
-
 def batches(file: VariantFile, plan: ScanPlan, contigs: Contigs, n_tracks: int) -> Iterator[Batch]:
     """Yield the records of a file in its order, in batches of one block each.
 
@@ -151,10 +54,7 @@ def batches(file: VariantFile, plan: ScanPlan, contigs: Contigs, n_tracks: int) 
             number += 1
             fields = line.split(b"\t", n_split)
             if len(fields) < n_split:
-                raise InputError(
-                    f"line {number:,} of {str(file.path)!r} has {len(fields)} columns; expected at least "
-                    f"{layout.n_columns}, apart by tabs; correct or remove the line"
-                )
+                raise too_few_columns(line_of(file.path, number), len(fields), layout)
             contig, text = fields[layout.chrom].rstrip(), fields[layout.pos].rstrip()
             is_full = n_bytes > _MOST_BYTES or len(lines) >= most_records
             if is_full or not place.holds(contig, text):
@@ -181,7 +81,7 @@ class _Place:
 
     def holds(self, contig: bytes, text: bytes) -> bool:
         """Return whether a record is in the same block as the one before, and not in front of it."""
-        if not text.isdigit() or len(text) > _MOST_DIGITS:
+        if not text.isdigit() or len(text) > MOST_DIGITS:
             return False
         position = int(text) - 1
         if contig == self._contig and self._position <= position and self.start <= position < self.end:
@@ -191,7 +91,7 @@ class _Place:
 
     def move(self, contig: bytes, text: bytes, number: int) -> None:
         """Go to the block of a record."""
-        where = f"line {number:,} of {str(self._path)!r}"
+        where = line_of(self._path, number)
         position = position_of(text.decode(errors="replace"), where)
         if contig != self._contig:
             if contig in self._seen:

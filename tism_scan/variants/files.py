@@ -125,6 +125,24 @@ def _explained(path: Path) -> Iterator[None]:
         ) from None
 
 
+def line_of(path: str | Path, number: int) -> str:
+    """Return how errors call a line of a file."""
+    return f"line {number:,} of {str(path)!r}"
+
+
+def windows_line_end(where: str) -> InputError:
+    """Return the error of a line that ends as on Windows."""
+    return InputError(f"{where} has a Windows line end (CRLF); expected plain ones; convert it with dos2unix")
+
+
+def too_few_columns(where: str, n_columns: int, layout: Layout) -> InputError:
+    """Return the error of a line that has too few columns."""
+    return InputError(
+        f"{where} has {n_columns} columns; expected at least {layout.n_columns}, apart by tabs; correct or "
+        "remove the line"
+    )
+
+
 def _damaged(path: Path, reason: str) -> str:
     return f"{str(path)!r} is cut short or damaged ({reason}); expected a whole file; copy it again"
 
