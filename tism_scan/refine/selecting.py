@@ -41,7 +41,7 @@ def select_highest(
     firsts = _firsts(store.plan.chroms)
     union, thresholds, n_scored = np.empty(0, dtype=np.int64), [], 0
     for i_track, track in enumerate(tracks):
-        highest, n_read = HighestScores(_number(quantile, n_wanted)), i_track * n_wanted
+        highest, n_read = HighestScores(_n_above(quantile, n_wanted)), i_track * n_wanted
         for chrom in store.plan.wanted:
             for piece in store.plan.pieces(chrom):
                 scores = store.read_track(chrom, piece.start, piece.end, i_track)
@@ -54,7 +54,7 @@ def select_highest(
         union = np.sort(np.concatenate([union, positions]), kind="stable")  # which merges what is in order
         union = union[np.diff(union, prepend=-1) > 0]
         n_scored = max(n_scored, highest.n_scored)
-    _check_number(store, quantile, len(union), n_scored)
+    _check_choice(store, quantile, len(union), n_scored)
     ends = np.searchsorted(union, [first + store.plan.chroms[chrom] for chrom, first in firsts.items()])
     by_chrom = zip(firsts.items(), np.split(union, ends[:-1]), strict=True)
     spans = {chrom: _spans_of(positions - first) for (chrom, first), positions in by_chrom if len(positions)}
@@ -113,7 +113,7 @@ class HighestScores:
     def above(self, quantile: float) -> tuple[float, NDArray[np.int64]]:
         """Return the lowest magnitude above a quantile, infinity if none is, and where all of them are."""
         self._gather()
-        n = _number(quantile, self.n_scored)
+        n = _n_above(quantile, self.n_scored)
         if not n:
             return float("inf"), self._positions[:0]
         threshold = _nth_largest(self._magnitudes, n)
@@ -129,7 +129,7 @@ class HighestScores:
         self._magnitudes, self._positions = magnitudes[is_kept], positions[is_kept]
 
 
-def _number(quantile: float, n_bases: int) -> int:
+def _n_above(quantile: float, n_bases: int) -> int:
     """Return how many of some bases are above a quantile: never more than half, whatever the rounding."""
     return min(round((1 - quantile) * n_bases), int(MOST_OF_THE_BASES * n_bases))
 
@@ -158,7 +158,7 @@ def _spans_of(positions: NDArray[np.int64]) -> Spans:
     return Spans(np.stack([firsts, lasts + 1], axis=1))
 
 
-def _check_number(store: ScoreStore, quantile: float, n_chosen: int, n_scored: int) -> None:
+def _check_choice(store: ScoreStore, quantile: float, n_chosen: int, n_scored: int) -> None:
     """Raise if a quantile chooses no base, or too many."""
     if not n_chosen:
         raise StoreError(
