@@ -8,16 +8,16 @@ from tism_scan.store.arrays import rounded
 from tism_scan.variants.ranks import (
     RankTable,
     Refinement,
+    Tally,
     bins_to_refine,
     exact_table,
-    new_counts,
     rank_table,
     ranks_of_steps,
 )
 
 
 def table_of(values):
-    first = new_counts()
+    first = Tally()
     first.add(values)
     bins = bins_to_refine(first.counts)
     second = Refinement(bins)
@@ -56,7 +56,7 @@ def test_phred_is_exact_for_many_values(n, draw):
 @given(arrays(np.float32, st.integers(1, 400), elements=numbers), st.integers(1, 14))
 def test_one_pass_is_enough_for_scores_of_few_bits(values, keep_bits):
     kept = rounded(values, keep_bits)
-    tally = new_counts()
+    tally = Tally()
     for piece in np.array_split(kept, 3):
         tally.add(piece)
     is_enough = not (kept.view(np.uint32) & 0x1FF).any()  # what would be infinite is not rounded
@@ -68,7 +68,7 @@ def test_one_pass_is_enough_for_scores_of_few_bits(values, keep_bits):
 def test_one_number_of_many_bits_asks_for_a_second_pass():
     values = np.ones(200_000, np.float32)
     values[150_000] = np.float32(1.0000001)
-    tally = new_counts()
+    tally = Tally()
     tally.add(values)
     assert not tally.is_exact
 

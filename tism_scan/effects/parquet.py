@@ -10,7 +10,7 @@ import numpy as np
 
 from tism_scan.effects.haplotypes import REASONS
 from tism_scan.effects.reading import Item
-from tism_scan.effects.results import UNKNOWN, Results
+from tism_scan.effects.results import MATCH, UNKNOWN, Results
 from tism_scan.effects.tables import Shape, column_names, kinds_of, origin_of, shown_alleles
 from tism_scan.errors import ExportError
 from tism_scan.optional import required
@@ -110,7 +110,7 @@ class _Columns:
             pa.array([item.allele.position + 1 for item in items], pa.int32()),
             pa.array([None if item.id == "." else item.id for item in items], pa.string()),
             *(pa.array(each, pa.string()) for each in zip(*alleles, strict=True)),
-            pa.array(results.ref_match == 1, mask=~known[0]),
+            pa.array(results.ref_match == MATCH, mask=~known[0]),
             pa.array(results.n_in_window, mask=~known[1]),
         ]
         return own, pa.array([REASONS[i] or None for i in results.reason.tolist()], self._few)

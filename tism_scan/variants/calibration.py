@@ -1,10 +1,10 @@
 """Where a score ranks among all scores of its track: counted once, kept beside the store's record."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.backgrounds import name_of, read_background
-from tism_scan.variants.kept_ranks import MEAN, SUBSTITUTIONS, Calibration, keep_calibration
+from tism_scan.variants.kept_ranks import MEAN, SUBSTITUTIONS, Calibration, keep_calibration, kinds_of
 from tism_scan.variants.ranks import (
     Counts,
     RankTable,
@@ -26,7 +26,6 @@ from tism_scan.variants.ranks import (
     Tally,
     bins_to_refine,
     exact_table,
-    new_counts,
     rank_table,
 )
 
@@ -60,6 +59,8 @@ class _Part(NamedTuple):
 
 
 _Found = dict[str, _Part]
+_Show = Callable[[int, bool, int], None]
+"""Take a track's number, whether it is in its second pass, and how many bases of this are read."""
 
 
 def calibrate(
@@ -100,7 +101,7 @@ def calibrate(
     background = None if background is None else Path(background)
     spans = None if background is None else read_background(background, plan.chroms)
     store.check_complete(list(plan.wanted))
-    kinds = (SUBSTITUTIONS, MEAN) if plan.scoring.values == "tism" else (MEAN,)
+    kinds = kinds_of(plan.scoring)
     jobs = jobs_for(jobs, plan.n_wanted, _BASES_WORTH_A_PROCESS)
     tables: dict[str, list[RankTable]] = {kind: [] for kind in kinds}
     with Workers[_Task, _Found](jobs, _Counter, str(store.path), spans) as workers:
@@ -123,10 +124,10 @@ def _tables(
     kinds: Sequence[str],
     spans: Mapping[str, Spans] | None,
     workers: Workers[_Task, _Found],
-    show: Any,
+    show: _Show,
 ) -> dict[str, RankTable]:
     """Return the ranks of one track's scores, in two passes, or one where every bin is one number."""
-    tallies = {kind: new_counts() for kind in kinds}
+    tallies = {kind: Tally() for kind in kinds}
     for found in _results(store, i_track, None, spans, workers, show):
         for kind, part in found.items():
             tallies[kind].counts[part.places] += part.numbers
@@ -151,7 +152,7 @@ def _results(
     bins: Mapping[str, NDArray[np.int64]] | None,
     spans: Mapping[str, Spans] | None,
     workers: Workers[_Task, _Found],
-    show: Any,
+    show: _Show,
 ) -> Iterator[_Found]:
     """Yield what all blocks hold of a track, some at once."""
     n_done, n_total = 0, store.plan.n_wanted
@@ -197,10 +198,9 @@ class _Counter:
 
     def __call__(self, task: _Task) -> _Found:
         """Return what the blocks of a task hold."""
-        kinds = (SUBSTITUTIONS, MEAN) if self._store.plan.scoring.values == "tism" else (MEAN,)
         counters: dict[str, Tally | Refinement]
         if task.bins is None:
-            counters = {kind: new_counts() for kind in kinds}
+            counters = {kind: Tally() for kind in kinds_of(self._store.plan.scoring)}
         else:
             counters = {kind: Refinement(bins) for kind, bins in task.bins.items()}
         for block in task.blocks:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tism_scan.errors import InputError, StoreError
 from tism_scan.export.record import content_of
 from tism_scan.export.seqlets import Limits
+from tism_scan.plan.scoring import Scoring
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.ranks import RankTable
 
@@ -42,6 +43,11 @@ class Calibration:
     def described(self, i_track: int) -> str:
         """Return what the PHRED of a track's substitutions is a rank among."""
         return f"the {self.substitutions[i_track].n:,} substitutions of {self.background}"
+
+
+def kinds_of(scoring: Scoring) -> tuple[str, ...]:
+    """Return which kinds of scores are ranked."""
+    return (SUBSTITUTIONS, MEAN) if scoring.values == "tism" else (MEAN,)
 
 
 def keep_calibration(store: ScoreStore, calibration: Calibration, content: str) -> None:
@@ -131,9 +137,8 @@ def _unpacked(packed: bytes, store: ScoreStore) -> tuple[dict[str, Any], dict[st
             for kind, numbers in about["n"].items()
         }
     if about["plan"] == store.plan.digest():
-        n_tracks = len(store.plan.scoring.tracks)
-        kinds = {SUBSTITUTIONS, MEAN} if store.plan.scoring.values == "tism" else {MEAN}
-        if set(found) != kinds or any(len(tables) != n_tracks for tables in found.values()):
+        n_tracks, kinds = len(store.plan.scoring.tracks), kinds_of(store.plan.scoring)
+        if set(found) != set(kinds) or any(len(tables) != n_tracks for tables in found.values()):
             raise ValueError(f"expected ranks of {n_tracks:,} tracks")
     for table in (table for tables in found.values() for table in tables):
         _check_table(table)

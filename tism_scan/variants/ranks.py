@@ -93,11 +93,6 @@ class Tally(Magnitudes):
             self.is_exact = not any(lower)
 
 
-def new_counts() -> Tally:
-    """Return the counts of a first pass, all 0."""
-    return Tally()
-
-
 def places_from_top(
     counts: Counts, targets: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
