@@ -20,4 +20,4 @@ def chosen_chroms(plan: ScanPlan, globs: Sequence[str] = ()) -> list[str]:
 
 def n_wanted(plan: ScanPlan, chroms: Iterable[str]) -> int:
     """Return how many bases of some chroms were to be scored."""
-    return sum(plan.wanted[chrom].n_bases for chrom in chroms)
+    return sum(plan.wanted[chrom].n_bases for chrom in chroms if chrom in plan.wanted)

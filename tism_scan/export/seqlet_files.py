@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tism_scan.errors import StoreError
 from tism_scan.export import seqlet_names
-from tism_scan.export.chroms import chosen_chroms
+from tism_scan.export.chroms import chosen_chroms, n_wanted
 from tism_scan.export.parallel import Workers
 from tism_scan.export.seqlet_names import Held, Namer, Naming
 from tism_scan.export.seqlet_parts import (
@@ -31,7 +31,7 @@ from tism_scan.export.seqlet_parts import (
 from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, Seqlets, find_seqlets
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
-from tism_scan.store.refined import ExactScores, existing_refinement, n_refined
+from tism_scan.store.refined import ExactScores, existing_refinement
 from tism_scan.store.score_store import ScoreStore
 
 _Task = Callable[["_Opened"], Any]
@@ -118,7 +118,7 @@ def write_seqlets(
     called = []
     n_passes = 2 * len(chosen) * len(i_tracks)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside:
-        n_exact = None if refined is None else n_refined(refined, chosen)
+        n_exact = None if refined is None else n_wanted(refined.plan, chosen)
         kind = "" if n_exact is None else f" by exact ISM of {n_exact:,} bases"
         what = Calling(rule, naming, Path(aside), kind)
         make = partial(_Opened, str(store.path), is_exact=is_exact)

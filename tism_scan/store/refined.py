@@ -3,7 +3,6 @@
 It has the layout, record, lease and fence of a scan's store, and its plan says how the bases were selected.
 """
 
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +44,6 @@ class ExactScores:
         scores = self._scan.read_track(chrom, start, end, i_track)
         exact[np.isnan(exact) & ~np.isnan(scores)] = 0
         return exact
-
-
-def n_refined(refined: ScoreStore, chroms: Collection[str]) -> int:
-    """Return how many bases of some chroms were chosen to be refined."""
-    return sum(refined.plan.wanted[chrom].n_bases for chrom in chroms if chrom in refined.plan.wanted)
 
 
 def refinement_place(store: ScoreStore) -> Place:
