@@ -41,14 +41,19 @@ def metadata_of(
     group = written_group(MemoryStore(), {"tism_scan": {"plan": plan.digest(), **_described(plan)}})
     nodes = {node_name(array): array_metadata(plan, array) for array in plan.arrays}
     if consolidated:
-        names = {
-            key.removesuffix(f"/{GROUP}"): json.loads(content)
-            for key, content in (coordinates or {}).items()
-            if key.endswith(GROUP)
-        }
-        group |= gathered(nodes | names)
+        group |= gathered(nodes | metadata_among(coordinates or {}))
     return {GROUP: as_bytes(group)} | {
         f"{name}/{GROUP}": as_bytes(described) for name, described in nodes.items()
+    }
+
+
+def metadata_among(objects: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the metadata of arrays that are among some objects, by the arrays' names."""
+    suffix = f"/{GROUP}"
+    return {
+        key.removesuffix(suffix): json.loads(content)
+        for key, content in objects.items()
+        if key.endswith(suffix)
     }
 
 
@@ -186,14 +191,14 @@ def _layout(plan: ScanPlan, block_bp: int) -> _Layout:
     return _Layout(plan.tracks_per_shard, plan.scoring.axis, block_bp)
 
 
-def _template(layout: "_Layout", n_tracks: int) -> dict[str, Any]:
+def _template(layout: _Layout, n_tracks: int) -> dict[str, Any]:
     """Return the metadata, as Zarr itself writes them, of an array that is laid out in some way."""
     described: dict[str, Any] = json.loads(_template_text(layout, n_tracks))
     return described
 
 
 @lru_cache
-def _template_text(layout: "_Layout", n_tracks: int) -> str:
+def _template_text(layout: _Layout, n_tracks: int) -> str:
     memory = MemoryStore()
     values = {layout.axis[0]: len(layout.axis[1])} if layout.axis else {}
     axes = {"track": n_tracks, **values, "position": layout.block_bp}

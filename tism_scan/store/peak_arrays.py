@@ -14,7 +14,6 @@ track, base   str     (track,), (base,)                   names
 A part of the peaks is one shard of `scores`, with an inner chunk for each track, and one chunk of `sequence`.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +33,7 @@ from tism_scan.store.arrays import (
     as_bytes,
     gathered,
     labels_of,
+    metadata_among,
     written_group,
 )
 from tism_scan.store.shards import BLOSC
@@ -83,10 +83,7 @@ def peak_objects(plan: PartsPlan, peaks: PeakSet, *, consolidated: bool = False)
         objects |= labels_of("base", "base", list(BASES))
     group = written_group(MemoryStore(), {"tism_scan": _described(plan, settings)})
     if consolidated:
-        suffix = f"/{GROUP}"
-        group |= gathered(
-            {key.removesuffix(suffix): json.loads(objects[key]) for key in objects if key.endswith(suffix)}
-        )
+        group |= gathered(metadata_among(objects))
     return objects | {GROUP: as_bytes(group)}
 
 
