@@ -18,7 +18,8 @@ from tism_scan.export.seqlets import SeqletRule
 from tism_scan.genome.alphabet import encode, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.motifs.meme import meme_text
-from tism_scan.motifs.motif import Motif, read_motifs
+from tism_scan.motifs.motif import Motif
+from tism_scan.motifs.reading import read_motifs
 from tism_scan.motifs.tomtom import MOST_BP, Nearest
 from tism_scan.store.score_store import ScoreStore
 

@@ -8,7 +8,8 @@ from tism_scan.demo.synthesis import MOTIFS
 from tism_scan.errors import InputError
 from tism_scan.genome.alphabet import BASES, decode
 from tism_scan.motifs.meme import meme_text
-from tism_scan.motifs.motif import Motif, read_motifs
+from tism_scan.motifs.motif import Motif
+from tism_scan.motifs.reading import read_motifs
 
 HEAD = "MEME version 4\n\nALPHABET= ACGT\n\nstrands: + -\n\n"
 MATRIX = "letter-probability matrix: alength= 4 w= 2 nsites= 20 E= 0\n"

@@ -105,7 +105,7 @@ def _named_seqlets(store: "ScoreStore", out: Path) -> list[str]:
     from tism_scan.export.seqlet_files import write_seqlets
     from tism_scan.export.seqlet_names import Naming
     from tism_scan.export.seqlet_parts import MotifFiles
-    from tism_scan.motifs.motif import read_motifs
+    from tism_scan.motifs.reading import read_motifs
     from tism_scan.motifs.tomtom import check_tomtom
 
     try:

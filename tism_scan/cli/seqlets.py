@@ -146,7 +146,7 @@ def command(
 def _naming(motifs: Path | None, motif_p: float, genome: Path | None) -> "Naming | None":
     """Return with what seqlets are to be named, if at all."""
     from tism_scan.export.seqlet_names import Naming
-    from tism_scan.motifs.motif import read_motifs
+    from tism_scan.motifs.reading import read_motifs
 
     if motifs is None:
         if genome is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from tism_scan.errors import InputError, RegionError
 from tism_scan.genome.intervals import summary_of
 from tism_scan.genome.lines import text_lines
-from tism_scan.motifs.motif import Motif, plain_name
+from tism_scan.motifs.motif import Motif
 
 _EXPECTED = "motifs as MEME text, plain or gzipped"
 _MATRIX = "letter-probability matrix"
@@ -97,7 +97,7 @@ def _motif(part: Sequence[_Line], faults: list[str]) -> Motif | None:
     """Return the motif of some lines; None if its name or matrix is at fault."""
     number, text = part[0]
     # What MEME itself wrote before 4.12 is called by a number: MOTIF  1 width =   11  sites =  25
-    name = plain_name([word for word in text.split()[1:3] if word != "width"])
+    name = _plain_name([word for word in text.split()[1:3] if word != "width"])
     i_head = next((i for i, (_, text) in enumerate(part) if text.startswith(_MATRIX)), None)
     if not name or i_head is None:
         lack = f"{name} has no line '{_MATRIX}: ...'" if name else "the motif has no name"
@@ -125,6 +125,11 @@ def _motif(part: Sequence[_Line], faults: list[str]) -> Motif | None:
         faults.append(f"line {head_number}: {name} has {len(rows)} rows of probabilities; expected {wanted}")
         return None
     return Motif(name, np.ascontiguousarray(np.array(rows).T))
+
+
+def _plain_name(words: Sequence[str]) -> str:
+    """Return a motif's name from words, the best known last: that one first, without blanks."""
+    return "_".join("_".join(reversed(words)).split())
 
 
 def _row(number: int, text: str, name: str, faults: list[str]) -> list[float]:
