@@ -13,7 +13,7 @@ from small_plans import CHROMS, small_plan
 from tism_scan.browser import known_assembly, track_files, write_browser_files
 from tism_scan.browser.igv import igv_session
 from tism_scan.browser.sessions import igv_desktop_xml, jbrowse_config, washu_hub
-from tism_scan.browser.shown import Shown, identifiers, one_line
+from tism_scan.browser.shown import Shown, identifiers
 from tism_scan.browser.ucsc import hub_text
 from tism_scan.errors import InputError
 from tism_scan.plan.tracks import Track
@@ -111,14 +111,6 @@ def test_identifiers_are_plain_and_all_different(texts):
     names = identifiers(texts, longest=12)
     assert all(re.fullmatch("[A-Za-z][A-Za-z0-9_-]{0,11}", name) for name in names)
     assert len({name.casefold() for name in names}) == len(texts)
-
-
-@given(text, st.integers(4, 60))
-def test_label_is_one_printable_line_of_the_length_asked_for(line, longest):
-    label = one_line(line, longest)
-    assert len(label) <= longest
-    assert label.isprintable()
-    assert label == label.strip()
 
 
 @given(st.lists(text, min_size=1, max_size=5), text.filter(bool))

@@ -1,5 +1,4 @@
 import json
-import re
 
 import pytest
 from hypothesis import given
@@ -8,7 +7,6 @@ from hypothesis import strategies as st
 from tism_scan.errors import TrackError
 from tism_scan.plan.tracks import (
     Track,
-    file_stems,
     match_outputs,
     read_track_names,
     select_tracks,
@@ -189,33 +187,3 @@ def test_list_of_another_model_is_refused():
 )
 def test_table_lists_what_fits_a_glob_or_holds_a_text(pattern, indices):
     assert track_table(pattern, NAMES) == [(i, NAMES[i]) for i in indices]
-
-
-def test_file_stems_hold_index_and_name():
-    tracks = select_tracks("0,2", N, NAMES, groups=["open chromatin=3,4"])
-    assert file_stems(tracks) == ("0000_K562_CTCF_None", "0002_K562_CTCF_None", "open_chromatin")
-
-
-@pytest.mark.parametrize(
-    ("name", "stem"),
-    [
-        ("../../etc/passwd", "_._.._etc_passwd"),
-        (".hidden", "_hidden"),
-        ("///", "track"),
-        ("FANTOM_CAGE+", "FANTOM_CAGE+"),
-        ("FANTOM_CAGE-", "FANTOM_CAGE-"),
-    ],
-)
-def test_file_stem_is_safe_whatever_the_name(name, stem):
-    assert file_stems([Track(name, (0, 1), (0.5, 0.5))]) == (stem,)
-
-
-@given(
-    st.lists(
-        st.one_of(st.text(min_size=1), st.sampled_from(["a", "A", "a_2", "A_2", "x" * 200])), max_size=20
-    )
-)
-def test_file_stems_are_safe_and_differ_even_without_case(names):
-    stems = file_stems([Track(name, (0, 1), (0.5, 0.5)) for name in names])
-    assert len({stem.lower() for stem in stems}) == len(names)
-    assert all(re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,149}", stem) for stem in stems)

@@ -9,7 +9,7 @@ from tism_scan.errors import InputError
 from tism_scan.genome.bed import read_features
 from tism_scan.genome.genes import bed12, read_genes
 from tism_scan.genome.intervals import Interval
-from tism_scan.plan.tracks import unique_names
+from tism_scan.plan.labels import unique_names
 
 GENES = "genes"
 _SUFFIXES = (".gz", ".bed")

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from tism_scan.browser.shown import Shown, one_line
+from tism_scan.browser.shown import Shown
+from tism_scan.plan.labels import one_line
 from tism_scan.plan.scoring import ONE_GRADIENT, path_text
 from tism_scan.storage.digests import n_joined
 from tism_scan.version import __version__

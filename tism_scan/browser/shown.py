@@ -2,7 +2,6 @@
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any, Protocol
 
 from tism_scan.browser.annotations import Annotation
 from tism_scan.genome.intervals import Interval
+from tism_scan.plan.labels import EXACT_SUFFIX, file_stems, unique_names
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Values
-from tism_scan.plan.tracks import EXACT_SUFFIX, Track, file_stems, unique_names
+from tism_scan.plan.tracks import Track
 
 # Of the palette of Okabe and Ito, which most colour-blind people tell apart; darker ones for exact ISM.
 BLUE = (0, 114, 178)
@@ -201,7 +201,7 @@ def track_files(
     Parameters
     ----------
     summaries : iterable of Summary
-        Of files named as `tism_scan.plan.tracks.file_stems` says; what follows a track's own stem is added to
+        Of files named as `tism_scan.plan.labels.file_stems` says; what follows a track's own stem is added to
         its name.
     tracks : sequence of Track
         All tracks of the store.
@@ -234,13 +234,6 @@ def track_files(
 def known_assembly(chroms: Mapping[str, int]) -> str | None:
     """Return the UCSC name of the assembly that chroms are of, or None if it is none of the common ones."""
     return next((name for key, name in _ASSEMBLY_OF.items() if chroms.get(key[0]) == key[1]), None)
-
-
-def one_line(text: str, longest: int) -> str:
-    """Return printable text without line breaks, cut to a length."""
-    printable = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in text)
-    words = " ".join(printable.split())
-    return words if len(words) <= longest else f"{words[: longest - 3].rstrip()}..."
 
 
 def identifiers(texts: Iterable[str], longest: int = 60) -> list[str]:

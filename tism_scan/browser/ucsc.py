@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from tism_scan.browser.annotations import Annotation
-from tism_scan.browser.shown import Shown, TrackFile, identifiers, one_line
+from tism_scan.browser.shown import Shown, TrackFile, identifiers
+from tism_scan.plan.labels import one_line
 
 LONGEST_SHORT_LABEL = 17
 LONGEST_LONG_LABEL = 76

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tism_scan.browser.shown import one_line
 from tism_scan.effects.haplotypes import REASONS
 from tism_scan.effects.results import NO_MATCH, Results
 from tism_scan.effects.tables import MISSING, kinds_of, origin_of, texts
+from tism_scan.plan.labels import one_line
 from tism_scan.plan.parts import PartsPlan
 from tism_scan.variants.naming import info_ids
 from tism_scan.variants.records import header_with, info_with, quoted

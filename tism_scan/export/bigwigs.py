@@ -17,8 +17,9 @@ from tism_scan.export.processes import fitting_jobs, write_files
 from tism_scan.export.record import ExportRecord, Finished, Source, recipe_of, source_of
 from tism_scan.export.track_export import TrackExport
 from tism_scan.genome.alphabet import BASES
+from tism_scan.plan.labels import EXACT_SUFFIX, file_stems
 from tism_scan.plan.scoring import Values
-from tism_scan.plan.tracks import EXACT_SUFFIX, Track, choose_tracks, file_stems
+from tism_scan.plan.tracks import Track, choose_tracks
 from tism_scan.progress import Progress
 from tism_scan.store.score_store import ScoreStore
 

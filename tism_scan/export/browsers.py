@@ -19,7 +19,7 @@ from tism_scan.export.highest import FeatureNames, highest_seqlets
 from tism_scan.export.manifest import Manifest
 from tism_scan.export.record import NAME as RECORD
 from tism_scan.export.record import ExportRecord, source_of
-from tism_scan.plan.tracks import EXACT_SUFFIX
+from tism_scan.plan.labels import EXACT_SUFFIX
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.store.slopes import kept_slopes
 

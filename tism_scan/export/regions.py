@@ -16,7 +16,8 @@ from tism_scan.export.region_rows import BaseCounts
 from tism_scan.export.regions_readme import readme_text
 from tism_scan.export.row_sources import RegionsRequest, row_source
 from tism_scan.genome.peaks import PeakSet
-from tism_scan.plan.tracks import choose_tracks, file_stems
+from tism_scan.plan.labels import file_stems
+from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import full_disk_explained, remove_partials
 from tism_scan.store.peak_store import PeakStore

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import IO
 
 from tism_scan.bgzip import BED, check_pysam, compress_file, publish_indexed
-from tism_scan.browser.shown import one_line
 from tism_scan.errors import ExportError
 from tism_scan.export import seqlet_names
 from tism_scan.export.seqlet_names import Held, Naming
 from tism_scan.export.seqlets import SeqletRule
+from tism_scan.plan.labels import one_line
 from tism_scan.plan.tracks import Track
 from tism_scan.storage.atomic import check_folder, replaced_file
 from tism_scan.store.score_store import ScoreStore

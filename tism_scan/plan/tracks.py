@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,8 +13,6 @@ from tism_scan.errors import TrackError
 
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _GLOB_SIGNS = frozenset("*?[")
-_STEM_LENGTH = 150
-EXACT_SUFFIX = "_ism"  # of files of exact ISM, behind what `file_stems` returns
 
 
 @dataclass(frozen=True)
@@ -184,41 +182,6 @@ def track_table(pattern: str | None, names: Sequence[str]) -> list[tuple[int, st
     return [(i, names[i]) for i in found] or [
         (i, name) for i, name in enumerate(names) if folded in name.casefold()
     ]
-
-
-def file_stems(tracks: Sequence[Track]) -> tuple[str, ...]:
-    """Return a name for each track's file, without suffix, such as ``0267_K562_CTCF_None``.
-
-    Returns
-    -------
-    tuple of str
-        Letters, digits, ``.``, ``_``, ``+`` and ``-`` only, never a dot first, at most 150 characters, and
-        all different even where file names ignore case.
-    """
-    stems = (
-        _safe(f"{track.outputs[0]:04d}_{track.name}" if track.weights == (1.0,) else track.name)
-        for track in tracks
-    )
-    return tuple(unique_names(stems, _STEM_LENGTH))
-
-
-def unique_names(names: Iterable[str], longest: int) -> list[str]:
-    """Return names of limited length that differ even where case is ignored; equal ones get a number."""
-    taken: set[str] = set()
-    unique = []
-    for name in names:
-        number, candidate = 1, name[:longest]
-        while candidate.casefold() in taken:
-            number += 1
-            candidate = f"{name[: longest - len(str(number)) - 1]}_{number}"
-        taken.add(candidate.casefold())
-        unique.append(candidate)
-    return unique
-
-
-def _safe(text: str) -> str:
-    stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", text).strip("_")[:_STEM_LENGTH]
-    return re.sub(r"^\.", "_", stem) or "track"
 
 
 def output_names(n_outputs: int, names: Sequence[str] | None) -> Sequence[str]:

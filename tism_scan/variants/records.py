@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tism_scan.browser.shown import one_line
+from tism_scan.plan.labels import one_line
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import path_text
 from tism_scan.variants.alleles import ScoredBatch
