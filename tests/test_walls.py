@@ -160,6 +160,12 @@ def test_every_module_has_its_row(module):
     assert room(module) in ROW_OF, f"give {module} a row in ROWS"
 
 
+@pytest.mark.parametrize("name", [name for row in ROWS for name in row if not name.startswith("__")])
+def test_every_package_is_on_the_map(name):
+    text = (Path(__file__).parents[1] / ".github" / "CONTRIBUTING.md").read_text()
+    assert f"`{name}`" in text[text.index("| package | what it does |") :]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_downward_only(module):
     assert [found.imported for found in IMPORTS if found.importer == module and goes_up(found)] == []
