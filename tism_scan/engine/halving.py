@@ -43,10 +43,9 @@ class HalvedWeights:
         self.share = 0.75**n_halvings
         self._reach, self._multiple = weight.shape[3] - 1, 1 << n_halvings
         even, odd = weight[..., ::2], weight[..., 1::2]
-        kind = HalvedWeights if n_halvings > 1 else _Plain
         self._parts = [
-            kind(half, bias_of_half, n_halvings - 1)
-            for half, bias_of_half in ((even + odd, bias), (even, None), (odd, None))
+            HalvedWeights(half, of_half, n_halvings - 1) if n_halvings > 1 else _Plain(half, of_half)
+            for half, of_half in ((even + odd, bias), (even, None), (odd, None))
         ]
 
     @staticmethod
@@ -72,7 +71,7 @@ class HalvedWeights:
 class _Plain:
     """Weights that are not halved further."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, _: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight, self._bias = weight.contiguous(memory_format=torch.channels_last), bias
 
     def convolve(self, h: Tensor) -> Tensor:
