@@ -216,7 +216,7 @@ class PartStore(OwnedStore[PartsPlan]):
         """
         contents = self._sound(part, self.ledger.done())
         if contents is None:
-            raise StoreError(f"{part} are missing or damaged in {self.path}; run the same command again")
+            raise self._damaged(part)
         return contents[0]
 
     def results(self) -> Iterator[tuple[Part, bytes | None]]:
@@ -231,7 +231,7 @@ class PartStore(OwnedStore[PartsPlan]):
         for part in self.plan.parts():
             contents = self._sound(part, marked)
             if contents is None and part.i_part not in failed:
-                raise StoreError(f"{part} are missing or damaged in {self.path}; run the same command again")
+                raise self._damaged(part)
             yield part, None if contents is None else contents[0]
 
     def verify(self, *, full: bool = True) -> list[Part]:
@@ -305,6 +305,9 @@ class PartStore(OwnedStore[PartsPlan]):
                 return None
             contents.append(content)
         return contents
+
+    def _damaged(self, part: Part) -> StoreError:
+        return StoreError(f"{part} are missing or damaged in {self.path}; run the same command again")
 
     def _recorded_plan(self) -> PartsPlan | None:
         return recorded_plan(self.ledger)
