@@ -17,9 +17,10 @@ from tism_scan.errors import ScanError, TismScanError
 from tism_scan.progress import steps
 from tism_scan.ray_scan.actors import Actor, Failed, Finished, HowFar, Lost
 from tism_scan.ray_scan.asks import Asks
-from tism_scan.ray_scan.cluster import ClusterWatch, RayOptions
+from tism_scan.ray_scan.cluster import RayOptions
 from tism_scan.ray_scan.demand import Demand
 from tism_scan.ray_scan.shares import share_of
+from tism_scan.ray_scan.watch import ClusterWatch
 from tism_scan.scan.result import reason_of
 from tism_scan.scan.work import Unit
 from tism_scan.scan.worker import BlockWorker, Worker, WorkerSetup

@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tism_scan.ray_scan.cluster import ClusterWatch, RayOptions
+from tism_scan.ray_scan.cluster import RayOptions
+from tism_scan.ray_scan.watch import ClusterWatch
 
 CPUS_PER_ACTOR = 4  # at most, and fewer where that many would leave more idle than this:
 USED_CPUS = 0.85

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from tism_scan.errors import ScanError
-from tism_scan.ray_scan import cluster
-from tism_scan.ray_scan.cluster import ClusterWatch
+from tism_scan.ray_scan import watch as watch_module
+from tism_scan.ray_scan.watch import ClusterWatch
 
 NODES = [
     {"Alive": True, "Resources": {"CPU": 2.0}},
@@ -54,9 +54,9 @@ def head():
 
 @pytest.fixture
 def watch(head, monkeypatch):
-    monkeypatch.setattr(cluster.ray, "nodes", lambda: NODES)
-    monkeypatch.setattr(cluster, "_head_address", lambda: head.address)
-    monkeypatch.setattr(cluster, "NODES_KNOWN_FOR_S", 0.05)
+    monkeypatch.setattr(watch_module.ray, "nodes", lambda: NODES)
+    monkeypatch.setattr(watch_module, "_head_address", lambda: head.address)
+    monkeypatch.setattr(watch_module, "NODES_KNOWN_FOR_S", 0.05)
     watch = ClusterWatch()
     assert becomes(lambda: head.connections)
     yield watch
@@ -85,7 +85,9 @@ def test_resources_are_those_of_the_live_nodes_that_have_any(watch):
 
 
 def test_node_that_joins_is_seen(watch, monkeypatch):
-    monkeypatch.setattr(cluster.ray, "nodes", lambda: [*NODES, {"Alive": True, "Resources": {"CPU": 3.0}}])
+    monkeypatch.setattr(
+        watch_module.ray, "nodes", lambda: [*NODES, {"Alive": True, "Resources": {"CPU": 3.0}}]
+    )
     assert becomes(lambda: watch.amounts("CPU") == [2.0, 8.0, 3.0])
 
 
@@ -108,7 +110,7 @@ def test_nodes_that_cannot_be_listed_for_once_are_those_known_before(watch, monk
     def fail():
         raise RuntimeError
 
-    monkeypatch.setattr(cluster.ray, "nodes", fail)
+    monkeypatch.setattr(watch_module.ray, "nodes", fail)
     time.sleep(0.2)
     assert watch.amounts("CPU") == [2.0, 8.0]
 
@@ -120,8 +122,8 @@ def test_watch_that_is_closed_leaves_no_thread(watch):
 
 
 def test_client_from_outside_watches_no_head(head, monkeypatch):
-    monkeypatch.setattr(cluster.ray, "nodes", lambda: NODES)
-    monkeypatch.setattr(cluster, "_head_address", lambda: "")
+    monkeypatch.setattr(watch_module.ray, "nodes", lambda: NODES)
+    monkeypatch.setattr(watch_module, "_head_address", lambda: "")
     watch = ClusterWatch()
     watch.check()
     assert len(watch._threads) == 1
