@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tism_scan.engine.devices import device_name
 from tism_scan.genome.alphabet import is_acgt
@@ -81,9 +82,7 @@ def estimate_peaks(planned: PlannedPeaks, execution: Execution | None = None) ->
     return PeakEstimate(scale * n / seconds, device_name(str(engine.device)))
 
 
-def _seconds(
-    engine: PeakEngine, windows: PeakWindows, chosen: "np.ndarray[tuple[int], np.dtype[np.int64]]"
-) -> float:
+def _seconds(engine: PeakEngine, windows: PeakWindows, chosen: NDArray[np.int64]) -> float:
     """Return how long some windows take."""
     own = PeakWindows(
         windows.codes[chosen],
