@@ -42,8 +42,6 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     from tism_scan.store.status import store_status
 
     if is_watching:
-        from tism_scan.cli.status import watch
-
         return watch(store, every)
     status = store_status(store)
     if as_json:
