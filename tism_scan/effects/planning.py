@@ -169,11 +169,11 @@ def plan_effects(
             found.n_items,
             _items_per_part(scoring, shift_average=shift_average),
             scoring,
-            open_genome.digest(),
-            weights_digest,
-            name,
-            chroms,
-            {
+            genome_digest=open_genome.digest(),
+            weights_digest=weights_digest,
+            model=name,
+            chroms=chroms,
+            options={
                 "variants": digest,
                 "names": sorted([chrom, name] for chrom, name in names.items() if name != chrom),
                 "on_mismatch": on_mismatch,

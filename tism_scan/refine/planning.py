@@ -144,11 +144,11 @@ def refinement_plan(scan: ScanPlan, wanted: Mapping[str, Spans], selection: Sele
         block_bp //= 2
     return ScanPlan(
         scoring,
-        scan.genome_digest,
-        scan.weights_digest,
-        scan.chroms,
-        wanted,
-        block_bp,
+        genome_digest=scan.genome_digest,
+        weights_digest=scan.weights_digest,
+        chroms=scan.chroms,
+        wanted=wanted,
+        block_bp=block_bp,
         model=scan.model,
         keep_bits=scan.keep_bits,
         selection=selection,
