@@ -1,7 +1,8 @@
 """Where rows around peaks come from: the scores of a genome, or the store of a set of peaks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -12,7 +13,8 @@ from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.reference import Reference, check_four_bases
 from tism_scan.export.region_files import Format
-from tism_scan.export.region_rows import BaseCounts, Rows, TrackRows, read_rows, rows_at_once, starts_of
+from tism_scan.export.region_rows import BaseCounts, RowBatch, TrackRows, rows_at_once, starts_of
+from tism_scan.export.scan_rows import rows_of_scan
 from tism_scan.genome.alphabet import N_CODE
 from tism_scan.genome.peaks import PeakSet, read_peaks
 from tism_scan.genome.spans import overlaps
@@ -167,9 +169,9 @@ class _ScanRows:
         return Described(title, meant, zeros, plan.model, plan.digest())
 
     def read(self, i_track: int, folder: Path, on_rows: OnRows) -> TrackRows:
-        return read_rows(
-            self.store, i_track, self.peaks, self.width, self.reference, folder, on_rows, self.refined
-        )
+        around = self.peaks, self.width
+        batches = partial(rows_of_scan, self.store, self.refined, i_track, around, self.reference)
+        return TrackRows.filled(folder, (len(self.peaks), self.width), batches, on_rows)
 
 
 def _scan_rows(store: ScoreStore, request: RegionsRequest) -> _ScanRows:
@@ -238,35 +240,30 @@ class _PeakRows:
         return Described("Scores of peaks by tism-scan attribute", meant, _ZEROS, plan.model, plan.digest())
 
     def read(self, i_track: int, folder: Path, on_rows: OnRows) -> TrackRows:
+        batches = partial(self._batches, i_track)
+        return TrackRows.filled(folder, (len(self.peaks), self.width), batches, on_rows)
+
+    def _batches(self, i_track: int, counts: BaseCounts) -> Iterator[RowBatch]:
+        """Yield the rows of one track in the peaks' order, and count the bases that are zeros."""
         n, first = len(self.peaks), (self.store.settings.width - self.width) // 2
         here = slice(first, first + self.width)
         is_hypothetical = self.store.settings.method.method in HYPOTHETICAL_METHODS
-        shape = (n, 4, self.width)
-        rows = TrackRows(Rows(folder, (n, self.width), np.uint8), Rows(folder, shape, np.float32))
         in_part = self.store.plan.items_per_part
         n_at_once = max(1, rows_at_once(self.store.settings.width) // in_part) * in_part  # whole parts
-        try:
-            for start in range(0, n, n_at_once):
-                places = np.arange(start, min(start + n_at_once, n))
-                scores = self.store.scores_of(start, start + len(places), i_track)[..., here]
-                codes = self.store.sequence(start, start + len(places))[:, here]
-                is_missing = np.asarray(np.isnan(scores).any(axis=1))
-                codes = np.where(is_missing, np.uint8(N_CODE), codes)
-                scores = np.where(is_missing[:, None], np.float32(0), scores)
-                if not is_hypothetical:
-                    scores = scores - scores.mean(axis=1, keepdims=True)
-                n_off = self._n_off_chrom(places)
-                rows.counts.n_off_chrom += n_off
-                rows.counts.n_empty_rows += int((codes == N_CODE).all(axis=1).sum())
-                rows.counts.n_without_score += int((codes == N_CODE).sum()) - n_off
-                rows.highest = max(rows.highest, float(np.abs(scores).max()))
-                rows.codes.put(places, codes)
-                rows.scores.put(places, scores)
-                on_rows(len(places))
-        except BaseException:
-            rows.close()
-            raise
-        return rows
+        for start in range(0, n, n_at_once):
+            places = np.arange(start, min(start + n_at_once, n))
+            scores = self.store.scores_of(start, start + len(places), i_track)[..., here]
+            codes = self.store.sequence(start, start + len(places))[:, here]
+            is_missing = np.asarray(np.isnan(scores).any(axis=1))
+            codes = np.where(is_missing, np.uint8(N_CODE), codes)
+            scores = np.where(is_missing[:, None], np.float32(0), scores)
+            if not is_hypothetical:
+                scores = scores - scores.mean(axis=1, keepdims=True)
+            n_off = self._n_off_chrom(places)
+            counts.n_off_chrom += n_off
+            counts.n_empty_rows += int((codes == N_CODE).all(axis=1).sum())
+            counts.n_without_score += int((codes == N_CODE).sum()) - n_off
+            yield RowBatch(places, codes, scores)
 
     def _n_off_chrom(self, places: NDArray[np.int64]) -> int:
         """Return how many bases of some rows are past the ends of their chroms."""
