@@ -1,4 +1,4 @@
-"""Tasks in processes: how many of these, which of them get Ctrl-C, and results in order."""
+"""Tasks in processes, which never get Ctrl-C and end with their driver: how many, and results in order."""
 
 import multiprocessing as mp
 import os
