@@ -5,6 +5,7 @@ are here, above all that they call.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +86,9 @@ def scan(
     """
     check_travels(planned.model, ray)
     store = planned.create_store(out)
+    how = replace(execution or Execution(), sharing=planned.sharing)
     result = scan_pending(
-        store, planned.genome, planned.model, ray=ray, execution=execution, on_progress=on_progress
+        store, planned.genome, planned.model, ray=ray, execution=how, on_progress=on_progress
     )
     _raise_unless_done(store, result)
     return store

@@ -8,7 +8,7 @@ import torch
 from scan_models import TRACKS, ScanModel, blocks_scored_by, mean_of, naive_scores, smooth_model
 from torch import nn
 
-from tism_scan.engine.choice import make_engine, shared_steps, sharing_of
+from tism_scan.engine.choice import least_shared, make_engine, sharing_of
 from tism_scan.engine.ensemble_engine import EnsembleEngine
 from tism_scan.errors import PlanError
 from tism_scan.models.ensemble import Ensemble
@@ -97,8 +97,10 @@ def test_each_model_goes_through_the_fastest_engine_for_it(models):
     assert engine.name == "2 x TrunkEngine"
     mixed = Ensemble([trunked(1), models[0]])
     assert make_engine(mixed, SCORING, device="cpu").name == "2 x TrunkEngine or WindowEngine"
-    assert sharing_of(Ensemble([trunked(1), trunked(2)]), SCORING, (None, None)) == "stack"
-    assert sharing_of(mixed, SCORING, shared_steps(mixed, SCORING)) == "none"
+    assert sharing_of(Ensemble([trunked(1), trunked(2)]), SCORING) == ("stack", "stack")
+    assert sharing_of(mixed, SCORING) == ("stack", "none")
+    assert [least_shared(each) for each in (("stack", "none"), ("trunk", "stack"))] == ["none", "trunk"]
+    assert make_engine(mixed, SCORING, sharing=("stack", "none")).name == "2 x TrunkEngine or WindowEngine"
     one = make_engine(trunked(1), SCORING, device="cpu")
     assert engine.flop_per_window() == 2 * one.flop_per_window()
     blocks_scored_by(engine, CODES)

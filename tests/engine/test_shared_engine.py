@@ -11,7 +11,7 @@ from scan_models import blocks_scored_by
 from torch import nn
 
 from tism_scan.engine import choice, shared_engine, sharing
-from tism_scan.engine.choice import make_engine, shared_steps, sharing_of
+from tism_scan.engine.choice import make_engine, sharing_of
 from tism_scan.engine.cost import saved_bytes
 from tism_scan.engine.shared_engine import SharedEngine
 from tism_scan.engine.sharing import NotSharedError, n_backward_passes, shared_step
@@ -189,23 +189,26 @@ def counted_trials(monkeypatch):
 
 def test_trial_is_left_out_where_another_process_has_made_it(monkeypatch):
     trials, scoring = counted_trials(monkeypatch), Scoring(TRACKS, INPUT_BP, 20, "mean")
-    (step,) = shared_steps(Deep(), scoring)
-    assert (step, len(trials)) == (20, 1)
-    assert isinstance(make_engine(Deep(), scoring, steps=[step]), SharedEngine)
-    assert isinstance(make_engine(Deep(), scoring, steps=[None]), WindowEngine)
-    ensemble = make_engine(Ensemble([Deep(), Deep(pool=2)]), scoring, steps=[20, 10])
+    assert (sharing_of(Deep(), scoring), len(trials)) == (("trunk",), 1)
+    assert isinstance(make_engine(Deep(), scoring, sharing=["trunk"]), SharedEngine)
+    assert isinstance(make_engine(Deep(), scoring, sharing=["none"]), WindowEngine)
+    ensemble = make_engine(Ensemble([Deep(), Deep(pool=2)]), scoring, sharing=["trunk", "trunk"])
     assert ensemble.name == "2 x SharedEngine"
     assert len(trials) == 1
 
 
-@pytest.mark.parametrize("step", [19, 21, 400])
-def test_trial_is_made_where_the_model_is_not_as_expected(step, monkeypatch):
-    trials = counted_trials(monkeypatch)
-    assert shared_step(Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean"), step) == 20
-    assert len(trials) == 1
-    for crop in ((14, 15), (15, 14)):
-        with pytest.raises(NotSharedError, match="depends on what is beyond the window"):
-            shared_step(Deep(is_padded=True, crop=crop), Scoring(TRACKS, INPUT_BP, 20, "mean"), 20)
+@pytest.mark.parametrize("pool", [1, 2])
+def test_step_of_a_tried_model_is_that_of_the_trial(pool, monkeypatch):
+    scoring, trials = Scoring(TRACKS, INPUT_BP, 20, "mean"), counted_trials(monkeypatch)
+    step = shared_step(Deep(pool=pool), scoring, is_tried=True)
+    assert not trials
+    assert step == shared_step(Deep(pool=pool), scoring)
+
+
+@pytest.mark.parametrize("crop", [(14, 15), (15, 14)])
+def test_trial_is_made_where_the_model_is_not_as_it_was_tried(crop):
+    with pytest.raises(NotSharedError, match="depends on what is beyond the window"):
+        shared_step(Deep(is_padded=True, crop=crop), Scoring(TRACKS, INPUT_BP, 20, "mean"), is_tried=True)
 
 
 @pytest.mark.parametrize(
@@ -297,13 +300,13 @@ def test_log_says_why_windows_are_computed_one_by_one(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("tism_scan"), "propagate", True)
     choice._warn_once.cache_clear()
     scoring = Scoring(TRACKS, INPUT_BP, 20, "mean")
-    assert sharing_of(Deep(), scoring, shared_steps(Deep(), scoring)) == "trunk"
+    assert sharing_of(Deep(), scoring) == ("trunk",)
     assert not caplog.text
     scoring = Scoring(TRACKS, INPUT_BP, 120)
     for _ in range(2):
-        assert sharing_of(Deep(), scoring, shared_steps(Deep(), scoring)) == "none"
+        assert sharing_of(Deep(), scoring) == ("none",)
     assert caplog.text.count("computed one by one, which is slower: stitch 'center' with stride 120") == 1
-    shared_steps(Deep(), Scoring(TRACKS, INPUT_BP, 20))
+    sharing_of(Deep(), Scoring(TRACKS, INPUT_BP, 20))
     assert "takes 4 backward passes of the model's trunk for each track; --stitch mean" in caplog.text
 
 

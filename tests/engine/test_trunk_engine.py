@@ -288,9 +288,11 @@ def test_model_whose_output_is_more_than_its_head_is_not_shared(narrow_beluga):
             return super().forward(X).sigmoid()
 
     narrow_beluga.__class__ = Sigmoid
-    assert (
-        why_no_stack(narrow_beluga, Scoring(TRACKS, 2000, 256)) == "the model's output is not head(trunk(X))"
-    )
+    scoring = Scoring(TRACKS, 2000, 256)
+    for is_tried in (False, True):
+        reason = why_no_stack(narrow_beluga, scoring, is_tried=is_tried)
+        assert reason == "the model's output is not head(trunk(X))"
+    assert isinstance(make_engine(narrow_beluga, scoring, sharing=["stack"]), WindowEngine)
 
 
 @pytest.mark.parametrize(("factor", "is_shared"), [(1 + 1e-6, True), (1.01, False)])
@@ -312,8 +314,10 @@ def test_model_whose_gradient_is_not_that_of_its_head_is_not_shared(scale):
     model = Fixed()
     for parameter in (model.head[-1].weight, model.head[-1].bias):
         parameter.data[0] *= scale
-    reason = why_no_stack(model, Scoring(TRACKS, 204, 12))
-    assert reason == "the gradient of the model's output is not that of head(trunk(X))"
+    scoring = Scoring(TRACKS, 204, 12)
+    reason = "the gradient of the model's output is not that of head(trunk(X))"
+    assert why_no_stack(model, scoring) == reason
+    assert why_no_stack(model, scoring, is_tried=True) is None  # it has the values of the one that was tried
 
 
 def test_model_is_tried_once_for_whether_it_can_be_shared(narrow_beluga):

@@ -173,7 +173,7 @@ def without_values(values, device):
 
 def main():
     ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
-    trunk_engine.why_no_stack = lambda *given: None  # tensors without values cannot be compared
+    trunk_engine.why_no_stack = lambda *given, **how: None  # tensors without values cannot be compared
     slabs.memory_of = lambda device: 0.5 * MEMORY
     for module in (torch.nn.modules.conv._ConvNd, torch.nn.Linear):
         module.reset_parameters = lambda self: None

@@ -137,7 +137,7 @@ def test_figures_are_those_of_the_scores_that_are_asked_for(genome, noise, monke
     monkeypatch.setattr(precision, "CANDIDATES", ("bf16",))
     planned = ts.plan_scan(genome, noise, precision="fp32", **settings)
     with Genome(genome) as opened:
-        choice = cheapest_precision(planned.loaded, opened, planned.plan)
+        choice = cheapest_precision(planned.loaded, opened, planned.plan, planned.sharing)
         sample = sampled_blocks(opened, planned.plan, choice.n_windows)
     (found,) = choice.agreements
     scoring = ts.plan_scan(genome, noise, precision="bf16", **settings | {"values": "mean"}).plan.scoring

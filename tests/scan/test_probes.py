@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from command_line import tism_scan
+from stand_in_weights import load_narrow_beluga
 
 import tism_scan as ts
+from tism_scan.cli import cli
 from tism_scan.engine import sharing
 from tism_scan.errors import ModelError, ScanError, StoreError, WeightsError
 from tism_scan.models.bpnet import BPNet, BPNetShape
@@ -19,6 +22,7 @@ from tism_scan.plan.probes import Probes
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
+from tism_scan.scan import precision
 from tism_scan.scan.likeness import difference_from, probes_of
 from tism_scan.scan.verify import Sample, verify_store
 from tism_scan.scan.worker import BlockWorker, WorkerSetup
@@ -227,24 +231,40 @@ def test_small_track_beside_a_large_one_is_held_to_its_own_size():
     assert before.difference(Probes.of(tracks, rounded_with_the_large), tracks) is None
 
 
-def test_trial_of_a_shared_trunk_is_made_once_and_kept_beside_the_plan(tmp_path, monkeypatch):
-    trials, real = [], sharing._tried_step
-    monkeypatch.setattr(sharing, "_tried_step", lambda *given: trials.append(1) or real(*given))
-    letters = "".join(np.random.default_rng(2).choice(list("ACGT"), 300))
+@pytest.mark.parametrize(
+    ("seed", "expected"), [(None, ("trunk",)), (7, ("stack",))], ids=["shared trunk", "stack"]
+)
+def test_model_is_tried_once_to_plan_a_scan_and_not_to_carry_it_out(tmp_path, monkeypatch, seed, expected):
+    trials = counted_trials(monkeypatch)
+    monkeypatch.setattr(precision, "MOST_WINDOWS", 8)
+    monkeypatch.setattr(precision, "FEWEST_WINDOWS", 8)
+    letters = "".join(np.random.default_rng(2).choice(list("ACGT"), 3_000))
     (tmp_path / "genome.fa").write_text(f">chr1\n{letters}\n")
-    asked = {"tracks": "counts", "stride": 20, "stitch": "mean", "block_bp": 100}
-    planned = ts.plan_scan(tmp_path / "genome.fa", small_bpnet(), **asked)
-    assert (planned.plan.shared_steps, len(trials)) == ((20,), 1)
-    store = planned.create_store(tmp_path / "s.zarr")
-    ts.scan(planned, store.path)
+    model = small_bpnet() if seed is None else load_narrow_beluga(seed, tmp_path)
+    asked = {"tracks": 0, "stride": 160, "stitch": "mean", "block_bp": 1_600, "on_gpus": True}
+    planned = ts.plan_scan(tmp_path / "genome.fa", model, **asked)
+    assert (planned.sharing, len(trials)) == (expected, 1)
+    assert (planned.measured is None) == (expected == ("trunk",))  # the trials of precisions are among them
+    store = ts.scan(planned, tmp_path / "s.zarr")
     assert len(trials) == 1
-    assert ts.ScoreStore.open(store.path).plan.shared_steps == (20,)
     assert np.isfinite(store.read("chr1")).all()
-    described = store.plan.to_json()
-    assert "shared_steps" not in described  # no part of the plan's identity
-    assert replace(store.plan, shared_steps=None).digest() == store.plan.digest()
+
+
+def test_estimate_of_a_scan_tries_its_model_once(tiny_genome, narrow_beluga_weights, monkeypatch):
+    trials = counted_trials(monkeypatch)
+    planned = ["plan", "--genome", tiny_genome, "--weights", narrow_beluga_weights, "--tracks", "0"]
+    done = CliRunner().invoke(cli, [str(word) for word in (*planned, "--seconds", "0")])
+    assert done.exit_code == 0, done.output
+    assert len(trials) == 1
+
+
+def counted_trials(monkeypatch):
+    """Return a list that grows with each trial of whether a model is its head on its trunk."""
+    trials, real = [], sharing._why_not_its_head
+    monkeypatch.setattr(sharing, "_why_not_its_head", lambda *given: trials.append(1) or real(*given))
+    return trials
 
 
 def small_bpnet():
     torch.manual_seed(1)
-    return BPNet(BPNetShape(4, 3, input_bp=160, output_bp=30))
+    return BPNet(BPNetShape(4, 3, input_bp=320, output_bp=30))

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,7 +66,8 @@ def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bo
     with Genome(planned.genome) as genome:
         work = _count(genome, plan)
         with waiting("scoring a sample of the genome"):
-            engine = execution(options).engine(planned.loaded, plan.scoring)
+            how = replace(execution(options), sharing=planned.sharing)
+            engine = how.engine(planned.loaded, plan.scoring)
             result = estimate_scan(genome, plan, work, engine, seconds=seconds, bases_per_s=bases_per_s)
     if as_json:
         chosen = {"precision": plan.scoring.precision, PRECISION_CHOICE: measured and measured.to_json()}

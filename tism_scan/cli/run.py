@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,12 @@ def scan_and_report(
     n_done_before = len(store.done_blocks())
     with progress_bar("scan") as show:
         result = scan_on_ray(
-            store, planned.genome, planned.model, execution=how, options=ray, on_progress=show
+            store,
+            planned.genome,
+            planned.model,
+            execution=replace(how, sharing=planned.sharing),
+            options=ray,
+            on_progress=show,
         )
     seconds = time.monotonic() - began
     _say_what_was_done(store, result, seconds, n_done_before)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.continuing import check_outputs_continue
@@ -18,6 +18,7 @@ from tism_scan.models.ensemble import Ensemble, members_of
 from tism_scan.plan.scoring import Scoring
 
 Sharing = Literal["none", "trunk", "stack"]
+_FROM_SLOWEST: tuple[Sharing, ...] = get_args(Sharing)
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def make_engine(
     device: str | None = None,
     memory_gb: float | None = None,
     share: float = 1.0,
-    steps: Sequence[int | None] | None = None,
+    sharing: Sequence[Sharing] | None = None,
 ) -> Engine:
     """Return the fastest engine that computes a scoring with a model.
 
@@ -45,9 +46,8 @@ def make_engine(
         Where to compute; a GPU if there is one.
     memory_gb, share : float, optional
         As for `TrunkEngine`.
-    steps : sequence of int or None, optional
-        What `shared_steps` returned for the same model in another process: for each model of an ensemble, or
-        the only one, the step of its trunk, None where windows do not share it.
+    sharing : sequence of {"none", "trunk", "stack"}, optional
+        What `sharing_of` returned for the same model, perhaps in another process: it is not tried again.
 
     Raises
     ------
@@ -58,69 +58,57 @@ def make_engine(
     limits: dict[str, Any] = {"device": device, "memory_gb": memory_gb, "share": share}
     if isinstance(model, Ensemble):
         own, members = scoring_of_member(scoring), members_of(model)
-        of_members = [[step] for step in steps] if steps is not None else [None] * len(members)
+        of_members = [None] * len(members) if sharing is None else [[each] for each in sharing]
         engines = [
-            make_engine(member, own, batch_size=batch_size, steps=step, **limits)
-            for member, step in zip(members, of_members, strict=True)
+            make_engine(member, own, batch_size=batch_size, sharing=each, **limits)
+            for member, each in zip(members, of_members, strict=True)
         ]
         return EnsembleEngine(engines, scoring)
     check_outputs_continue(model, scoring)
-    limits["windows_per_slab"] = batch_size
-    with suppress(NotSharedError):
-        return TrunkEngine(model, scoring, **limits)
-    step = None if steps is None else steps[0]
-    if steps is None or step is not None:
+    known = None if sharing is None else sharing[0]
+    of_slabs = limits | {"windows_per_slab": batch_size, "is_tried": known is not None}
+    if known in (None, "stack"):
+        with suppress(NotSharedError):
+            return TrunkEngine(model, scoring, **of_slabs)
+    if known != "none":
         try:
-            return SharedEngine(model, scoring, **limits, step=step)
+            return SharedEngine(model, scoring, **of_slabs)
         except NotSharedError as refusal:
             _warn_once(str(refusal))
-    return WindowEngine(
-        model, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share
-    )
+    return WindowEngine(model, scoring, batch_size=batch_size, **limits)
 
 
-def shared_steps(model: Model, scoring: Scoring) -> tuple[int | None, ...]:
-    """Return how far apart windows are at the top of the trunk that the shared engine shares, of each model.
+def sharing_of(model: Model, scoring: Scoring) -> tuple[Sharing, ...]:
+    """Return what windows share, of each model: a stack of unpadded layers, another trunk, or nothing.
 
-    None for a model of which windows share nothing, the log says once why, or that goes through the trunk
-    engine. It takes a trial in float64, whose result holds for the same model in other processes.
+    The log says once why they share nothing. It takes a trial, whose result holds for the same model in other
+    processes.
     """
-    steps = tuple(_shared_step_of(member, scoring) for member in members_of(model))
+    found = tuple(_sharing_of_one(member, scoring) for member in members_of(model))
     n_passes = n_backward_passes(scoring)
-    if n_passes > 1 and any(step is not None for step in steps):
+    if n_passes > 1 and "trunk" in found:
         log.warning(
             "stitch 'center' takes %d backward passes of the model's trunk for each track; --stitch mean, "
             "another number, takes one",
             n_passes,
         )
-    return steps
+    return found
 
 
-def _shared_step_of(model: Model, scoring: Scoring) -> int | None:
-    """Return the step of one model."""
+def _sharing_of_one(model: Model, scoring: Scoring) -> Sharing:
     if why_no_stack(model, scoring) is None:
-        return None
+        return "stack"
     try:
-        return shared_step(model, scoring)
+        shared_step(model, scoring)
     except NotSharedError as refusal:
         _warn_once(str(refusal))
-        return None
-
-
-def sharing_of(model: Model, scoring: Scoring, steps: Sequence[int | None]) -> Sharing:
-    """Return what windows will share, in the slowest model of an ensemble.
-
-    Parameters
-    ----------
-    model, scoring
-        As for `make_engine`.
-    steps : sequence of int or None
-        From `shared_steps`.
-    """
-    alone = [member for member, step in zip(members_of(model), steps, strict=True) if step is None]
-    if any(why_no_stack(member, scoring) is not None for member in alone):
         return "none"
-    return "stack" if len(alone) == len(steps) else "trunk"
+    return "trunk"
+
+
+def least_shared(sharing: Sequence[Sharing]) -> Sharing:
+    """Return what windows share in the slowest of several models."""
+    return min(sharing, key=_FROM_SLOWEST.index)
 
 
 @cache

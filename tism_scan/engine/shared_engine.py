@@ -46,8 +46,8 @@ class SharedEngine(SlabEngine):
     scoring : Scoring
     windows_per_slab, device, memory_gb, share
         As for `TrunkEngine`.
-    step : int, optional
-        What `tism_scan.engine.sharing.shared_step` found for the same model in another process.
+    is_tried : bool
+        As for `TrunkEngine`.
 
     Raises
     ------
@@ -66,9 +66,9 @@ class SharedEngine(SlabEngine):
         device: str | None = None,
         memory_gb: float | None = None,
         share: float = 1.0,
-        step: int | None = None,
+        is_tried: bool = False,
     ) -> None:
-        self._step = shared_step(model, scoring, step)
+        self._step = shared_step(model, scoring, is_tried=is_tried)
         self._n_passes = n_backward_passes(scoring)
         super().__init__(
             model, scoring, batch_size=1 if windows_per_slab is None else windows_per_slab, device=device

@@ -24,8 +24,17 @@ class NotSharedError(ValueError):
     """An engine that shares a trunk cannot compute a scoring with a model."""
 
 
-def why_no_stack(model: Model, scoring: Scoring) -> str | None:
-    """Return why the trunk engine cannot compute a scoring with a model, or None if it can."""
+def why_no_stack(model: Model, scoring: Scoring, *, is_tried: bool = False) -> str | None:
+    """Return why the trunk engine cannot compute a scoring with a model, or None if it can.
+
+    Parameters
+    ----------
+    model : Model
+    scoring : Scoring
+    is_tried : bool
+        Whether another process has tried the same model, and found that it can: then a window's values are
+        compared, and not its gradient, which takes twice as long.
+    """
     parts = declared_parts(model)
     if parts is None:
         return NO_PARTS
@@ -40,6 +49,8 @@ def why_no_stack(model: Model, scoring: Scoring) -> str | None:
     X = random_sequence(scoring.input_bp).to(next(model.parameters(), torch.empty(0)))
     try:
         with frozen(model):
+            if is_tried:
+                return None if _has_values_of_its_head(model, *parts, X) else NOT_ITS_HEAD
             return _why_not_its_head(model, *parts, X)
     except Exception as error:  # a user's trunk may fail in any way
         return f"the model's trunk and head fail on a window: {one_line(error)}"
@@ -76,22 +87,23 @@ def _check_worth(scoring: Scoring) -> None:
         )
 
 
-def _is_as_expected(model: Model, scoring: Scoring, step: int) -> bool:
-    """Return whether a model seems to be the one that was tried elsewhere, by one window and in float32."""
+def _step_by_one_window(model: Model, scoring: Scoring) -> int | None:
+    """Return the step of a model that was tried elsewhere, by one window in float32; None if it differs."""
     trunk, head = declared_parts(model) or (nn.Identity(), nn.Identity())
     input_bp, stride = scoring.input_bp, scoring.stride
     sequence = random_sequence(input_bp + 2 * stride).to(next(model.parameters(), torch.empty(0)))
     window = sequence[:, :, stride : stride + input_bp]
     try:
         with frozen(model), torch.no_grad():
-            features, stretch = trunk(window), trunk(sequence)
-            outputs, of_parts = model(window), flat_outputs(head(features))
+            features, stretch = trunk(window.clone()), trunk(sequence.clone())
+            step = int(stretch.shape[2] - features.shape[2]) // 2
+            has_step = step > 0 and are_alike(stretch[:, :, step:-step], features)
+            return step if has_step and _has_values_of_its_head(model, trunk, head, window) else None
     except Exception:  # a user's trunk may fail in any way; the trial says how
-        return False
-    return are_alike(stretch[:, :, step:-step], features) and are_alike(outputs, of_parts)
+        return None
 
 
-def shared_step(model: Model, scoring: Scoring, expected: int | None = None) -> int:
+def shared_step(model: Model, scoring: Scoring, *, is_tried: bool = False) -> int:
     """Return how many places of a trunk's output lie between windows.
 
     The features of a window must be those places of a longer stretch: in float64, in each of three windows,
@@ -101,9 +113,9 @@ def shared_step(model: Model, scoring: Scoring, expected: int | None = None) -> 
     ----------
     model : Model
     scoring : Scoring
-    expected : int, optional
-        What the trial of the same model found in another process: if one window agrees with it, in float32,
-        the trial is left out, which takes as long as dozens of windows.
+    is_tried : bool
+        Whether another process has tried the same model, and found a step: if one window agrees with its
+        stretch, in float32, the trial is left out, which takes as long as dozens of windows.
 
     Returns
     -------
@@ -124,8 +136,9 @@ def shared_step(model: Model, scoring: Scoring, expected: int | None = None) -> 
     if reason is not None:
         raise NotSharedError(reason)
     _check_worth(scoring)  # before the trial, which is costly for a large model
-    if expected is not None and _is_as_expected(model, scoring, expected):
-        return expected
+    step = _step_by_one_window(model, scoring) if is_tried else None
+    if step is not None:
+        return step
     try:
         exact = copy.deepcopy(model).double()
         with frozen(exact), torch.no_grad():
@@ -191,6 +204,12 @@ def _refuse_first(is_off: Tensor, by_how_much: str) -> None:
             f"the trunk's output at place {first:,} of {len(is_off):,} depends on what is beyond the window, "
             f"{by_how_much}; drop what padding reaches with tism_scan.models.Cropped"
         )
+
+
+def _has_values_of_its_head(model: nn.Module, trunk: nn.Module, head: nn.Module, window: Tensor) -> bool:
+    """Return whether a model's outputs at a window are those of its head on its trunk."""
+    with torch.no_grad():  # copies, since a model may work in place
+        return are_alike(model(window.clone()), flat_outputs(head(trunk(window.clone()))))
 
 
 def _why_not_its_head(model: nn.Module, trunk: nn.Module, head: nn.Module, window: Tensor) -> str | None:

@@ -81,6 +81,8 @@ class TrunkEngine(SlabEngine):
         not allocated.
     share : float
         The part of the device that is ours, where others compute on it too: the default takes no more.
+    is_tried : bool
+        Whether another process has found that the same model allows it: it is not tried again in full.
 
     Raises
     ------
@@ -99,8 +101,9 @@ class TrunkEngine(SlabEngine):
         device: str | None = None,
         memory_gb: float | None = None,
         share: float = 1.0,
+        is_tried: bool = False,
     ) -> None:
-        reason, parts = why_no_stack(model, scoring), declared_parts(model)
+        reason, parts = why_no_stack(model, scoring, is_tried=is_tried), declared_parts(model)
         if reason is not None or parts is None:
             raise NotSharedError(reason)
         super().__init__(

@@ -64,9 +64,6 @@ class ScanPlan:
     probes : Probes or None
         What the model computes on two fixed windows. Beside the plan's identity, since rounding changes it;
         unknown for stores of earlier releases.
-    shared_steps : tuple of int or None, or None
-        What `tism_scan.engine.choice.shared_steps` found of the model, so that each worker need not try it
-        again. Beside the plan's identity, as the probes are.
     """
 
     scoring: Scoring
@@ -80,7 +77,6 @@ class ScanPlan:
     is_packed: bool | None = None
     selection: Selection | None = None
     probes: Probes | None = field(default=None, compare=False, repr=False)
-    shared_steps: tuple[int | None, ...] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         given = {chrom: Spans.of(spans) for chrom, spans in self.wanted.items()}

@@ -24,7 +24,7 @@ class RefineWorker(BlockWorker):
 
     def engine_of(self, model: Model, plan: Plan) -> Engine:
         """Return the engine that computes a plan with its model."""
-        return self.setup.execution.engine(model, plan.scoring, make_ism_engine)
+        return make_ism_engine(model, plan.scoring, **self.setup.execution.limits)
 
 
 def refine(

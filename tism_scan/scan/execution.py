@@ -1,11 +1,10 @@
 """How a scan is carried out. None of it changes the scores; what does is the plan's."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tism_scan.engine.block_engine import Engine
-from tism_scan.engine.choice import make_engine
+from tism_scan.engine.choice import Sharing, make_engine
 from tism_scan.models.contract import Model
 from tism_scan.plan.scoring import Scoring
 
@@ -29,6 +28,8 @@ class Execution:
         Compute blocks again that failed every attempt of an earlier run.
     break_lock : bool
         Take the store even if another process seems to write it.
+    sharing : tuple of {"none", "trunk", "stack"}, or None
+        What `PlannedScan.sharing` says of the model, so that workers need not try it again.
     """
 
     batch_size: int | None = None
@@ -37,23 +38,22 @@ class Execution:
     share: float = 1.0
     retry_failed: bool = False
     break_lock: bool = False
+    sharing: tuple[Sharing, ...] | None = None
 
-    def engine(self, model: Model, scoring: Scoring, make: Callable[..., Engine] = make_engine) -> Engine:
+    def engine(self, model: Model, scoring: Scoring) -> Engine:
         """Return the engine that computes a scoring with a model, within these limits.
 
         Parameters
         ----------
         model, scoring
             As for `make_engine`.
-        make : callable
-            What makes it, with the parameters of `make_engine`.
 
         Raises
         ------
         PlanError
             If the device does not know the scoring's precision.
         """
-        return make(model, scoring, **self.limits)
+        return make_engine(model, scoring, sharing=self.sharing, **self.limits)
 
     @property
     def limits(self) -> dict[str, Any]:

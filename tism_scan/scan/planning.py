@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tism_scan.engine.choice import shared_steps, sharing_of
+from tism_scan.engine.choice import Sharing, least_shared, sharing_of
 from tism_scan.engine.continuing import check_outputs_continue
 from tism_scan.engine.devices import default_device
 from tism_scan.engine.ensemble_engine import check_has_several
@@ -41,6 +41,8 @@ class PlannedScan:
     model : ModelSource, GivenModel or EnsembleSource
     loaded : Model
         The model, on the CPU.
+    sharing : tuple of {"none", "trunk", "stack"}
+        What windows share, of each model, from a trial.
     chooses_blocks : bool
         Whether nobody asked for a length of blocks: a store that is there keeps its own.
     chooses_precision : bool
@@ -53,6 +55,7 @@ class PlannedScan:
     genome: Path
     model: Source
     loaded: Model = field(repr=False, compare=False)
+    sharing: tuple[Sharing, ...] = field(compare=False)
     chooses_blocks: bool = field(default=False, compare=False)
     chooses_precision: bool = field(default=False, compare=False)
     measured: PrecisionChoice | None = field(default=None, repr=False, compare=False)
@@ -209,8 +212,7 @@ def plan_scan(
         )
         check_has_several(loaded, scoring)
         check_outputs_continue(loaded, scoring)
-        steps_of_trunk = shared_steps(loaded, scoring)  # here, since nobody sees what actors log
-        sharing = sharing_of(loaded, scoring, steps_of_trunk)
+        sharing = sharing_of(loaded, scoring)  # here, since nobody sees what actors log
         name, weights_digest = source.identity(loaded)
         steps.info("reading the genome for its digest")
         plan = ScanPlan(
@@ -223,20 +225,20 @@ def plan_scan(
             model=name,
             keep_bits=keep_bits,
             probes=probes_of(loaded, scoring.tracks),
-            shared_steps=steps_of_trunk,
         )
         measured = None
-        if precision == "auto" and on_gpus and sharing == "stack":
-            measured = cheapest_precision(loaded, opened, plan)
+        if precision == "auto" and on_gpus and least_shared(sharing) == "stack":
+            measured = cheapest_precision(loaded, opened, plan, sharing)
             plan = replace(plan, scoring=replace(scoring, precision=measured.precision))
     if not block_bp:
-        fitting_bp = fitting_block_bp(loaded, scoring, sharing, plan.block_bp, on_gpus=on_gpus)
+        fitting_bp = fitting_block_bp(loaded, scoring, least_shared(sharing), plan.block_bp, on_gpus=on_gpus)
         plan = replace(plan, block_bp=fitting_bp)
     return PlannedScan(
         plan,
         opened.path,
         source,
         loaded,
+        sharing,
         chooses_blocks=not block_bp,
         chooses_precision=precision == "auto",
         measured=measured,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tism_scan.engine.block_engine import Engine
-from tism_scan.engine.choice import make_engine
+from tism_scan.engine.choice import Sharing, make_engine
 from tism_scan.engine.devices import default_device, device_name, free_cached_memory, why_not_usable
 from tism_scan.engine.half import sums_in_float32
 from tism_scan.genome.fasta import Genome
@@ -108,7 +108,9 @@ class PrecisionChoice:
         return cls(**{**described, "agreements": tried})
 
 
-def cheapest_precision(model: Model, genome: Genome, plan: ScanPlan) -> PrecisionChoice:
+def cheapest_precision(
+    model: Model, genome: Genome, plan: ScanPlan, sharing: Sequence[Sharing]
+) -> PrecisionChoice:
     """Return the cheapest precision whose mean TISM agrees with float32 in every track of a plan.
 
     It is computed on a GPU where there is one; a CPU imitates the rounding.
@@ -120,6 +122,8 @@ def cheapest_precision(model: Model, genome: Genome, plan: ScanPlan) -> Precisio
     genome : Genome
     plan : ScanPlan
         Its precision does not matter.
+    sharing : sequence of "stack"
+        From `tism_scan.engine.choice.sharing_of`.
 
     Raises
     ------
@@ -131,7 +135,7 @@ def cheapest_precision(model: Model, genome: Genome, plan: ScanPlan) -> Precisio
     scoring = replace(plan.scoring, tracks=_some(plan.scoring.tracks), values="mean", precision="fp32")
     with frozen(model, device):
         steps.info("scoring a sample of the genome in float32, to choose the precision")
-        engine = make_engine(model, scoring, device=device)
+        engine = make_engine(model, scoring, device=device, sharing=sharing)
         n_windows = max(FEWEST_WINDOWS, min(MOST_WINDOWS, int(MOST_FLOP / engine.flop_per_window())))
         sample = sampled_blocks(genome, plan, n_windows)
         exact = _scores(engine, sample)
@@ -140,7 +144,8 @@ def cheapest_precision(model: Model, genome: Genome, plan: ScanPlan) -> Precisio
 
         def agreement_of(precision: Precision) -> Agreement:
             steps.info("comparing precision %s with float32", precision)
-            rounded = make_engine(model, replace(scoring, precision=precision), device=device)
+            of_precision = replace(scoring, precision=precision)
+            rounded = make_engine(model, of_precision, device=device, sharing=sharing)
             pearson = pearson_of_tracks(exact, _scores(rounded, sample))
             worst = int(np.argmin(pearson))
             return Agreement(precision, float(pearson[worst]), _label(scoring.tracks[worst]))

@@ -15,7 +15,6 @@ from typing import Generic, TypeVar
 import torch
 
 from tism_scan.engine.block_engine import Engine
-from tism_scan.engine.choice import make_engine
 from tism_scan.engine.devices import default_device, name_of_device, why_not_usable
 from tism_scan.errors import InputChangedError, ScanError, TismScanError
 from tism_scan.genome.fasta import Genome
@@ -259,7 +258,7 @@ class BlockWorker(Worker[Block, Engine]):
         """Return the engine that computes a plan with its model."""
         execution = self.setup.execution
         check_differentiable(model, model.input_bp, execution.device or default_device())
-        return execution.engine(model, plan.scoring, partial(make_engine, steps=self.store.plan.shared_steps))
+        return execution.engine(model, plan.scoring)
 
     def process(self, block: Block) -> BlockReport:
         """Compute a block and publish it, unless `abandon` was called for it.

@@ -110,8 +110,6 @@ class Ledger:
         described: dict[str, Any] = {"digest": plan.digest(), "plan": planned, "provenance": dict(provenance)}
         if plan.probes is not None:  # beside the plan, where earlier releases do not mind it
             described["probes"] = plan.probes.to_json()
-        if plan.shared_steps is not None:
-            described["shared_steps"] = list(plan.shared_steps)
         return self.record(described)
 
     def record(self, described: Mapping[str, Any]) -> bool:
@@ -141,9 +139,6 @@ class Ledger:
             plan = ScanPlan.from_json(planned)
             if "probes" in described:
                 plan = replace(plan, probes=Probes.from_json(described["probes"]))
-            if "shared_steps" in described:
-                steps = tuple(None if step is None else int(step) for step in described["shared_steps"])
-                plan = replace(plan, shared_steps=steps)
         except (AttributeError, EOFError, IndexError, KeyError, RecursionError, TypeError, ValueError):
             raise StoreError(f"{RUN_KEY} is damaged: its plan cannot be read; restore the file") from None
         if plan.digest() != described["digest"]:
