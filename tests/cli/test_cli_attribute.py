@@ -7,10 +7,13 @@ import sys
 import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from command_line import WEIGHTS, tism_scan
 from sequences import random_sequence
 from serial_scans import scan_with
 
+import tism_scan as ts
+from tism_scan.cli import cli
 from tism_scan.cli.attribute import command
 from tism_scan.demo.genome import make_genome, write_fasta
 from tism_scan.demo.synthesis import OUTPUT_NAMES
@@ -19,6 +22,7 @@ from tism_scan.errors import InputError
 from tism_scan.genome.alphabet import decode
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import load_beluga
+from tism_scan.models.source import ModelSource
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring, path_text
 from tism_scan.plan.tracks import select_tracks
@@ -291,6 +295,17 @@ def test_audit_of_a_genome_without_windows_is_one_line(folder, beluga, tmp_path)
     result = tism_scan("audit", "--genome", tmp_path / "n.fa", *beluga, "--tracks", "0", "--n", "3")
     assert result.returncode == 2
     assert "has 0 whole cores of 256 bp without N; expected 3" in result.stderr
+
+
+def test_audit_of_a_store_loads_its_model_once(folder, tmp_path, monkeypatch):
+    store = ts.plan_scan(folder / "genome.fa", WEIGHTS, tracks=0).create_store(tmp_path / "s.zarr")
+    loads, load = [], ModelSource.load
+    monkeypatch.setattr(ModelSource, "load", lambda source: loads.append(source) or load(source))
+    arguments = ["audit", "--genome", folder / "genome.fa", "--weights", WEIGHTS, "--tracks", "0"]
+    small = ["--n", "1", "--core-bp", "8", "--store", store.path]
+    audited = CliRunner().invoke(cli, [str(word) for word in (*arguments, *small)])
+    assert audited.exit_code == 0, audited.output
+    assert len(loads) == 1
 
 
 def test_help_lists_the_commands_in_the_order_of_the_work():

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 
 from tism_scan.cli.console import count_of, duration, err, say, say_table, say_warning
 from tism_scan.cli.options.common import PATH, STORE
-from tism_scan.cli.options.model import model_and_tracks, model_options, model_source
+from tism_scan.cli.options.model import model_and_tracks, model_options
 from tism_scan.cli.options.scoring import path_option
 from tism_scan.errors import StoreError
 from tism_scan.plan.scoring import ONE_GRADIENT, path_text
@@ -90,6 +91,7 @@ def command(
     from tism_scan.genome.wanted import wanted_spans
     from tism_scan.locus.auditing import audit
     from tism_scan.locus.output import check_panels
+    from tism_scan.scan.likeness import checked_model
     from tism_scan.storage.atomic import PICTURE_SUFFIXES, check_target
 
     paths = tuple(dict.fromkeys(path))
@@ -97,12 +99,13 @@ def command(
         check_target(out, (".json",))
     if plot is not None:
         check_target(plot, PICTURE_SUFFIXES)
+    kept = None if store is None else _store_of(store, paths)
     with Genome(genome) as opened:
         spans = wanted_spans(opened.chroms, beds=bed, include=chroms) if bed or chroms else None
-        model, tracks = model_and_tracks(options)
+        load = None if kept is None else partial(checked_model, kept.plan, genome)
+        model, tracks = model_and_tracks(options, load)
         if plot is not None:
             check_panels(len(tracks) * min(len(paths), 2))
-        kept = None if store is None else _store_of(store, genome, options, paths)
         results = audit(
             model,
             opened,
@@ -123,11 +126,8 @@ def command(
     return 0
 
 
-def _store_of(
-    place: Place, genome: Path, options: dict[str, Any], paths: Sequence[tuple[float, ...]]
-) -> "ScoreStore":
+def _store_of(place: Place, paths: Sequence[tuple[float, ...]]) -> "ScoreStore":
     """Return the store that an audit is of, or raise if its scores are of another number than the audit's."""
-    from tism_scan.scan.likeness import checked_model
     from tism_scan.store.score_store import ScoreStore
 
     store = ScoreStore.open(place)
@@ -142,7 +142,6 @@ def _store_of(
             f"{place} holds effects on {'all outputs' if scoring.stitch == 'all' else 'the probability'}; "
             "expected those on a window's logit, which audit takes; leave --store out"
         )
-    checked_model(store.plan, genome, model_source(options))
     return store
 
 

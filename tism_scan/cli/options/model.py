@@ -1,6 +1,6 @@
 """Options that say which model is used, of which tracks, and where; for every command that needs one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -106,8 +106,16 @@ def check_tracks_chosen(options: Mapping[str, Any]) -> None:
         )
 
 
-def model_and_tracks(options: Mapping[str, Any]) -> tuple["Model", tuple["Track", ...]]:
+def model_and_tracks(
+    options: Mapping[str, Any], load: "Callable[[Source], Model] | None" = None
+) -> tuple["Model", tuple["Track", ...]]:
     """Return the model of a command's options, and its chosen tracks.
+
+    Parameters
+    ----------
+    options : mapping
+    load : callable, optional
+        What loads the model, by default as it is.
 
     Raises
     ------
@@ -120,7 +128,8 @@ def model_and_tracks(options: Mapping[str, Any]) -> tuple["Model", tuple["Track"
         from tism_scan.engine.readout import chosen_tracks
 
         check_device(options["device"])
-        model = model_source(options).load()
+        source = model_source(options)
+        model = source.load() if load is None else load(source)
         return model, chosen_tracks(model, options["tracks"], options["groups"], options["track_names"])
 
 
