@@ -153,6 +153,8 @@ def takes_gpus(options: RayOptions) -> bool:
         return True
     if options.address == "local" and not ray.is_initialized():
         return _n_gpus_here(options) != 0
+    # Left at once, and joined again to scan: to plan may take minutes, in which nobody watches the head, and
+    # Ray ends a process whose head is gone.
     with connected(replace(options, ships_package=False), has_to_compute=False):
         return bool(amounts_on(ray.nodes(), "GPU"))  # type: ignore[no-untyped-call]
 

@@ -122,6 +122,7 @@ def _processed(
     worker: Worker[U, Any], block: U, claim: Claim[U], show: Callable[[], None]
 ) -> Future[BlockReport]:
     """Return what became of a block on a thread of its own, while this one shows how far it is."""
+    # One for each block costs a fraction of a ms, and none is left to end with the scan.
     caller = ThreadPoolExecutor(1, thread_name_prefix="block")
     processed = caller.submit(worker.process, block)
     caller.shutdown(wait=False)
