@@ -58,7 +58,8 @@ class TrunkHead:
                 self.readout = GatedReadout(last, n_more, scoring, passes.backward)
             # (hidden, positions, C), as windows are in memory.
             weight = linear.weight.detach().view(self.n_hidden, -1, n_positions).transpose(1, 2)
-            weight = functional.pad(weight, (0, 0, 0, 0, 0, n_more))
+            if n_more:  # else it would be a copy
+                weight = functional.pad(weight, (0, 0, 0, 0, 0, n_more))
             bias = None if linear.bias is None else functional.pad(linear.bias.detach(), (0, n_more))
             self.n_features, self.n_channels = weight.shape[1] * weight.shape[2], weight.shape[2]
             self.first = (
