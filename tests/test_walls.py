@@ -43,7 +43,7 @@ DOORS = {
     "memelite": {"motifs.tomtom"},
     "numcodecs": {"store.shards"},
     "obstore": {"storage"},
-    "psutil": {"bigwig", "store"},
+    "psutil": {"bigwig", "storage", "store"},
     "pyBigWig": {"bigwig"},
     "pyarrow": {"effects.parquet"},
     "pyfaidx": {"genome"},

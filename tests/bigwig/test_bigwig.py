@@ -371,7 +371,7 @@ def test_a_folder_that_cannot_be_written_is_refused(path, monkeypatch):
 
 def test_a_name_too_long_for_the_disk_is_refused(tmp_path):
     with pytest.raises(ExportError, match=r"no file can be made in .* \(File name too long\)"):
-        write(tmp_path / f"{'s' * 245}.bw", random_scores())
+        write(tmp_path / f"{'s' * 255}.bw", random_scores())
 
 
 @contextlib.contextmanager

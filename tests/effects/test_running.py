@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from effect_models import PlainModel, StackModel, table_of
+from leftovers import left_by_killed_writer
 from variant_stores import HEADER, vcf_text
 
 from tism_scan.effects import parquet, plan_effects, planning, score_variants
@@ -98,6 +99,12 @@ def test_each_allele_has_a_row_in_the_files_order_and_no_parts_are_left(scored, 
     assert np.isnan(numbers[~is_scored]).all()
     assert {row["ref_match"] for row, each in zip(table, is_scored, strict=True) if each} == {"1"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in0.vcf", "out0.tsv.gz", "out0.tsv.gz.tbi"]
+
+
+def test_what_a_killed_run_left_is_removed(scored, rows, tmp_path):
+    left = left_by_killed_writer(tmp_path / "out.tsv.gz")
+    scored(rows[:2], out=tmp_path / "out.tsv.gz")
+    assert not left.exists()
 
 
 def test_sizes_of_parts_order_and_sharing_change_no_number(scored, rows, monkeypatch):

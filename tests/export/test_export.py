@@ -12,6 +12,7 @@ import numpy as np
 import pyBigWig
 import pytest
 from bigwig_readers import values_by_reader
+from leftovers import left_by_killed_writer
 from small_plans import BLOCK_BP, CHROMS, publish, random_scores, small_plan
 
 from tism_scan.errors import ExportError, StorageFullError, StoreError, TrackError
@@ -20,6 +21,7 @@ from tism_scan.export import export_bigwigs, processes
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.processes import write_files
 from tism_scan.plan.tracks import Track, choose_tracks
+from tism_scan.storage.partials import partial_beside
 from tism_scan.store.score_store import ScoreStore
 
 TRACKS = (
@@ -303,8 +305,7 @@ def test_processes_that_are_stopped_leave_nothing_unfinished(store, out):
 
 def test_what_a_killed_export_left_behind_is_removed(store, out):
     out.mkdir()
-    dead, alive = out / f".{FILES[0]}.999999999.partial", out / f".{FILES[1]}.{os.getppid()}.partial"
-    dead.write_text("unfinished")
+    dead, alive = left_by_killed_writer(out / FILES[0]), partial_beside(out / FILES[1])
     alive.write_text("of another export")
     export_bigwigs(store, out)
     assert (dead.exists(), alive.exists()) == (False, True)

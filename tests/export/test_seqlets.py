@@ -8,6 +8,7 @@ from command_line import tism_scan
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from leftovers import left_by_killed_writer
 from small_plans import publish, random_scores, small_plan
 
 from tism_scan.errors import ExportError, InputError, StoreError
@@ -182,6 +183,12 @@ def test_file_holds_each_tracks_seqlets_with_their_sum_and_extreme(store, scores
         assert (np.abs(inside) >= rows_of[name].threshold).sum() >= RULE.min_high
         assert 0 < int(score) <= 1000
         assert strand == "."
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else_is_left(store, tmp_path):
+    left_by_killed_writer(tmp_path / "s.bed")
+    write_seqlets(store, tmp_path / "s.bed", RULE)
+    assert [each.name for each in tmp_path.iterdir()] == ["s.bed"]
 
 
 def test_file_is_sorted_in_the_order_of_the_fasta(store, tmp_path):

@@ -12,8 +12,10 @@ import pytest
 from Bio import bgzf
 from hypothesis import given
 from hypothesis import strategies as st
+from leftovers import left_by_killed_writer
 
 from tism_scan.errors import GenomeError, InputChangedError
+from tism_scan.genome import fasta_index
 from tism_scan.genome.alphabet import decode, encode
 from tism_scan.genome.fasta import Genome
 from tism_scan.storage.watched import stamp_of_content
@@ -182,6 +184,7 @@ def test_processes_that_start_together_all_get_an_index(fasta):
 
 def test_index_is_what_samtools_writes_and_nothing_else_is_left(tmp_path):
     path = write(tmp_path / "a.fa", fasta_text(RECORDS))
+    left_by_killed_writer(path)
     Genome(path).close()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.fa", "a.fa.fai"]
     assert (tmp_path / "a.fa.fai").read_text().splitlines()[0] == "chr1\t155\t17\t10\t11"
@@ -207,7 +210,7 @@ def test_folder_that_cannot_be_written_is_named_with_a_remedy(fasta, monkeypatch
     def refuse(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(fasta_index, "folder_beside", refuse)
     with pytest.raises(
         GenomeError, match=f"has no index, and none can be .*{error.strerror}.*samtools faidx"
     ):
@@ -216,7 +219,7 @@ def test_folder_that_cannot_be_written_is_named_with_a_remedy(fasta, monkeypatch
 
 def test_indexed_genome_in_a_folder_that_cannot_be_written_opens(fasta, monkeypatch):
     Genome(fasta).close()
-    monkeypatch.setattr(tempfile, "mkdtemp", lambda **kwargs: pytest.fail("wrote"))
+    monkeypatch.setattr(fasta_index, "folder_beside", lambda path: pytest.fail("wrote"))
     with Genome(fasta) as genome:
         assert genome.chroms["chr2"] == 4
 

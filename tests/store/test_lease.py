@@ -15,6 +15,7 @@ from racers import acquire_often, race
 
 from tism_scan.errors import LeaseError
 from tism_scan.storage.folder import LocalFolder
+from tism_scan.storage.hosts import this_host
 from tism_scan.store import lease as lease_module
 from tism_scan.store.lease import LEASE, Lease, Owner, current_owner
 from tism_scan.store.ledger import RUN_KEY
@@ -84,7 +85,7 @@ def put_owner(folder, owner, generation=1):
 
 def this_process():
     process = psutil.Process()
-    return Owner(lease_module._this_host(), os.getpid(), lease_module._started(process))
+    return Owner(this_host(), os.getpid(), lease_module._started(process))
 
 
 def wait_until(is_so, patience_s=10.0):
@@ -195,7 +196,7 @@ def test_process_that_may_not_be_looked_at_counts_as_alive(folder, monkeypatch):
 
 
 def test_process_of_another_container_is_not_looked_up_here(folder):
-    host, boot, _ = lease_module._this_host().split("#")
+    host, boot, _ = this_host().split("#")
     neighbour = Owner(f"{host}#{boot}#pid:[1]", 2**22 + 1, 0.0)
     assert not neighbour.is_gone(folder)
 
@@ -205,8 +206,8 @@ def test_host_has_a_name_where_there_is_no_proc(monkeypatch):
         raise FileNotFoundError
 
     monkeypatch.setattr("pathlib.Path.read_text", fail)
-    assert lease_module._this_host() == lease_module._this_host()
-    assert str(int(psutil.boot_time())) in lease_module._this_host()
+    assert this_host() == this_host()
+    assert str(int(psutil.boot_time())) in this_host()
 
 
 def test_stale_owner_on_another_host_is_taken_over_after_stale_s(folder, lease_of, caplog):

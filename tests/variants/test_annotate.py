@@ -10,6 +10,7 @@ import pytest
 from command_line import tism_scan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from leftovers import left_by_killed_writer
 from small_plans import small_plan
 from variant_stores import CHROMS, HEADER, sequences, variant_store, vcf_text
 
@@ -126,6 +127,13 @@ def test_processes_write_the_same_bytes_as_one(store, tmp_path):
     annotate(store, path, tmp_path / "a.vcf.gz", jobs=1)
     annotate(store, path, tmp_path / "b.vcf.gz", jobs=2)
     assert (tmp_path / "a.vcf.gz").read_bytes() == (tmp_path / "b.vcf.gz").read_bytes()
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else_is_left(store, tmp_path):
+    path, out = written(tmp_path / "in.vcf", [snv("chr1", 1)]), tmp_path / "out.vcf.gz"
+    left_by_killed_writer(out)
+    annotate(store, path, out)
+    assert {each.name for each in tmp_path.iterdir()} == {"in.vcf", out.name, f"{out.name}.tbi"}
 
 
 def test_each_stored_chunk_is_read_once(store, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pysam
 import pysam.bcftools
 import pytest
 from command_line import tism_scan
+from leftovers import left_by_killed_writer
 from small_plans import small_plan
 from variant_stores import CHROMS, variant_store, vcf_text
 
@@ -66,6 +67,12 @@ def test_table_holds_every_substitution_once_with_its_scores(stored, tmp_path, m
     names = [line for line in lines_of(tmp_path / "variants.tsv.gz") if line.startswith("#CHROM")]
     scores = "TISM_track_0\tTISM_track_0_PHRED\tTISM_track_1\tTISM_track_1_PHRED"
     assert names == [f"#CHROM\tPOS\tREF\tALT\t{scores}"]
+
+
+def test_what_a_killed_listing_left_is_removed(stored, tmp_path):
+    left = left_by_killed_writer(tmp_path / "variants.tsv.gz")
+    list_variants(stored[0], tmp_path, ListingRequest("snv-tsv"))
+    assert not left.exists()
 
 
 def test_phred_of_the_table_is_the_calibrations(stored, tmp_path):

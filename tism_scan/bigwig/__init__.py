@@ -4,7 +4,7 @@ The file format only: nothing here knows a store, a model or a track. Exports ar
 """
 
 from tism_scan.bigwig.summary import BigWigSummary
-from tism_scan.bigwig.task import ReadScores, remove_leftovers
+from tism_scan.bigwig.task import ReadScores
 from tism_scan.bigwig.writing import Writer, foreseen_bytes, write_bigwig, writers_that_fit
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "ReadScores",
     "Writer",
     "foreseen_bytes",
-    "remove_leftovers",
     "write_bigwig",
     "writers_that_fit",
 ]

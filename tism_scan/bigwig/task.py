@@ -1,7 +1,5 @@
 """What a bigWig is made of and where it goes, for whichever writer makes it."""
 
-import glob
-import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 
 from tism_scan.bigwig.headers import MAX_CHROM_BP
 from tism_scan.errors import ExportError
-from tism_scan.storage.atomic import remove_abandoned
+from tism_scan.storage.partials import partial_beside
 
 ReadScores = Callable[[str, int, int], NDArray[np.float32]]
 """Return the scores of ``(chrom, start, end)``, float32 (end - start,), NaN where there is none.
@@ -105,10 +103,12 @@ def partial_of(path: Path) -> Path:
     """Return the file, made here and empty, that is written aside, in the same folder."""
     if not path.parent.is_dir():
         raise ExportError(f"cannot write {path}: {path.parent} is not a folder; make it, or choose another")
-    if path.is_dir():
-        raise ExportError(f"cannot write {path}: it is a folder; give the name of a file, such as scores.bw")
-    partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_beside(path.absolute())
     try:
+        if path.is_dir():  # this, too, raises where a name is too long
+            raise ExportError(
+                f"cannot write {path}: it is a folder; give the name of a file, such as scores.bw"
+            )
         partial.write_bytes(b"")
     except OSError as error:
         raise ExportError(
@@ -116,12 +116,6 @@ def partial_of(path: Path) -> Path:
             "change its permissions, or choose another folder"
         ) from None
     return partial
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove unfinished files of processes that were killed while they wrote a bigWig."""
-    for partial in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        remove_abandoned(partial, partial.name.rsplit(".", 2)[1])
 
 
 def refuse_little_space(path: Path, n_bytes: float) -> None:

@@ -1,7 +1,6 @@
 """The file of results, in the order of the variants: written aside, and renamed once it is whole."""
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from tism_scan.effects.tables import Shape, column_names, rows_of
 from tism_scan.effects.vcf import RecordWriter, header
 from tism_scan.errors import ExportError
 from tism_scan.storage.atomic import check_folder, full_disk_explained, sync_path
+from tism_scan.storage.partials import folder_beside
 from tism_scan.store.parts import PartStore
 from tism_scan.variants.files import VariantFile, opened
 
@@ -96,11 +96,8 @@ def write_effects(planned: PlannedEffects, store: PartStore, out: Path, shape: S
         If the disk is full; what was there before stays.
     """
     tally = Tally()
-    with (
-        full_disk_explained(out),
-        tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside,
-    ):
-        packed = Path(aside) / out.name
+    with full_disk_explained(out), folder_beside(out) as aside:
+        packed = aside / out.name
         layout: Columns | str | None = None
         if is_parquet(out):
             write_parquet(packed, planned.plan, shape, _results(planned, store, tally))

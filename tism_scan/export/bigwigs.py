@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes, remove_leftovers
+from tism_scan.bigwig import BigWigSummary, Writer, foreseen_bytes
 from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.chroms import chosen_chroms, n_wanted
@@ -21,6 +21,7 @@ from tism_scan.plan.labels import EXACT_SUFFIX, file_stems
 from tism_scan.plan.scoring import Values
 from tism_scan.plan.tracks import Track, choose_tracks
 from tism_scan.progress import Progress
+from tism_scan.storage.partials import remove_partials
 from tism_scan.store.score_store import ScoreStore
 
 log = logging.getLogger(__name__)
@@ -263,8 +264,7 @@ def _make_room(out: Path, store: ScoreStore, files: Sequence[TrackExport], jobs:
     """Remove what killed exports left behind, and raise if there is no room for all files to be written."""
     if not files:
         return
-    for file in files:
-        remove_leftovers(file.path)
+    remove_partials(out)
     n_bases = n_wanted(store.plan, files[0].chroms)
     finished, unfinished = foreseen_bytes(n_bases, files[0].bits_kept(store))
     needed = len(files) * finished + jobs * (unfinished - finished)

@@ -13,10 +13,11 @@ from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 from types import FrameType
 
-from tism_scan.bigwig import BigWigSummary, remove_leftovers, writers_that_fit
+from tism_scan.bigwig import BigWigSummary, writers_that_fit
 from tism_scan.errors import ExportError, StoreError
 from tism_scan.export.parallel import SPAWN, jobs_for, spawned_pool, usable_cores
 from tism_scan.export.track_export import TrackExport
+from tism_scan.storage.partials import remove_partials
 from tism_scan.store.score_store import ScoreStore
 
 Outcome = BigWigSummary | ExportError | StoreError
@@ -101,8 +102,8 @@ def _at_once(
             stop.set()
             with _emptied(progress):
                 pool.shutdown(cancel_futures=True)
-            for file in files.values():
-                remove_leftovers(file.path)
+            for folder in {file.path.parent for file in files.values()}:
+                remove_partials(folder)
             raise
 
 

@@ -19,7 +19,8 @@ from tism_scan.genome.peaks import PeakSet
 from tism_scan.plan.labels import file_stems
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
-from tism_scan.storage.atomic import full_disk_explained, remove_partials
+from tism_scan.storage.atomic import full_disk_explained
+from tism_scan.storage.partials import remove_partials
 from tism_scan.store.peak_store import PeakStore
 from tism_scan.store.score_store import ScoreStore
 

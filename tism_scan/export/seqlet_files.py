@@ -1,6 +1,5 @@
 """From a store to its seqlets as BED: tracks and chroms in parallel, memory bounded by a block."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from tism_scan.export.seqlet_parts import (
 from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, Seqlets, find_seqlets
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
+from tism_scan.storage.partials import folder_beside
 from tism_scan.store.refined import ExactScores, existing_refinement
 from tism_scan.store.score_store import ScoreStore
 
@@ -117,17 +117,17 @@ def write_seqlets(
         naming.check(store)
     called = []
     n_passes = 2 * len(chosen) * len(i_tracks)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside:
+    with folder_beside(out) as aside:
         n_exact = None if refined is None else n_wanted(refined.plan, chosen)
         kind = "" if n_exact is None else f" by exact ISM of {n_exact:,} bases"
-        what = Calling(rule, naming, Path(aside), kind)
+        what = Calling(rule, naming, aside, kind)
         make = partial(_Opened, str(store.path), is_exact=is_exact)
         with Workers[_Task, Any](jobs, make) as workers:
             for n_before, i_track in enumerate(i_tracks):
                 name = plan.scoring.tracks[i_track].name
                 count = partial(_report, on_progress, name, 2 * len(chosen) * n_before, n_passes)
                 called.append(_call_track(store, i_track, chosen, what, workers, count))
-        merged = Path(aside) / "merged.bed"
+        merged = aside / "merged.bed"
         merge_parts(merged, store, i_tracks, chosen, what)
         longest_bp = max(plan.chroms.values())
         if naming is not None:

@@ -3,7 +3,6 @@
 import os
 import re
 import struct
-import tempfile
 import warnings
 import zlib
 from bisect import bisect_left
@@ -14,6 +13,7 @@ import pyfaidx
 
 from tism_scan.bgzip import END
 from tism_scan.errors import GenomeError
+from tism_scan.storage.partials import folder_beside
 
 _BGZF_SUFFIXES = (".gz", ".bgz")
 _LONGEST_HEADER = 1 << 20
@@ -109,8 +109,8 @@ def build_index(path: Path, indexes: list[Path]) -> None:
     Processes that start together each make the whole index, and each move replaces equal bytes.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            made = [Path(folder) / index.name for index in indexes]
+        with folder_beside(path) as folder:
+            made = [folder / index.name for index in indexes]
             open_checked(path, made, is_new=True).close()
             for source, target in reversed(list(zip(made, indexes, strict=True))):
                 os.replace(source, target)

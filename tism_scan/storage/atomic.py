@@ -4,15 +4,15 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from tism_scan.errors import ExportError, StorageFullError
+from tism_scan.storage.partials import partial_beside, remove_partials
 
 SCORE_SUFFIXES = (".npz", ".tsv")
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
-PARTIAL = ".partial"  # how the names of files end that are still being written
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -66,11 +66,14 @@ def check_folder(path: Path, otherwise: str) -> None:
 def replaced_file(path: Path) -> Iterator[IO[bytes]]:
     """Yield a file that takes the place of `path`, durably, once it is whole.
 
+    Unfinished files that killed processes left in its folder are removed.
+
     Raises
     ------
     ExportError
         If it cannot be written; what was there before stays.
     """
+    remove_partials(path.parent)
     partial = partial_beside(path)
     try:
         with open(partial, "xb") as file:
@@ -95,34 +98,6 @@ def write_chunks(chunks: Iterable[bytes], path: Path) -> str:
             file.write(chunk)
         sync_file(file)
     return digest.hexdigest()
-
-
-def partial_beside(path: Path) -> Path:
-    """Return where a file is written before it takes a path: a hidden name in the same folder."""
-    return path.with_name(f".{os.getpid()}.{os.urandom(4).hex()}{PARTIAL}")
-
-
-def remove_partials(folder: Path) -> None:
-    """Remove files of a folder that processes of this host were writing when they were killed."""
-    for partial in folder.glob(f".*{PARTIAL}"):
-        remove_abandoned(partial, partial.name.split(".")[1])
-
-
-def remove_abandoned(partial: Path, pid: str) -> None:
-    """Remove an unfinished file if the process of this host that wrote it is gone; `pid` is from its name."""
-    if pid.isdecimal() and not _is_running(int(pid)):
-        with suppress(OSError):
-            partial.unlink()
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # another user's
-        return True
-    return True
 
 
 def put_in_place(partial: Path, path: Path) -> None:

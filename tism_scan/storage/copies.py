@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from tism_scan.errors import AccessError, StorageError
-from tism_scan.storage.atomic import file_digest, partial_beside, put_in_place, write_chunks
+from tism_scan.storage.atomic import file_digest, put_in_place, write_chunks
+from tism_scan.storage.partials import partial_beside
 from tism_scan.storage.places import WEB, Place, Url, cache_folder
 from tism_scan.storage.private import locked
 from tism_scan.storage.remote_object import RemoteObject

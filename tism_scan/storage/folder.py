@@ -12,15 +12,14 @@ from typing import Protocol, Self, TypeVar
 
 from tism_scan.errors import StoreError
 from tism_scan.storage.atomic import (
-    PARTIAL,
     full_disk_explained,
     link_in_place,
-    partial_beside,
     put_in_place,
     sync_file,
     sync_path,
 )
 from tism_scan.storage.object_folder import ObjectFolder
+from tism_scan.storage.partials import PARTIAL, partial_beside
 from tism_scan.storage.places import Place, Url, store_place
 
 N_TRIES = 20  # of what another process interferes with

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tism_scan.errors import AccessError
-from tism_scan.storage.atomic import file_digest, partial_beside, put_in_place, write_chunks
+from tism_scan.storage.atomic import file_digest, put_in_place, write_chunks
+from tism_scan.storage.partials import partial_beside
 from tism_scan.storage.private import locked, private_folder
 
 CHUNK_BYTES = 8 << 20

@@ -13,20 +13,19 @@ import contextlib
 import json
 import logging
 import os
-import platform
 import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 
 import psutil
 
 from tism_scan.errors import LeaseError, TismScanError
 from tism_scan.storage.folder import Folder
+from tism_scan.storage.hosts import this_host
 from tism_scan.store.ledger import ROOT
 
 HEARTBEAT_S = 30.0
@@ -47,7 +46,7 @@ class Owner:
     Attributes
     ----------
     host : str
-        Name of the machine, and where on it process numbers mean the same: see `_this_host`.
+        Name of the machine, and where on it process numbers mean the same: see `this_host`.
     pid : int
     started : float
         When the process began: it tells a process from a later one of the same number. In seconds since the
@@ -80,7 +79,7 @@ class Owner:
         """
         if self.released or self.nonce in _GIVEN_BACK:
             return True
-        if self.host != _this_host():
+        if self.host != this_host():
             return False
         if self.identity and self.identity != folder.identity:
             return True
@@ -156,7 +155,7 @@ class Lease:
         self.folder = folder
         self.heartbeat_s, self.stale_s = heartbeat_s, stale_s
         self.on_lost = on_lost
-        self.owner = Owner(_this_host(), os.getpid(), _started(psutil.Process()))
+        self.owner = Owner(this_host(), os.getpid(), _started(psutil.Process()))
         self.tenure = Tenure(0, "")
         self.swept: list[str] = []
         self._ended = threading.Event()
@@ -276,7 +275,7 @@ class Lease:
         """Return whether an owner has gone, watching it as long as it takes to know."""
         if owner.is_gone(self.folder):
             return True
-        if owner.host == _this_host():
+        if owner.host == this_host():
             return False
         log.warning("the store is held by %s; waiting up to %.0f s for a sign of life", owner, self.stale_s)
         deadline = time.monotonic() + self.stale_s
@@ -357,17 +356,3 @@ def _content(owner: Owner) -> bytes:
 def _started(process: psutil.Process) -> float:
     """Return when a process began, in seconds since the machine was started."""
     return float(process.create_time() - psutil.boot_time())
-
-
-def _this_host() -> str:
-    """Return a name for this machine since it was started, and for the container that we are in.
-
-    Containers may share the machine's name and yet number their processes apart, so that a process of one
-    would look dead to another.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        numbering = os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux; if the clock was set in between, the owner is watched as on another host
-        boot, numbering = str(int(psutil.boot_time())), ""
-    return f"{platform.node()}#{boot}#{numbering}"

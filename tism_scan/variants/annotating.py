@@ -1,7 +1,6 @@
 """Variant files with the scores of a store: each stored block read once, memory bounded by a block."""
 
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -15,6 +14,7 @@ from tism_scan.export.reference import check_four_bases
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import check_folder, full_disk_explained
+from tism_scan.storage.partials import folder_beside
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.alleles import BlockScores, Counts, score_batch
 from tism_scan.variants.batches import Batch, batches
@@ -109,18 +109,15 @@ def annotate(
         _check_out(variants, out, file.layout)
         contigs.check_lengths(file)
         jobs = jobs_for(jobs, file.n_bytes, _BYTES_WORTH_A_PROCESS)
-        with (
-            full_disk_explained(out),
-            tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside,
-        ):
-            packed = Path(aside) / out.name
+        with full_disk_explained(out), folder_beside(out) as aside:
+            packed = aside / out.name
             worker = (str(store.path), str(variants), file.layout, i_tracks, aside)
             todo = _complete(
                 store, batches(file, plan, contigs, len(i_tracks)), allow_incomplete=allow_incomplete
             )
             with Workers[Batch, tuple[Path, Counts]](jobs, _Worker, *worker) as workers:
                 header = merged_header(file.header, file.layout, plan, fields)
-                head = Path(aside) / "header"
+                head = aside / "header"
                 compress([header], head)
                 join(chain([head], _counted(workers.results(todo), file, counts, on_progress)), packed)
             contigs.check_any_known(file)
@@ -145,10 +142,10 @@ class _Worker:
     """What one process annotates with."""
 
     def __init__(
-        self, store: str, variants: str, layout: Layout, i_tracks: Sequence[int], aside: str
+        self, store: str, variants: str, layout: Layout, i_tracks: Sequence[int], aside: Path
     ) -> None:
         self._store = ScoreStore.open(store)
-        self._variants, self._layout, self._aside = variants, layout, Path(aside)
+        self._variants, self._layout, self._aside = variants, layout, aside
         self._fields = track_fields(self._store, i_tracks)
         self._scores = BlockScores(self._store, i_tracks)
 

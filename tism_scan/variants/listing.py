@@ -1,6 +1,5 @@
 """Every substitution of a store as a file: a table, or a VCF, by block in parallel, joined in order."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tism_scan.plan.tiling import Block
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import full_disk_explained
+from tism_scan.storage.partials import folder_beside
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.annotating import track_fields
 from tism_scan.variants.listing_readme import readme_text
@@ -165,14 +165,14 @@ def list_variants(
     manifest.check(beside)
     path = out / f"{stem}.{_SUFFIX[request.format]}"
     summary = ListingSummary(path, out / beside[1], 0, 0, tuple(fields))
-    with full_disk_explained(path), tempfile.TemporaryDirectory(prefix=".variants.", dir=out) as aside:
+    with full_disk_explained(path), folder_beside(path) as aside:
         worker = (str(store.path), request, i_tracks, names, aside)
         n_rows = 3 * n_wanted(plan, chosen)
         estimate = _estimate(_Worker(*worker), blocks, n_bases, n_rows, jobs)
         if on_estimate is not None:
             on_estimate(estimate)
         check_room(out, estimate.n_bytes, "all variants need about", "fewer --tracks or --chroms")
-        packed, head = Path(aside) / path.name, Path(aside) / "header"
+        packed, head = aside / path.name, aside / "header"
         compress([_header(store, request.format, fields, names)], head)
         with Workers[Block, _Part](jobs, _Worker, *worker) as workers:
             parts = _counted(workers.results(blocks), blocks, summary, on_progress)
@@ -202,9 +202,9 @@ class _Worker:
         request: ListingRequest,
         i_tracks: Sequence[int],
         names: Mapping[str, str],
-        aside: str,
+        aside: Path,
     ) -> None:
-        self._store, self._names, self._aside = ScoreStore.open(store), names, Path(aside)
+        self._store, self._names, self._aside = ScoreStore.open(store), names, aside
         self._i_tracks, self._fields = i_tracks, track_fields(self._store, i_tracks)
         self._reference = Reference(self._store.plan.chroms, request.genome)
         self._rows = vcf_rows if request.format == "snv-vcf" else table_rows
