@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tism_scan.genome.intervals import Interval
-from tism_scan.genome.spans import Spans, merge, overlaps, span_mask, subtract
+from tism_scan.genome.spans import Spans, merge, n_bases_within, overlaps, span_mask, subtract
 
 N_BASES = 40
 
@@ -65,6 +65,7 @@ def test_stretch_overlaps_if_its_mask_holds_a_base(intervals, a, b):
     start, end = min(a, b), max(a, b)
     spans = merge(intervals).get("chr1", ())
     assert overlaps(spans, start, end) == span_mask(spans, start, end).any()
+    assert n_bases_within(spans, start, end) == span_mask(spans, start, end).sum()
 
 
 def test_look_ups_among_a_million_spans_do_not_walk_them():

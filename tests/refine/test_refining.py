@@ -139,6 +139,15 @@ def test_a_resumed_refinement_keeps_its_bases_without_looking_again(refined, mon
     assert refine(planned).n_blocks_total == 0
 
 
+def test_progress_counts_the_chosen_bases(refined, scan_copy):
+    planned = plan_refinement(scan_copy(), refined.genome, refined.weights, quantile=0.99)
+    told = []
+    result = refine(planned, on_progress=told.append)
+    n_chosen = planned.plan.n_wanted
+    assert {each.n_total for each in told} == {n_chosen}
+    assert told[-1].n_done == result.n_bp == n_chosen < planned.scan.plan.n_wanted / 10
+
+
 def test_the_plan_says_how_its_bases_were_chosen(refined):
     selection = refined.store.plan.selection
     assert (selection.scan, selection.rule) == (refined.scan.plan.digest(), "quantile 0.99")

@@ -129,6 +129,13 @@ def overlaps(spans: Iterable[Pair], start: int, end: int) -> bool:
     return start < end and i < len(spans) and bool(spans.starts[i] < end)
 
 
+def n_bases_within(spans: Iterable[Pair], start: int, end: int) -> int:
+    """Return how many of the bases [start, end) are in a chrom's spans."""
+    spans = Spans.of(spans)
+    inside = slice(_first_ending_after(spans, start), int(np.searchsorted(spans.starts, end)))
+    return int((np.minimum(spans.ends[inside], end) - np.maximum(spans.starts[inside], start)).sum())
+
+
 def _first_ending_after(spans: Spans, position: int) -> int:
     return int(np.searchsorted(spans.ends, position, side="right"))
 

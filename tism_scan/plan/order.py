@@ -25,7 +25,7 @@ class WidestFirst:
     Attributes
     ----------
     size : int
-        Their length, bp.
+        The sum of their sizes.
     """
 
     def __init__(self, plan: ScanPlan, blocks: Iterable[Block]) -> None:

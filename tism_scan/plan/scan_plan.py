@@ -11,7 +11,7 @@ import numpy as np
 
 from tism_scan.errors import PlanError
 from tism_scan.genome.intervals import Interval
-from tism_scan.genome.spans import Spans, overlaps
+from tism_scan.genome.spans import Spans, n_bases_within, overlaps
 from tism_scan.plan.packing import PACK, Pack, Part, short_chroms
 from tism_scan.plan.probes import Probes
 from tism_scan.plan.scoring import ONE_GRADIENT, Scoring, path_text
@@ -214,7 +214,10 @@ class ScanPlan:
         return self._labelled(block) if overlaps(self.spans(array), block.start, block.end) else None
 
     def _labelled(self, block: Block) -> Block:
-        """Return a block with the names of the short chroms in it, and how much of it is gaps."""
+        """Return a block with the names of the short chroms in it, how much of it is gaps, and is chosen."""
+        if self.selection is not None:
+            chosen = n_bases_within(self.spans(block.chrom), block.start, block.end)
+            block = replace(block, n_chosen=chosen)
         if block.chrom != PACK:
             return block
         parts = self.parts(block.chrom, block.start, block.end)

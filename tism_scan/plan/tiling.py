@@ -34,6 +34,8 @@ class Block:
         What users read, if it is not the interval.
     gap_bp : int
         How many of its positions are no bases, but gaps between short chroms.
+    n_chosen : int or None
+        How many of its bases are computed, where the time goes by them and not by the block's windows.
     """
 
     chrom: str
@@ -42,6 +44,7 @@ class Block:
     end: int
     label: str = field(default="", compare=False)
     gap_bp: int = field(default=0, compare=False)
+    n_chosen: int | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -53,8 +56,8 @@ class Block:
 
     @property
     def size(self) -> int:
-        """How much of a scan it is: its bases."""
-        return self.n_bases
+        """How much of a scan it is: its bases, or those of them that are chosen."""
+        return self.n_bases if self.n_chosen is None else self.n_chosen
 
     def __str__(self) -> str:
         return self.label or f"{self.chrom}:{self.start + 1:,}-{self.end:,}"

@@ -52,7 +52,7 @@ def refine(
     overwrite : bool
         Delete an earlier refinement first.
     on_progress : callable, optional
-        Called with the bases of finished blocks, chosen or not.
+        Called with the chosen bases of finished blocks.
 
     Raises
     ------

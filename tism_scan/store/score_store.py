@@ -222,7 +222,7 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
 
     @property
     def size(self) -> int:
-        """The length, bp, of all blocks that hold a wanted base."""
+        """The sizes of all blocks that hold a wanted base, together."""
         return sum(block.size for block in self.plan.all_blocks())
 
     @property
