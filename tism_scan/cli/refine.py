@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from tism_scan.refine import PlannedRefinement
 
 _HEADINGS = {
-    "What the store was made with": ("genome", "spec", "weights", "input_bp", "alphabet", "reduction"),
+    "What the store was made with": (
+        *("genome", "spec", "weights"),
+        *("input_bp", "alphabet", "layout", "reduction"),
+    ),
     "Which bases": ("quantile", "seqlets", "bed"),
     **HEADINGS,
     "If there is exact ISM already": ("retry_failed", "overwrite", "yes", "break_lock"),
