@@ -143,9 +143,9 @@ def bcf_lines(path: Path) -> Iterator[bytes]:
                 yield from str(file.header).encode().splitlines(keepends=True)
                 for record in file:
                     yield str(record).encode()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError):  # whose words are of the file's closing, not of what is wrong
             raise InputError(
-                f"{str(path)!r} is damaged ({error}); expected a whole BCF; copy it again"
+                f"{str(path)!r} is cut short or damaged; expected a whole BCF; copy it again"
             ) from None
 
 

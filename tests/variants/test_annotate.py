@@ -213,6 +213,19 @@ def test_compressed_files_are_read_as_plain_ones(store, tmp_path, kind):
     assert len(rows_of(tmp_path / "b.vcf.gz")) == len(rows)
 
 
+def test_damaged_bcf_is_called_so_and_nothing_else(store, tmp_path):
+    header = pysam.VariantHeader()
+    header.add_line("##contig=<ID=chr1,length=1300>")
+    with pysam.VariantFile(str(tmp_path / "in.bcf"), "wb", header=header) as file:
+        for position in range(1, 1000):
+            file.write(file.new_record("chr1", position, alleles=("A", "C")))
+    content = bytearray((tmp_path / "in.bcf").read_bytes())
+    content[len(content) // 2] ^= 16
+    (tmp_path / "in.bcf").write_bytes(content)
+    with pytest.raises(InputError, match=r"in\.bcf' is cut short or damaged; expected a whole BCF"):
+        annotate(store, tmp_path / "in.bcf", tmp_path / "out.vcf.gz")
+
+
 @pytest.mark.parametrize("names", ["#CHROM\tPOS\tREF\tALT", "note\tAlt\tRef\tChrom\tPos"])
 def test_table_gets_columns_and_an_index(store, tmp_path, names):
     columns = [name.strip("#").upper() for name in names.split("\t")]
