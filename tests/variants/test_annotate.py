@@ -438,7 +438,7 @@ def test_command_says_what_became_of_the_alleles(store, tmp_path):
     done = tism_scan("annotate", path, "--store", store.path, "--out", tmp_path / "out.vcf.gz", "--jobs", 2)
     assert done.returncode == 0, done.stderr
     assert "4 records with 5 ALT alleles:" in done.stdout
-    assert "1 indels, 1 symbolic alleles" in done.stdout
+    assert "1 without a score (indels), 1 without a score (symbolic alleles)" in done.stdout
 
 
 @pytest.mark.parametrize("option", [["--tracks", "nothing"], ["--jobs", "0"], ["--chrom-alias", "absent"]])

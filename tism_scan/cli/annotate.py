@@ -57,7 +57,7 @@ def command(variants: Path, store: Place, out: Path, values: str, **options: Any
         f"{count_of(counts.n_records, 'record')} with {count_of(counts.n_alleles, 'ALT allele')}: "
         f"{counts.n_scored:,} scored"
     ]
-    words += [f"{n:,} {reason}" for reason, n in counts.unscored.most_common()]
+    words += [f"{n:,} without a score ({reason})" for reason, n in counts.unscored.most_common()]
     if counts.n_mismatches:
         words.append(f"{counts.n_mismatches:,} of {counts.n_checked:,} REF bases are not the store's")
     if counts.n_unsure:
@@ -66,7 +66,7 @@ def command(variants: Path, store: Place, out: Path, values: str, **options: Any
         )
     say(f"{out}: {', '.join(words)}")
     if values == "ism":
-        say(f"exact ISM was computed of {opened.plan.n_wanted:,} bases; all other alleles got '.'")
+        say(f"exact ISM was computed of {count_of(opened.plan.n_wanted, 'base')}; all other alleles got '.'")
     elif summary.fields[0].background:
         say(f"PHRED is a rank among {summary.fields[0].background}")
     else:
