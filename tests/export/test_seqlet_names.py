@@ -12,13 +12,13 @@ from tism_scan.demo.genome import write_motifs
 from tism_scan.errors import GenomeError, InputError, StoreError
 from tism_scan.export import seqlet_names
 from tism_scan.export.seqlet_files import write_seqlets
-from tism_scan.export.seqlet_names import UNNAMED, Naming
+from tism_scan.export.seqlet_names import Naming
 from tism_scan.export.seqlet_parts import COLUMNS, MotifFiles
 from tism_scan.export.seqlets import SeqletRule
 from tism_scan.genome.alphabet import encode, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.motifs.meme import meme_text
-from tism_scan.motifs.motif import Motif
+from tism_scan.motifs.motif import NO_MOTIF, Motif
 from tism_scan.motifs.reading import read_motifs
 from tism_scan.motifs.tomtom import MOST_BP, Nearest
 from tism_scan.store.score_store import ScoreStore
@@ -99,7 +99,7 @@ def test_seqlets_are_named_after_the_motif_there_on_its_strand(planted, tmp_path
     for chrom, start, strand in sites:
         over = [row for row in rows if row[0] == chrom and int(row[1]) < start + 10 and int(row[2]) > start]
         assert [row[8:] for row in over] == [["there", strand, "0"]]
-    named = [row for row in rows if row[8] != UNNAMED]
+    named = [row for row in rows if row[8] != NO_MOTIF]
     assert len(named) == len(sites) < len(rows)
     assert {tuple(row[8:]) for row in rows if row not in named} == {(".", ".", ".")}
 
@@ -140,7 +140,7 @@ def test_track_of_names_has_each_place_once_by_motif(planted, tmp_path):
     write_seqlets(store, tmp_path / "s.bed", RULE, naming=Naming(MOTIFS))
     rows = rows_of(tmp_path / "s.motifs.bed")
     assert len({tuple(row[:4]) for row in rows}) == len(rows)
-    named = {(*row[:3], row[8], row[9]) for row in rows_of(tmp_path / "s.bed") if row[8] != UNNAMED}
+    named = {(*row[:3], row[8], row[9]) for row in rows_of(tmp_path / "s.bed") if row[8] != NO_MOTIF}
     assert {(*row[:4], row[5]) for row in rows} == named
     assert len(rows) >= len(sites)
 

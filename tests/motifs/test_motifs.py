@@ -82,6 +82,7 @@ def test_long_form_of_dnas_alphabet_is_read(tmp_path):
         (GOOD.replace("w= 2", "w= 0").replace(ROWS, ""), "has 0 rows of probabilities; expected at least"),
         (GOOD.replace(MATRIX, ""), "line 7: AGL3_MA0001.1 has no line 'letter-probability matrix"),
         (GOOD.replace("MA0001.1 AGL3", ""), "line 7: the motif has no name"),
+        (GOOD.replace("MA0001.1 AGL3", "."), "line 7: a motif is named '.', .*; rename it"),
         (GOOD + GOOD.removeprefix(HEAD), "line 12: AGL3_MA0001.1 comes twice, first in line 7"),
         (GOOD.replace("0.7", "x").replace(" 0.25 ", " y ", 1), "2 faults: line 9: .* line 10: "),
     ],

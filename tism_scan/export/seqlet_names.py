@@ -19,13 +19,12 @@ from tism_scan.export.reference import codes_of_scores
 from tism_scan.export.seqlets import Seqlets
 from tism_scan.genome.alphabet import N_CODE, Codes
 from tism_scan.genome.fasta import Genome, check_digest
-from tism_scan.motifs.motif import Motif
+from tism_scan.motifs.motif import NO_MOTIF, Motif
 from tism_scan.motifs.tomtom import MOST_BP, check_tomtom, nearest_motifs
 from tism_scan.store.refined import ExactScores
 from tism_scan.store.score_store import ScoreStore
 
 COLUMNS = ("motif", "motif_strand", "motif_p")
-UNNAMED = "."
 DEFAULT_P = 0.01
 _FLANK_BP = 4
 
@@ -36,7 +35,7 @@ class Name(NamedTuple):
     Attributes
     ----------
     motif : str
-        `UNNAMED` if no motif is like enough.
+        `NO_MOTIF` if no motif is like enough.
     strand : str
         ``+`` or ``-``; ``.`` without a motif.
     p_value : float
@@ -49,11 +48,11 @@ class Name(NamedTuple):
 
     def columns(self) -> str:
         """Return the columns of a row, each after a tab."""
-        p_value = UNNAMED if math.isnan(self.p_value) else f"{self.p_value:.3g}"
+        p_value = NO_MOTIF if math.isnan(self.p_value) else f"{self.p_value:.3g}"
         return f"\t{self.motif}\t{self.strand}\t{p_value}"
 
 
-NO_NAME = Name(UNNAMED, ".", math.nan)
+NO_NAME = Name(NO_MOTIF, ".", math.nan)
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ def table_rows(track: str, held: Mapping[str, Held]) -> list[tuple[str, str, int
     """
     n = sum(each.n_seqlets for each in held.values())
     magnitude = sum(each.magnitude for each in held.values()) or 1.0
-    order = sorted(held, key=lambda motif: (motif == UNNAMED, -held[motif].magnitude, motif))
+    order = sorted(held, key=lambda motif: (motif == NO_MOTIF, -held[motif].magnitude, motif))
     return [
         (
             track,
@@ -253,7 +252,7 @@ def motif_rows(lines: Iterator[str]) -> Iterator[str]:
         if line.startswith("#"):
             continue
         chrom, start, end, _, score, _, _, _, motif, strand, _ = line.rstrip("\n").split("\t")
-        if motif == UNNAMED:
+        if motif == NO_MOTIF:
             continue
         place = f"{chrom}\t{start}\t{end}"
         if place != last:

@@ -14,7 +14,7 @@ import numpy as np
 from tism_scan.errors import InputError, RegionError
 from tism_scan.genome.intervals import summary_of
 from tism_scan.genome.lines import text_lines
-from tism_scan.motifs.motif import Motif
+from tism_scan.motifs.motif import NO_MOTIF, Motif
 
 _EXPECTED = "motifs as MEME text, plain or gzipped"
 _MATRIX = "letter-probability matrix"
@@ -102,6 +102,9 @@ def _motif(part: Sequence[_Line], faults: list[str]) -> Motif | None:
     if not name or i_head is None:
         lack = f"{name} has no line '{_MATRIX}: ...'" if name else "the motif has no name"
         faults.append(f"line {number}: {lack}")
+        return None
+    if name == NO_MOTIF:
+        faults.append(f"line {number}: a motif is named {name!r}, which tables have for no motif; rename it")
         return None
     n_before = len(faults)
     head_number, head = part[i_head]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+NO_MOTIF = "."  # in tables, where others have the name of one
+
 
 @dataclass(frozen=True)
 class Motif:
