@@ -137,6 +137,20 @@ def test_worker_and_verification_refuse_a_model_that_computes_something_else(fol
     assert ts.ScoreStore.open(store.path).done_blocks() == store.done_blocks()
 
 
+@pytest.mark.parametrize(
+    ("drawn", "message"),
+    [
+        (("y = self", "y = numpy.random.rand() * self"), "each time that it is called: track"),
+        (("1)", "1)\n        self.bias = numpy.random.rand()"), "each time that it is loaded: track"),
+    ],
+)
+def test_model_that_draws_at_random_is_told_so(folder, drawn, message):
+    text = FACTORY.replace(*drawn, 1).replace("return y", "return y + getattr(self, 'bias', 0)")
+    write_factory(folder, f"import numpy\n{text}")
+    with pytest.raises(ModelError, match=f"gives other outputs {message}.*leave out what it draws at random"):
+        ts.scan(planned(folder), folder / "s.zarr")
+
+
 def test_command_refuses_in_one_line(folder):
     planned(folder).create_store(folder / "s.zarr")
     write_factory(folder, FACTORY.replace("return y", "return -3 * y"))

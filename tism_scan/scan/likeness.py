@@ -4,7 +4,7 @@ A model's name and weights do not tell what it computes: its code may be another
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tism_scan.errors import ModelError, WeightsError
@@ -64,6 +64,30 @@ def difference_from(plan: Plan, model: Model, device: str | None = None) -> str 
     return plan.probes.difference(probes_of(model, tracks), tracks)
 
 
+def check_repeatable(model: Model, load: Callable[[], Model], tracks: Sequence[Track]) -> None:
+    """Raise if a model computes something else at each call, or each time that it is loaded.
+
+    Parameters
+    ----------
+    model : Model
+    load : callable
+        Returns the model, loaded again.
+    tracks : sequence of Track
+
+    Raises
+    ------
+    ModelError
+    """
+    once = probes_of(model, tracks)
+    for other, when in ((model, "is called"), (load(), "is loaded")):
+        difference = once.difference(probes_of(other, tracks), tracks)
+        if difference is not None:
+            raise ModelError(
+                f"the model gives other outputs each time that it {when}: {difference}; expected outputs "
+                "that depend on the window and the weights alone; leave out what it draws at random"
+            )
+
+
 def checked_model(plan: Plan, genome: Path, model: Source) -> Model:
     """Return a model, loaded; raise unless it and a genome are those of a plan.
 
@@ -71,6 +95,8 @@ def checked_model(plan: Plan, genome: Path, model: Source) -> Model:
     ------
     GenomeError, WeightsError
         If they are others, or cannot be read.
+    ModelError
+        If the model computes something else at each call, or each time that it is loaded.
     """
     check_digest(genome, plan.genome_digest)
     name, weights = model.identity()
@@ -82,6 +108,7 @@ def checked_model(plan: Plan, genome: Path, model: Source) -> Model:
     loaded = model.load()
     difference = difference_from(plan, loaded)
     if difference is not None:
+        check_repeatable(loaded, model.load, plan.scoring.tracks)
         raise WeightsError(
             f"{model} computes something else than the store's: {difference}; give the code that the "
             "store was made with"

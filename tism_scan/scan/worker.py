@@ -24,7 +24,7 @@ from tism_scan.models.source import Source
 from tism_scan.plan.tiling import Block
 from tism_scan.scan.blocks import BlockReport, check_genome, check_scores, fetch_block, queue_block
 from tism_scan.scan.execution import Execution
-from tism_scan.scan.likeness import difference_from
+from tism_scan.scan.likeness import check_repeatable, difference_from
 from tism_scan.scan.work import Plan, U, Work
 from tism_scan.storage.places import Place
 from tism_scan.storage.staging import staged
@@ -192,6 +192,7 @@ class Worker(ABC, Generic[U, E]):
             )
         difference = difference_from(plan, loaded, device or default_device())
         if difference is not None:
+            check_repeatable(loaded, source.load, plan.scoring.tracks)
             raise ScanError(
                 f"{self.setup.model} computes something else here: {difference}; copy the driver's code"
             )
