@@ -14,6 +14,7 @@ from sequences import random_sequence
 from variant_stores import vcf_text
 
 import tism_scan as ts
+from tism_scan.effects.worker import EffectWorker
 
 PACKAGES = [
     *(
@@ -199,6 +200,18 @@ def test_failed_blocks_raise_and_the_others_are_kept(genome, tmp_path):
     with pytest.raises(ts.TismScanError, match=r"scores.zarr failed every attempt.*chr1:1-120: the model"):
         ts.scan(plan, tmp_path / "scores.zarr")
     assert np.isfinite(ts.ScoreStore.open(tmp_path / "scores.zarr").read("chr1:241-360")).all()
+
+
+def test_variants_whose_part_failed_raise_once_the_file_is_written(genome, tmp_path, monkeypatch):
+    def failing(self, fetched):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(EffectWorker, "compute", failing)
+    (tmp_path / "in.vcf").write_text(vcf_text([("chr1", 5, "N", "A")]))
+    planned = ts.plan_effects(genome, Linear(), tmp_path / "in.vcf", tracks="all")
+    with pytest.raises(ts.TismScanError, match=r"1 part of .*out.tsv.gz.parts failed every attempt.*no luck"):
+        ts.score_variants(planned, tmp_path / "out.tsv.gz")
+    assert (tmp_path / "out.tsv.gz").exists()
 
 
 def test_scores_are_read_by_region_and_track(linear_store):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import ray
 
-from tism_scan.effects import plan_effects, score_variants
+from tism_scan.effects import compute_effects, plan_effects
 from tism_scan.errors import InputChangedError, LeaseError, ScanError
 from tism_scan.models.source import ModelSource
 from tism_scan.peaks import attribute_pending, plan_peaks
@@ -257,6 +257,6 @@ def test_variants_get_the_same_scores_from_both(cluster, folder, tmp_path, monke
     asked = plan_effects(folder / "genome.fa", source, tmp_path / "in.tsv", strands="both")
     outs = [tmp_path / f"{name}.tsv.gz" for name in ("serial", "ray")]
     for out, where in zip(outs, (False, RayOptions(n_actors=1)), strict=True):
-        summary = score_variants(asked, out, ray=where)
+        summary = compute_effects(asked, out, ray=where)
         assert (summary.result.n_blocks, summary.result.n_bp) == (4, 13)
     assert outs[0].read_bytes() == outs[1].read_bytes()

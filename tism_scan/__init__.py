@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tism_scan import attribution, errors
     from tism_scan.api import attribute, attribute_peaks, plot, scan
     from tism_scan.bigwig import write_bigwig
-    from tism_scan.effects import EffectSummary, PlannedEffects, plan_effects, score_variants
+    from tism_scan.effects import EffectSummary, PlannedEffects, plan_effects
     from tism_scan.engine import WindowEngine, make_engine
     from tism_scan.errors import TismScanError
     from tism_scan.export import export_bigwigs
@@ -64,7 +64,7 @@ _HOMES = {
     "scan": "",  # likewise
     "scan_on_ray": "ray_scan",
     "scan_serially": "scan",
-    "score_variants": "effects",
+    "score_variants": "api",
     "select_tracks": "plan",
     "wanted_spans": "genome",
     "weights_digest": "models",

@@ -1,6 +1,6 @@
 """The Python API's own calls: carry out a scan, attribute a locus, or many peaks, and draw.
 
-`tism_scan.plan_scan` is in `tism_scan.scan`, the calls for variants are in `tism_scan.effects`; the others
+`tism_scan.plan_scan` is in `tism_scan.scan`, and `tism_scan.plan_effects` in `tism_scan.effects`; the others
 are here, above all that they call.
 """
 
@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tism_scan.effects import EffectSummary, PlannedEffects, compute_effects
+from tism_scan.effects.tables import Shape
 from tism_scan.engine.devices import default_precision
 from tism_scan.engine.readout import TrackChoice, chosen_tracks
 from tism_scan.errors import InputError, ScanError
@@ -94,11 +96,11 @@ def scan(
     return store
 
 
-def _raise_unless_done(store: OwnedStore[Any], result: ScanResult, units: str = "blocks") -> None:
+def _raise_unless_done(store: OwnedStore[Any], result: ScanResult, unit: str = "block") -> None:
     """Raise if a scan was stopped, or if the store records a block, or another unit, that failed."""
     if result.was_stopped:
         raise KeyboardInterrupt(
-            f"stopped with {result.n_blocks_left:,} {units} to go; the same call resumes {store.path}"
+            f"stopped with {_count(result.n_blocks_left, unit)} to go; the same call resumes {store.path}"
         )
     n_failed = len(store.ledger.failures())
     if n_failed:
@@ -106,9 +108,13 @@ def _raise_unless_done(store: OwnedStore[Any], result: ScanResult, units: str = 
             f"{interval}: {reason}" for interval, reason in list(result.failed.items())[:_FAILURES_SHOWN]
         ]
         raise ScanError(
-            f"{n_failed:,} {units} of {store.path} failed every attempt, all others are finished; try them "
-            "again with execution=Execution(retry_failed=True)" + "".join(f"; {each}" for each in shown)
+            f"{_count(n_failed, unit)} of {store.path} failed every attempt, all else is finished; try again "
+            "with execution=Execution(retry_failed=True)" + "".join(f"; {each}" for each in shown)
         )
+
+
+def _count(n: int, unit: str) -> str:
+    return f"1 {unit}" if n == 1 else f"{n:,} {unit}s"
 
 
 def attribute(
@@ -294,8 +300,46 @@ def attribute_peaks(
     )
     store = planned.create_store(out, overwrite=overwrite)
     result = attribute_pending(planned, store, ray=ray, execution=execution, on_progress=on_progress)
-    _raise_unless_done(store, result, "parts")
+    _raise_unless_done(store, result, "part")
     return store
+
+
+def score_variants(
+    planned: PlannedEffects,
+    out: str | Path,
+    *,
+    shape: Shape = "wide",
+    parts: str | Place | None = None,
+    keep_parts: bool = False,
+    ray: "bool | RayOptions" = False,
+    execution: Execution | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> EffectSummary:
+    """Compute the exact scores of variants, or what is left of it, write them, and return what was found.
+
+    Parameters, and what else is raised, are those of `tism_scan.effects.compute_effects`.
+
+    Raises
+    ------
+    ScanError
+        If parts failed every attempt; `out` is written, and gives that as the reason of their alleles.
+    KeyboardInterrupt
+        If it was stopped; what is finished is kept.
+    """
+    summary = compute_effects(
+        planned,
+        out,
+        shape=shape,
+        parts=parts,
+        keep_parts=keep_parts,
+        ray=ray,
+        execution=execution,
+        overwrite=overwrite,
+        on_progress=on_progress,
+    )
+    _raise_unless_done(summary.store, summary.result, "part")
+    return summary
 
 
 def plot(

@@ -21,7 +21,7 @@ import torch
 from figures import shown
 from tangermeme.variant_effect import substitution_effect
 
-from tism_scan.effects import plan_effects, score_variants
+from tism_scan.effects import compute_effects, plan_effects
 from tism_scan.genome.alphabet import encode, one_hot
 from tism_scan.models.beluga import random_beluga
 from tism_scan.models.source import GivenModel
@@ -50,7 +50,7 @@ def ours(folder: Path, model: GivenModel) -> tuple[float, np.ndarray]:
     """Return the time that all variants take, and their effects."""
     planned = plan_effects(folder / "genome.fa", model, folder / "in.vcf", tracks=str(TRACK))
     began = time.perf_counter()
-    score_variants(planned, folder / "out.tsv.gz", execution=Execution(device="cpu"))
+    compute_effects(planned, folder / "out.tsv.gz", execution=Execution(device="cpu"))
     seconds = time.perf_counter() - began
     header, *rows = gzip.decompress((folder / "out.tsv.gz").read_bytes()).decode().splitlines()
     (column,) = (i for i, name in enumerate(header.split("\t")) if name.endswith("_diff"))

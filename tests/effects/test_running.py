@@ -12,7 +12,7 @@ from effect_models import PlainModel, StackModel, table_of
 from leftovers import left_by_killed_writer
 from variant_stores import HEADER, vcf_text
 
-from tism_scan.effects import parquet, plan_effects, planning, score_variants
+from tism_scan.effects import compute_effects, parquet, plan_effects, planning
 from tism_scan.effects import worker as worker_module
 from tism_scan.effects.haplotypes import FAILED, MISMATCH, MOST_PLACEMENTS, N_IN_REF
 from tism_scan.effects.reading import packed, unpacked
@@ -54,7 +54,7 @@ def scored(small_genome, tmp_path):
         path.write_text(vcf_text(rows, header))
         planned = plan_effects(small_genome.path, model, path, **SETTINGS | settings)
         out = out or tmp_path / f"out{number}.tsv.gz"
-        summary = score_variants(planned, out, shape=shape, **how or {})
+        summary = compute_effects(planned, out, shape=shape, **how or {})
         return (table_of(out) if out.name.endswith(".tsv.gz") and summary.out else None), summary
 
     return score
@@ -150,12 +150,12 @@ def test_file_of_variants_that_is_changed_during_the_work_gets_no_results_of_oth
         path.write_text(vcf_text(rows[1:], HEADER))
 
     with pytest.raises(InputError, match=r"in.vcf' was changed while it was scored"):
-        score_variants(planned, out, on_progress=change)
+        compute_effects(planned, out, on_progress=change)
     assert not out.exists()
     with pytest.raises(InputError, match=r"in.vcf' was changed"):
-        score_variants(planned, tmp_path / "other.tsv.gz")
+        compute_effects(planned, tmp_path / "other.tsv.gz")
     path.write_text(vcf_text(rows, HEADER))
-    assert score_variants(planned, out).result.n_bp == 0
+    assert compute_effects(planned, out).result.n_bp == 0
     assert out.exists()
 
 
@@ -357,11 +357,11 @@ def test_table_of_variants_is_read_with_its_ids(small_genome, rows, tmp_path):
     lines = [f"{alts}\trs{p}\t{c}\t{p}\t{r}\n" for c, p, r, alts in rows]
     path.write_text("ALT\tID\tCHROM\tPOS\tREF\n" + "".join(lines))
     planned = plan_effects(small_genome.path, MODEL, path, **SETTINGS)
-    score_variants(planned, tmp_path / "out.tsv.gz")
+    compute_effects(planned, tmp_path / "out.tsv.gz")
     table = table_of(tmp_path / "out.tsv.gz")
     assert [row["id"] for row in table] == [f"rs{p}" for _, p, _, alts in rows for _ in alts.split(",")]
     with pytest.raises(ExportError, match="is a table; expected a VCF"):
-        score_variants(planned, tmp_path / "out.vcf.gz")
+        compute_effects(planned, tmp_path / "out.vcf.gz")
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def command(
         log_aside(f"cd {shlex.quote(str(Path.cwd()))} && {typed_again()}")
     check_tracks_chosen(options)
     with waiting("loading PyTorch and Ray"):
-        from tism_scan.effects import plan_effects, score_variants
+        from tism_scan.effects import compute_effects, plan_effects
         from tism_scan.effects.parquet import is_parquet
 
         asked = taken(options, *("tracks", "groups", "track_names", "strands", "on_mismatch"))
@@ -139,7 +139,7 @@ def command(
         ray = ray_options(options)
     began = time.monotonic()
     with progress_bar("variants") as show:
-        summary = score_variants(
+        summary = compute_effects(
             planned,
             out,
             shape=shape,

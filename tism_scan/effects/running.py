@@ -42,7 +42,7 @@ class EffectSummary:
     tally: Tally
 
 
-def score_variants(
+def compute_effects(
     planned: PlannedEffects,
     out: str | Path,
     *,
@@ -90,7 +90,7 @@ def score_variants(
     StoreError
         If `parts` is something else, or of another plan.
     LeaseError, ModelError, StorageFullError, ScanError
-        As `tism_scan.scan`.
+        As `tism_scan.executors.scan_pending`.
     """
     out, execution = Path(out), execution or Execution()
     check_out(planned, out, shape)
