@@ -156,6 +156,16 @@ def test_exported_bigwig_equals_the_store_in_an_independent_reader(scanned, inpu
     )
 
 
+@pytest.mark.parametrize(
+    "words", [["status", ""], ["seqlets", "s.zarr", "--out", ""], ["plan", "--tracks", "0", "--genome", ""]]
+)
+def test_empty_path_is_not_the_working_folder(words):
+    done = tism_scan(*words)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "the path is empty, as from a shell variable that is not set" in done.stderr
+
+
 def test_export_of_an_unfinished_store_is_refused(scanned, tmp_path):
     store = ts.ScoreStore.open(scanned[0])
     marker = next((scanned[0] / ".scan" / "done").iterdir())

@@ -10,6 +10,8 @@ from tism_scan.storage.places import Place, file_place, store_place
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_EMPTY = "the path is empty, as from a shell variable that is not set; expected a file or folder; name it"
+
 
 def taken(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Return some of a command's options by name."""
@@ -58,9 +60,20 @@ class _PlaceParam(click.ParamType):  # type: ignore[type-arg]  # generic in new 
         self.place_of = place_of
 
     def convert(self, value: str | Place, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        if value == "":
+            self.fail(_EMPTY, param, ctx)
         return self.place_of(value)
 
 
-PATH = click.Path(path_type=Path)
+class _PathParam(click.Path):
+    """A path."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail(_EMPTY, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _PathParam(path_type=Path)
 STORE = _PlaceParam(store_place)
 FILE = _PlaceParam(file_place)
