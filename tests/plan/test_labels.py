@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tism_scan.plan.labels import file_stems, one_line
+from tism_scan.plan.labels import file_stems, names_apart, one_line
 from tism_scan.plan.tracks import Track
 
 
@@ -45,3 +45,8 @@ def test_label_is_one_printable_line_of_the_length_asked_for(line, longest):
     assert len(label) <= longest
     assert label.isprintable()
     assert label == label.strip()
+
+
+def test_equal_names_are_told_apart_by_the_outputs_index():
+    tracks = [Track("CTCF", (5,), (1.0,)), Track("DNase", (6,), (1.0,)), Track("CTCF", (70,), (1.0,))]
+    assert names_apart(tracks) == ["CTCF (5)", "DNase", "CTCF (70)"]

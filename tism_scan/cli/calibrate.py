@@ -7,6 +7,7 @@ import click
 from tism_scan.cli.console import say_table
 from tism_scan.cli.options.common import PATH, STORE, jobs_option
 from tism_scan.cli.waiting import progress_bar
+from tism_scan.plan.labels import names_apart
 from tism_scan.storage.places import Place
 
 _SHOWN = (10, 20, 30)
@@ -34,11 +35,11 @@ def command(store: Place, background: Path | None, jobs: int | None) -> int:
     with progress_bar("calibrate") as show:
         calibration = calibrate(opened, background=background, jobs=jobs, on_progress=show)
     rows = []
-    for i, track in enumerate(opened.plan.scoring.tracks):
+    for i, name in enumerate(names_apart(opened.plan.scoring.tracks)):
         for kind, tables in (("substitutions", calibration.substitutions), ("mean", calibration.mean)):
             if tables:
                 edges = [f"{tables[i].lowest_above(phred):.4g}" for phred in _SHOWN]
-                rows.append([f"{track.name}, {kind}", f"{tables[i].n:,}", *edges])
+                rows.append([f"{name}, {kind}", f"{tables[i].n:,}", *edges])
     headers = ["track", "scores", *(f"PHRED {phred} above" for phred in _SHOWN)]
     say_table(f"|scores| of {calibration.background}", headers, rows)
     return 0

@@ -9,7 +9,9 @@ import click
 
 from tism_scan.cli.console import base_count, count_of, duration, say, say_table
 from tism_scan.cli.options.common import STORE
+from tism_scan.plan.labels import names_apart
 from tism_scan.plan.scoring import path_text
+from tism_scan.plan.tracks import Track
 from tism_scan.storage.digests import short_digest
 from tism_scan.storage.places import Place
 
@@ -52,9 +54,8 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
         return 0
     plan = status["plan"]
     scoring = plan["scoring"]
-    tracks = [track["name"] for track in scoring["tracks"]]
     say(f"{status['path']}")
-    say(f"tracks      {len(tracks):,}: {', '.join(tracks[:6])}{', ...' if len(tracks) > 6 else ''}")
+    _say_tracks(scoring)
     kind = _KINDS[scoring["values"]]
     say(
         f"scores      {kind} of the {scoring['output_space']}, stride {scoring['stride']}, "
@@ -74,8 +75,7 @@ def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> 
     say_table(
         "", ["chrom", "blocks done", "pending", "failed", "bases done", "bases pending", "bases failed"], rows
     )
-    for failure in status["failures"]:
-        say(f"failed      {failure['interval']} after {failure['n_attempts']} attempts: {failure['error']}")
+    _say_failures(status["failures"])
     if status["refinement"]:
         _say_refinement(status["refinement"])
     return 0
@@ -85,9 +85,8 @@ def _say_peaks(status: dict[str, Any]) -> None:
     """Say how far the attribution of a set of peaks is."""
     plan, total = status["plan"], status["total"]
     scoring, options = plan["scoring"], plan["options"]
-    tracks = [track["name"] for track in scoring["tracks"]]
     say(f"{status['path']}")
-    say(f"tracks      {len(tracks):,}: {', '.join(tracks[:6])}{', ...' if len(tracks) > 6 else ''}")
+    _say_tracks(scoring)
     say(
         f"scores      {options['method']} of the {scoring['output_space']} around peaks, "
         f"{options['width']:,} bp in windows of {scoring['input_bp']:,} bp, strands {scoring['strands']}"
@@ -99,8 +98,21 @@ def _say_peaks(status: dict[str, Any]) -> None:
     states = ("done", "pending", "failed")
     rows = [[unit, *(f"{total[f'{unit}_{state}']:,}" for state in states)] for unit in ("parts", "peaks")]
     say_table("", ["", *states], rows)
-    for failure in status["failures"]:
-        say(f"failed      {failure['interval']} after {failure['n_attempts']} attempts: {failure['error']}")
+    _say_failures(status["failures"])
+
+
+def _say_failures(failures: list[dict[str, Any]]) -> None:
+    """Say which blocks or parts were given up, and why."""
+    for each in failures:
+        say(
+            f"failed      {each['interval']} after {count_of(each['n_attempts'], 'attempt')}: {each['error']}"
+        )
+
+
+def _say_tracks(scoring: dict[str, Any]) -> None:
+    """Say how many tracks there are, and what the first of them are called."""
+    names = names_apart([Track.from_json(track) for track in scoring["tracks"]])
+    say(f"tracks      {len(names):,}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}")
 
 
 def _say_refinement(refinement: dict[str, Any]) -> None:
@@ -111,8 +123,7 @@ def _say_refinement(refinement: dict[str, Any]) -> None:
         f"exact ISM   of {count_of(refinement['n_bases'], 'base')} ({refinement['rule']}): "
         f"{total['blocks_done']:,} of {count_of(n_blocks, 'block')} done, {total['blocks_failed']:,} failed"
     )
-    for failure in refinement["failures"]:
-        say(f"failed      {failure['interval']} after {failure['n_attempts']} attempts: {failure['error']}")
+    _say_failures(refinement["failures"])
 
 
 def _rows(chroms: list[dict[str, Any]]) -> list[list[str]]:

@@ -14,6 +14,7 @@ from tism_scan.effects.results import MATCH, UNKNOWN, Results
 from tism_scan.effects.tables import Shape, column_names, kinds_of, origin_of, shown_alleles
 from tism_scan.errors import ExportError
 from tism_scan.optional import required
+from tism_scan.plan.labels import names_apart
 from tism_scan.plan.parts import PartsPlan
 
 PARQUET = ".parquet"
@@ -72,7 +73,7 @@ class _Columns:
         tracks, has_log2fc = plan.scoring.tracks, plan.options["log2fc"]
         self._kinds, self._is_long = kinds_of(has_log2fc=has_log2fc), shape == "long"
         self._few = pa.dictionary(pa.int32(), pa.string())
-        self._track_names = pa.array([track.name for track in tracks], self._few)
+        self._track_names = pa.array(names_apart(tracks), self._few)
         types = {"chrom": self._few, "pos": pa.int32(), "id": pa.string(), "ref": pa.string()}
         types |= {"alt": pa.string(), "ref_match": pa.bool_(), "n_in_window": pa.int32()}
         types |= {"track": self._few, "reason": self._few}

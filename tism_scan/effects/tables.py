@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tism_scan.effects.haplotypes import REASONS
 from tism_scan.effects.reading import Item
 from tism_scan.effects.results import UNKNOWN, Results
+from tism_scan.plan.labels import names_apart
 from tism_scan.plan.parts import PartsPlan
 from tism_scan.plan.tracks import Track
 from tism_scan.variants.naming import info_ids
@@ -51,7 +52,7 @@ def rows_of(
 ) -> Iterator[str]:
     """Yield the rows of some alleles, each with its line end."""
     kinds = kinds_of(has_log2fc=has_log2fc)
-    names = [track.name for track in tracks]
+    names = names_apart(tracks)
     numbers = np.stack([getattr(results, kind) for kind in kinds], axis=2)  # (n, T, kinds)
     for i, item in enumerate(items):
         first, reason = "\t".join(leading(item, results, i)), REASONS[results.reason[i]] or "."

@@ -7,7 +7,7 @@ import numpy as np
 from tism_scan.effects.haplotypes import REASONS
 from tism_scan.effects.results import NO_MATCH, Results
 from tism_scan.effects.tables import MISSING, kinds_of, origin_of, texts
-from tism_scan.plan.labels import one_line
+from tism_scan.plan.labels import names_apart, one_line
 from tism_scan.plan.parts import PartsPlan
 from tism_scan.variants.naming import info_ids
 from tism_scan.variants.records import header_with, info_with, quoted
@@ -29,8 +29,8 @@ def header(lines: Sequence[bytes], plan: PartsPlan) -> bytes:
     scoring = plan.scoring
     origin = ",".join(f'{key}="{quoted(text)}"' for key, text in origin_of(plan).items())
     ours = [f"##tism_scan=<ID=variants,{origin}>"]
-    for name, track in zip(_ids(plan), scoring.tracks, strict=True):
-        called = quoted(one_line(track.name, _LONGEST_NAME))
+    for name, track_name in zip(_ids(plan), names_apart(scoring.tracks), strict=True):
+        called = quoted(one_line(track_name, _LONGEST_NAME))
         ours += [
             f"##INFO=<ID={name}_{kind.upper()},Number=A,Type=Float,Description="
             f'"Output {called} {_ABOUT[kind.upper()]}">'

@@ -16,7 +16,7 @@ from tism_scan.export.region_rows import BaseCounts
 from tism_scan.export.regions_readme import readme_text
 from tism_scan.export.row_sources import RegionsRequest, row_source
 from tism_scan.genome.peaks import PeakSet
-from tism_scan.plan.labels import file_stems
+from tism_scan.plan.labels import file_stems, names_apart
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import full_disk_explained
@@ -136,8 +136,9 @@ def export_regions(
     )
     report = _Report(2 * len(peaks) * len(i_tracks), on_progress)
     written: list[TrackRegions] = []
+    name_of = names_apart(source.tracks)
     for i_track, folder in zip(i_tracks, folders, strict=True):
-        name, place = source.tracks[i_track].name, out / folder
+        name, place = name_of[i_track], out / folder
         report.part = name
         with full_disk_explained(place), closing(source.read(i_track, out, report)) as rows:
             if not written:

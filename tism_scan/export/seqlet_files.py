@@ -28,6 +28,7 @@ from tism_scan.export.seqlet_parts import (
     shown_name,
 )
 from tism_scan.export.seqlets import ScoredMagnitudes, Scores, SeqletRule, Seqlets, find_seqlets
+from tism_scan.plan.labels import names_apart
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.partials import folder_beside
@@ -154,7 +155,8 @@ def _call_track(
         magnitudes.counts[bins] += n_in_bin
         n_done += len(groups[group])
         count(n_done)
-    track, limits = store.plan.scoring.tracks[i_track], what.rule.limits
+    tracks, limits = store.plan.scoring.tracks, what.rule.limits
+    track = replace(tracks[i_track], name=names_apart(tracks)[i_track])
     threshold = magnitudes.threshold(what.rule.quantile) if limits is None else limits.magnitudes[i_track]
     calls = _Calls(i_track, shown_name(track), threshold, magnitudes.highest, what)
     n_seqlets, motifs = 0, dict[str, Held]()

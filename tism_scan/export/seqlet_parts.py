@@ -32,6 +32,7 @@ class TrackSeqlets:
     Attributes
     ----------
     track : Track
+        Where the store has several of its name, the output's index is behind it.
     threshold : float
         Magnitude from which on a base is high; infinite if none is.
     n_seqlets, n_bases : int

@@ -1,7 +1,8 @@
-"""How tracks are called in files: as names of files, and on one line of a text."""
+"""How tracks are called where they are listed, and in files: as names of files, and on one line of a text."""
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tism_scan.plan.tracks import Track
@@ -24,6 +25,12 @@ def file_stems(tracks: Sequence[Track]) -> tuple[str, ...]:
         for track in tracks
     )
     return tuple(unique_names(stems, _STEM_LENGTH))
+
+
+def names_apart(tracks: Sequence[Track]) -> list[str]:
+    """Return each track's name, with its output's index behind it where several tracks have the name."""
+    n_of = Counter(track.name for track in tracks)
+    return [track.name if n_of[track.name] == 1 else f"{track.name} ({track.key})" for track in tracks]
 
 
 def unique_names(names: Iterable[str], longest: int) -> list[str]:

@@ -11,6 +11,7 @@ from tism_scan.errors import ExportError, InputError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.export.parallel import Workers, jobs_for
 from tism_scan.export.reference import check_four_bases
+from tism_scan.plan.labels import names_apart
 from tism_scan.plan.tracks import choose_tracks
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.storage.atomic import check_folder, full_disk_explained
@@ -130,12 +131,12 @@ def annotate(
 def track_fields(store: ScoreStore, i_tracks: Sequence[int]) -> list[Field]:
     """Return the fields of some tracks; their names do not depend on which others are chosen."""
     tracks = store.plan.scoring.tracks
-    ids = info_ids(tracks, quantity_of(store.plan))
+    ids, names = info_ids(tracks, quantity_of(store.plan)), names_apart(tracks)
     calibration = read_calibration(store) if store.plan.selection is None else None
     if calibration is None:
-        return [Field(ids[i], tracks[i].name) for i in i_tracks]
+        return [Field(ids[i], names[i]) for i in i_tracks]
     tables = calibration.substitutions
-    return [Field(ids[i], tracks[i].name, tables[i].phred, calibration.described(i)) for i in i_tracks]
+    return [Field(ids[i], names[i], tables[i].phred, calibration.described(i)) for i in i_tracks]
 
 
 class _Worker:
