@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from toy_models import inputs, linear_model, smooth_model
 
 from tism_scan.attribution import concordance, ism, mean_tism, tism
-from tism_scan.attribution.agreement import pearson, slope_of, spearman
+from tism_scan.attribution.agreement import compare, pearson, slope_of, spearman
 from tism_scan.plan.tracks import Track
 
 X = inputs(4, has_n=True)
@@ -79,3 +80,17 @@ def test_values_without_spread_have_no_correlation_and_no_slope(a, b):
 def test_positions_outside_the_input_are_refused(positions, message):
     with pytest.raises(ValueError, match=message):
         concordance(linear_model(), X, 0, positions)
+
+
+def test_a_comparison_shows_a_bar_only_if_it_may(capsys):
+    for progress in (True, False):
+        compare(
+            smooth_model(),
+            torch.from_numpy(X),
+            [0],
+            torch.arange(2),
+            [(1.0,)],
+            batch_size=64,
+            progress=progress,
+        )
+        assert ("ISM" in capsys.readouterr().err) is progress

@@ -61,6 +61,18 @@ def test_the_last_zoom_record_is_mended(path, length):
     assert_last_zoom_records_have_their_sum(path, "chr2", length)
 
 
+def test_a_record_is_mended_only_where_its_place_is_near(path, monkeypatch):
+    scores = {"chr1": np.ones(40_000, np.float32)}
+    sizes = []
+    for within in (-1, 1 << 20):
+        monkeypatch.setattr(pybigwig, "_MEND_WITHIN_BYTES", within)
+        write(path, scores)
+        sizes.append(path.stat().st_size)
+        for reader, values in values_by_reader(path, "chr1", 40_000):
+            np.testing.assert_array_equal(values, scores["chr1"], err_msg=reader)
+    assert sizes[0] < sizes[1]  # a mended record goes to the file's end
+
+
 def test_too_little_memory_is_refused_before_a_score_is_read(path, monkeypatch):
     monkeypatch.setattr(pybigwig.psutil, "virtual_memory", lambda: Memory(8_000_000_000))
     monkeypatch.setattr("tism_scan.bigwig.task.shutil.disk_usage", lambda _path: DiskUsage(0, 0, 10**12))

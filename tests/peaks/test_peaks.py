@@ -21,11 +21,14 @@ from tism_scan.genome.intervals import Interval
 from tism_scan.genome.peaks import PeakSet, read_peaks
 from tism_scan.locus.scores import score_region
 from tism_scan.models.contract import LoadedModel
-from tism_scan.peaks import attribute_pending, plan_peaks
+from tism_scan.peaks import PeakEngine, attribute_pending, plan_peaks
+from tism_scan.peaks import engine as peak_engine
 from tism_scan.peaks.estimate import estimate_peaks
-from tism_scan.plan.methods import METHODS, ONE_VALUE_METHODS
+from tism_scan.plan.methods import METHODS, N_REFERENCES, ONE_VALUE_METHODS, MethodSettings
+from tism_scan.plan.peak_plan import PeakSettings
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.tracks import Track
 from tism_scan.scan import Execution
 from tism_scan.scan.verify_peaks import verify_peaks
 from tism_scan.store.lease import Lease
@@ -134,8 +137,9 @@ def test_references_depend_on_the_window_and_the_seed_alone():
 
 
 @pytest.mark.parametrize("method", ["deepliftshap", "ism", "gradient"])
-def test_rows_depend_neither_on_order_nor_on_batches(attributed, narrow_peak, tmp_path, method):
+def test_rows_depend_neither_on_order_nor_on_batches(attributed, narrow_peak, tiny_model, tmp_path, method):
     first = attributed(method=method, peaks_per_part=1, execution=Execution(batch_size=1)).scores()
+    assert tiny_model.largest_batch <= 2
     lines = narrow_peak.read_text().splitlines()
     path = tmp_path / "reversed.narrowPeak"
     path.write_text("\n".join(reversed(lines)) + "\n")
@@ -143,6 +147,20 @@ def test_rows_depend_neither_on_order_nor_on_batches(attributed, narrow_peak, tm
         "r.zarr", peaks=path, method=method, peaks_per_part=5, execution=Execution(batch_size=64)
     )
     np.testing.assert_allclose(other.scores()[::-1], first, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_tracks", [1, 3])
+@pytest.mark.parametrize("method", ["ism", "deepliftshap", "gradient"])
+def test_values_of_many_tracks_are_computed_in_the_memory_set_for_them(
+    tiny_model, monkeypatch, method, n_tracks
+):
+    monkeypatch.setattr(peak_engine, "_BYTES_AT_ONCE", 1 << 20)
+    tracks = tuple(Track(str(i), (i,), (1.0,)) for i in range(n_tracks))
+    settings = PeakSettings(MethodSettings(tracks, method), INPUT_BP, WIDTH)
+    n = PeakEngine(tiny_model, settings, batch_size=1 << 20).windows_at_once
+    n_values = {"ism": WIDTH, "deepliftshap": N_REFERENCES * INPUT_BP, "gradient": INPUT_BP}[method]
+    n_bytes = 4 * 4 * n_values * n_tracks  # float32 of four bases
+    assert n * n_bytes <= 1 << 20 < (n + 1) * n_bytes
 
 
 @pytest.fixture(params=["path", "s3"])
@@ -202,6 +220,17 @@ def test_interrupted_and_resumed_equals_what_went_through(
     for key, content in objects.items():
         assert store.folder.get(str(key)) == content
     np.testing.assert_array_equal(store.scores(), whole.scores())
+
+
+def test_a_store_that_another_process_writes_is_not_overwritten(
+    attributed, tiny_genome, tiny_model, narrow_peak
+):
+    store = attributed(method="tism")
+    planned = plan_peaks(tiny_genome, tiny_model, narrow_peak, tracks="0,2", width=WIDTH, method="ism")
+    before = store.scores()
+    with Lease(store.folder).acquire(), pytest.raises(LeaseError, match="is being written by process"):
+        planned.create_store(store.path, overwrite=True)
+    np.testing.assert_array_equal(PeakStore.open(store.path).scores(), before)
 
 
 def test_a_store_that_was_begun_and_not_laid_out_is_laid_out(

@@ -113,6 +113,18 @@ def test_a_head_of_any_kind_will_do(codes, wanted):
     assert_close(found, exact(model, scoring, codes, wanted))
 
 
+@pytest.mark.parametrize("output_space", ["logit", "probability"])
+def test_a_head_of_two_linear_layers_gives_what_ism_gives(output_space, codes, wanted):
+    n_values = WithTrunk(TRUNKS["like Beluga's"]()).head[2].in_features
+    head = nn.Sequential(nn.Flatten(), nn.Linear(n_values, 9), nn.ReLU(), nn.Linear(9, N_OUTPUTS))
+    model = WithTrunk(TRUNKS["like Beluga's"](), head).float()
+    scoring = scoring_of(12, output_space=output_space)
+    engine = make_ism_engine(copy.deepcopy(model), scoring, device="cpu")
+    assert isinstance(engine, TrunkIsm)
+    found = blocks_scored_by(engine, codes, block_bp=120, wanted=wanted)
+    assert_close(found, exact(model, scoring, codes, wanted))
+
+
 def test_wide_layers_give_what_ism_gives(codes, wanted):
     trunk = [nn.Conv1d(4, 128, 4), nn.ReLU(), nn.Conv1d(128, 128, 8), nn.ReLU(), nn.MaxPool1d(4)]
     model, scoring = WithTrunk(trunk).float(), scoring_of(12)

@@ -148,6 +148,22 @@ def test_progress_counts_the_chosen_bases(refined, scan_copy):
     assert told[-1].n_done == result.n_bp == n_chosen < planned.scan.plan.n_wanted / 10
 
 
+def test_an_earlier_refinement_makes_way_only_if_that_is_asked_for(refined, scan_copy):
+    scan = scan_copy(with_refinement=True)
+    planned = plan_refinement(scan, refined.genome, refined.weights, quantile=0.999, overwrite=True)
+    with pytest.raises(StoreError, match="selection"):
+        refine(planned)
+    for chrom, effects in effects_in(existing_refinement(scan)).items():
+        np.testing.assert_array_equal(effects, refined.store.read_tism(chrom))
+    refine(planned, overwrite=True)
+    store = existing_refinement(scan)
+    assert store.plan.digest() == planned.plan.digest()
+    for chrom in store.plan.wanted:
+        is_chosen = np.isin(np.arange(scan.plan.chroms[chrom]), chosen(store, chrom))
+        expected = np.where(is_chosen, refined.store.read_tism(chrom), np.nan)
+        np.testing.assert_allclose(store.read_tism(chrom), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_the_plan_says_how_its_bases_were_chosen(refined):
     selection = refined.store.plan.selection
     assert (selection.scan, selection.rule) == (refined.scan.plan.digest(), "quantile 0.99")

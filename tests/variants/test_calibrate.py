@@ -217,7 +217,16 @@ def test_flipped_bit_in_the_ranks_is_said(tmp_path, part, flip):
     "changes",
     [
         {"bases.1.edges": np.zeros((2, 2), np.float32)},
-        {"bases.1.edges": np.array([2, 1], np.float32), "bases.1.hundredths": np.array([1, 2])},
+        *(
+            {"bases.1.edges": np.array(edges, np.float32), "bases.1.hundredths": np.array(hundredths)}
+            for edges, hundredths in (
+                ([2, 1], [1, 2]),
+                ([1, 1], [1, 2]),
+                ([1, 2], [2, 1]),
+                ([1, 2], [1, 1]),
+                ([1, 2], [1.5, 2.5]),
+            )
+        ),
         {"n": {"bases": [5, 5]}},
         {"n": {"bases": [5], "substitutions": [5, 5]}},
     ],
