@@ -313,6 +313,27 @@ def test_readme_tells_where_gradients_were_taken(tmp_path, path, told):
     assert f"  path            {told}" in readme
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "precision       fp32, lossless\n"),
+        ({"keep_bits": 10}, "precision       fp32, 10 bits of mantissa kept\n"),
+        ({"stitch": "mean"}, "windows         200 bp every 64 bp, stitch mean, strands forward\n"),
+        ({"stitch": "all"}, "stitch all (effects on every output that sees a base, added up), strands"),
+    ],
+)
+def test_readme_tells_the_settings_of_the_scan(tmp_path, settings, told):
+    readme = (exported_folder(tmp_path / "x", small_plan(**settings)) / "README.txt").read_text()
+    assert told in readme
+
+
+@pytest.mark.parametrize("genome_id", [None, "toy"])
+def test_readme_asks_for_the_genome_only_where_browsers_do_not_know_it(tmp_path, genome_id):
+    readme = (exported_folder(tmp_path / "x", genome_id=genome_id) / "README.txt").read_text()
+    assert ("first: load the genome" in readme) == (genome_id is None)
+    assert ("first: faToTwoBit" in readme) == (genome_id is None)
+
+
 def test_files_bear_the_names_of_their_tracks():
     tracks = [Track("A B", (3,), (1.0,)), Track("A B", (4,), (1.0,)), Track("mean", (3, 4), (0.5, 0.5))]
     paths = ["0003_A_B.bw", "0004_A_B.bw", "mean.bw", "mean_G.bw", "other.bw"]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tism_scan.genome.intervals import Interval
 from tism_scan.genome.peaks import PeakSet, read_peaks
 from tism_scan.locus.scores import score_region
 from tism_scan.models.contract import LoadedModel
-from tism_scan.peaks import PeakEngine, attribute_pending, plan_peaks
+from tism_scan.peaks import PeakEngine, attribute_pending, estimate, plan_peaks
 from tism_scan.peaks import engine as peak_engine
 from tism_scan.peaks.estimate import estimate_peaks
 from tism_scan.plan.methods import METHODS, N_REFERENCES, ONE_VALUE_METHODS, MethodSettings
@@ -74,6 +75,7 @@ def test_rows_are_those_of_a_plain_loop(attributed, genome, tiny_model, method):
     found, codes = store.scores(), store.sequence()
     assert found.shape == ((9, 2, WIDTH) if method in ONE_VALUE_METHODS else (9, 2, 4, WIDTH))
     assert found.dtype == np.float32
+    assert store.settings.bytes_per_peak == found[0].nbytes
     for i in range(9):
         window = window_of(genome, peaks, i)
         np.testing.assert_array_equal(codes[i], window[row])
@@ -416,7 +418,21 @@ def test_a_model_that_fails_ends_no_estimate(tiny_genome, narrow_peak):
     assert estimate_peaks(planned) is None
 
 
-def test_an_estimate_is_a_speed_of_this_machine(tiny_genome, tiny_model, narrow_peak):
-    found = estimate_peaks(plan_peaks(tiny_genome, tiny_model, narrow_peak, tracks=0, width=WIDTH))
-    assert found.peaks_per_s > 0
+@pytest.mark.parametrize(("method", "bp_timed"), [("tism", 64), ("ism", 64), ("ism", 4)])
+def test_an_estimate_is_how_many_peaks_the_device_has_done_in_a_second(
+    tiny_genome, tiny_model, tmp_path, monkeypatch, method, bp_timed
+):
+    peaks = tmp_path / "without_n.bed"
+    peaks.write_text("".join(f"chr1\t{start}\t{start + 20}\n" for start in range(20, 110, 10)))
+    s_per_pass, passes = 0.01, []
+    tiny_model.register_forward_pre_hook(lambda model, inputs: passes.append(len(inputs[0])))
+    clock = SimpleNamespace(perf_counter=lambda: s_per_pass * sum(passes))
+    monkeypatch.setattr(estimate, "time", clock)
+    monkeypatch.setattr(estimate, "_ISM_BP_TIMED", bp_timed)
+    planned = plan_peaks(
+        tiny_genome, tiny_model, peaks, tracks=0, width=WIDTH, method=method, peaks_per_part=9
+    )
+    found = estimate_peaks(planned)
+    expected = 1 / (s_per_pass * planned.settings.passes_per_peak)
+    assert found.peaks_per_s == pytest.approx(expected)
     assert found.device
