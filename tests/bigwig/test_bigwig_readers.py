@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pybigtools
 import pyBigWig
@@ -62,7 +64,7 @@ chroms = st.lists(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(chroms=chroms, block_bp=st.sampled_from([97, 4096, 1 << 20]))
 @example(chroms=[(2 * PIECE_BP + 33, "dense", 1), (5, "none", 0), (PIECE_BP, "islands", 2)], block_bp=1 << 20)
-@example(chroms=[(3_000_001, "runs", 3)], block_bp=1 << 20)
+@example(chroms=[(1_200_001, "dense", 3), (400_001, "runs", 5)], block_bp=1 << 20)
 @example(chroms=[(PIECE_BP + 1, "one base", 4), (1, "dense", 0)], block_bp=1 << 17)
 @example(chroms=[(1 + i % 40, PATTERNS[i % len(PATTERNS)], i) for i in range(300)], block_bp=1 << 20)
 def test_three_readers_find_the_scores_and_every_zoom_record(tmp_path_factory, chroms, block_bp):
@@ -146,6 +148,16 @@ def test_numbers_of_chroms_are_those_of_the_genome_and_names_are_sorted(path):
     write_arrays(path, {name: scores_of("dense", length, 1) for name, length in lengths.items()})
     with pyBigWig.open(str(path)) as bigwig:
         assert list(bigwig.chroms()) == names
+
+
+@pytest.mark.parametrize("n_chroms", [1, 256, 257, 70_000])
+def test_a_node_of_the_tree_of_chroms_holds_no_more_names_than_its_header_says(n_chroms):
+    content = chrom_tree({f"chr{i}": 5 for i in range(n_chroms)}, at=0)
+    _, per_node, _, _, n_items, _ = struct.unpack_from("<4I2Q", content)
+    is_leaf, _, n_in_root = struct.unpack_from("<2BH", content, 32)
+    assert n_items == n_chroms
+    assert n_in_root <= per_node <= 256
+    assert bool(is_leaf) == (n_chroms <= 256)
 
 
 def test_a_track_without_a_score_opens_everywhere(path):

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -54,6 +55,19 @@ def test_parts_are_pending_until_they_are_published(store):
     publish(again)
     contents = [content for _, content in PartStore.open(store.path).results()]
     assert contents == [b"results of variants 1-3", b"results of variants 4-6", b"results of variants 7-7"]
+
+
+def test_the_record_has_the_digest_and_the_names_that_earlier_releases_look_for(store):
+    publish(store)
+    assert PLAN.digest() == "aef7f0b700179d19dee613680c7c7df6a12f6ebdbb8187ce6d5f78b82aa7f130"
+    contents = [f"results of {part}".encode() for part in PLAN.parts()]
+    expected = {
+        f"0.{i}.0.{len(content)}.{zlib.crc32(content):08x}.{PLAN.digest()[:16]}"
+        for i, content in enumerate(contents)
+    }
+    assert {path.name for path in (store.path / ".scan/done").rglob("*") if path.is_file()} == expected
+    found = [(path.name, path.read_bytes()) for path in sorted((store.path / "parts").iterdir())]
+    assert found == [(f"{i:07d}", content) for i, content in enumerate(contents)]
 
 
 def test_workers_read_the_inputs_of_which_a_new_store_was_made(store):
