@@ -104,6 +104,13 @@ def test_genes_without_exons_are_blocks(tmp_path):
         assert gene == Gene("chr1", "A", "+", ((10, 20),), (20, 20))
 
 
+def test_a_gene_of_transcripts_without_exons_is_one_block(tmp_path):
+    lines = ("transcript\t31\t40", "transcript\t11\t20")
+    gtf = "".join(f'chr1\th\t{line}\t.\t+\t.\tgene_id "A";\n' for line in lines)
+    (gene,) = read(tmp_path, gtf).genes
+    assert gene == Gene("chr1", "A", "+", ((10, 40),), (40, 40))
+
+
 def test_attributes_of_gtf_are_told_apart_whatever_stands_around_them(tmp_path):
     odd = 'x_gene_id "no"; gene_id  "G1" ;xgene "no";transcript_id "T";gene "A";'
     (gene,) = read(tmp_path, f"chr1\th\texon\t11\t20\t.\t+\t.\t{odd}\n").genes

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy import stats
 
 from tism_scan.attribution import ism, tism
 from tism_scan.cli import audit as audit_command
+from tism_scan.engine import devices
 from tism_scan.errors import PlanError
 from tism_scan.genome.alphabet import one_hot
 from tism_scan.genome.fasta import Genome
@@ -92,11 +94,19 @@ def test_tracks_whose_correlations_are_negative_share_one_line(genome, linear_mo
     assert told.count("\n") == 1
 
 
-def test_times_are_those_of_a_whole_window(genome, tiny_model):
-    (result,) = audit(tiny_model, genome, TRACKS, n_windows=2, core_bp=8)
-    assert result.theoretical_speed_up == 3 * INPUT_BP
-    assert result.speed_up == result.ism_seconds / result.tism_seconds > 0
+def test_times_are_those_of_a_whole_window(genome, tiny_model, monkeypatch):
+    s_per_pass = 0.25
+    clock = SimpleNamespace(perf_counter=lambda: s_per_pass * tiny_model.n_windows_seen)
+    monkeypatch.setattr(devices, "time", clock)
+    (result,) = audit(tiny_model, genome, TRACKS, n_windows=6, core_bp=8, paths=[(1, 0.5)])
+    assert result.tism_seconds == pytest.approx(2 * s_per_pass)
+    assert result.all_tracks_seconds >= result.tism_seconds
+    assert result.ism_seconds == pytest.approx(3 * INPUT_BP * s_per_pass)
+    assert result.speed_up == result.ism_seconds / result.tism_seconds
+    assert result.theoretical_speed_up == pytest.approx(2 * result.speed_up)
     assert result.speed_up_all_tracks == result.ism_seconds / result.all_tracks_seconds
+    in_core = 1 + 3 * 8  # and a pass of the window as it is
+    assert result.ism_here_seconds == pytest.approx(in_core * s_per_pass * INPUT_BP / 8)
 
 
 def test_what_was_found_is_plain_json_and_nan_is_null(genome, linear_model):

@@ -1,6 +1,7 @@
 """A refinement from its plan to its arrays: resumed, fenced, verified, exported."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 
@@ -260,6 +261,13 @@ def test_what_cannot_be_refined_is_refused(refined, make_scan, scan_copy, tmp_pa
     with pytest.raises(StoreError, match="is not complete: 1 block is still to be computed"):
         plan_refinement(scan, genome, weights)
     assert not (scan.path / "ism").exists()
+
+
+def test_a_refinement_of_another_scan_is_not_taken_for_this_ones(refined, make_scan):
+    other = make_scan(tracks="0", regions=["chr1:1-1,500"])
+    shutil.copytree(refined.scan.path / "ism", other.path / "ism")
+    with pytest.raises(StoreError, match=r"ism is no refinement of .*s\.zarr; expected exact ISM at bases"):
+        open_refinement(other)
 
 
 def test_a_damaged_record_says_whose_it_is(scan_copy):
