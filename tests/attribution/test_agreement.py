@@ -42,6 +42,8 @@ def test_correlations_are_those_over_substitutions_without_reference_bases_and_n
     assert first.mean_tism_pearson == pytest.approx(stats.pearsonr(*(m[known] for m in means))[0], abs=1e-5)
     assert first.slope == pytest.approx(np.polyfit(approximate[mask], exact[mask], 1)[0], abs=1e-4)
     assert report.overall.n_substitutions == 2 * first.n_substitutions
+    both = [np.stack([of(model, X, i)[:, 0][..., positions] for i in (3, 0)])[:, mask] for of in (tism, ism)]
+    assert report.overall.slope == pytest.approx(np.polyfit(*(each.ravel() for each in both), 1)[0], abs=1e-4)
 
 
 def test_times_of_both_are_measured():

@@ -8,7 +8,7 @@ import pybigtools
 import pyBigWig
 import pytest
 
-from tism_scan.bigwig.bigbed import bigbed
+from tism_scan.bigwig.bigbed import MAGIC, bigbed
 
 CHROMS = {"chr2": 100_000, "chr10": 50_000, "chrM": 400}
 
@@ -70,6 +70,8 @@ def test_header_says_how_many_rows_columns_and_covered_bases_there_are(tmp_path)
         file.seek(header[4])
         assert struct.unpack("<Q", file.read(8)) == (3,)
     assert header[6:8] == (4, 4)
+    content = (tmp_path / "a.bb").read_bytes()
+    assert content[:4] == content[-4:] == MAGIC.to_bytes(4, "little")
 
 
 def test_rows_out_of_order_are_refused(tmp_path):

@@ -40,6 +40,20 @@ def test_features_have_names_rows_and_a_count_of_what_is_elsewhere(files):
     assert len({each.stem for each in (genes, motifs, seqlets)}) == 3
 
 
+def test_annotations_are_above_the_tracks_in_their_order(files):
+    folder = exported_folder(files / "out", small_plan(), annotations=read(files))
+    tracks = json.loads((folder / "igv-session.json").read_text())["tracks"]
+    orders = {track.get("url"): track["order"] for track in tracks if "order" in track}
+    annotations = [f"{each.stem}.bed" for each in read(files)]
+    assert sorted(orders, key=orders.get)[: len(annotations)] == annotations
+
+
+def test_features_without_genes_are_read_for_a_folder(files):
+    folder = exported_folder(files / "out", small_plan())
+    (found,) = read_folder_annotations(folder, others=[str(files / "my motifs.bed")])
+    assert (found.name, len(found.rows)) == ("my motifs", 2)
+
+
 def test_every_browser_gets_each_annotation(files):
     annotations = read(files)
     folder = exported_folder(files / "out", small_plan(), annotations=annotations)

@@ -235,6 +235,16 @@ def test_table_holds_limit_and_sum(tmp_path):
     header, first, _ = (exported_folder(tmp_path / "x") / "tracks.tsv").read_text().splitlines()
     row = dict(zip(header.split("\t"), first.split("\t"), strict=True))
     assert (row["track"], row["limit"], row["sum"], row["bases"]) == ("CTCF", "0.5", "7.25", "900")
+    assert (row["min"], row["max"]) == ("-1.5", "2.5")
+
+
+def test_the_page_is_told_the_range_of_each_track_and_the_share_of_bases_with_a_score():
+    plan = small_plan()
+    files = [track_file("/x/a.bw"), track_file("/x/b.bw", limit=2.0, minimum=float("nan"), n_bases=0)]
+    first, second = igv_session(Shown(files, plan, plan.chroms))["tism_scan"]["summary"]["tracks"]
+    assert (first["limit"], first["lowest"], first["highest"]) == (0.5, -1.5, 2.5)
+    assert first["share"] == 900 / sum(CHROMS.values())
+    assert (second["limit"], second["lowest"], second["share"]) == (2.0, None, 0)
 
 
 def test_readme_tells_sign_unit_and_where_the_numbers_come_from(tmp_path):
@@ -339,6 +349,9 @@ def test_files_bear_the_names_of_their_tracks():
     paths = ["0003_A_B.bw", "0004_A_B.bw", "mean.bw", "mean_G.bw", "other.bw"]
     found = track_files([track_file(f"/x/{path}", "") for path in paths], tracks)
     assert [each.name for each in found] == ["A B", "A B", "mean", "mean, G", "other"]
+    assert {(each.limit, each.minimum, each.maximum, each.total, each.n_bases) for each in found} == {
+        (0.5, -1.5, 2.5, 7.25, 900)
+    }
 
 
 def test_numbers_of_one_alternative_base_are_told_apart(tmp_path):

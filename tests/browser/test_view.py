@@ -270,6 +270,11 @@ def test_page_of_an_earlier_release_finds_the_genome(genome_folder):
         assert former == json.load(urllib.request.urlopen(f"{address}_view/settings.json"))["genome"]
 
 
+def test_a_file_of_the_folder_comes_before_what_is_served_beside_it(folder):
+    with serving(FolderServer(folder, {"index.html": b"another"}, 0)) as address:
+        assert urllib.request.urlopen(f"{address}index.html").read() == b"<p>page</p>"
+
+
 def test_without_a_genome_the_page_is_told_so(genome_folder):
     with serving(make_server(genome_folder[0], port=0)) as address:
         assert json.load(urllib.request.urlopen(f"{address}_view/settings.json"))["genome"] is None

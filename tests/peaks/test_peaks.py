@@ -398,6 +398,24 @@ def test_parts_are_neither_too_large_nor_too_few(attributed):
     assert shap.passes_per_peak == 160
 
 
+@pytest.mark.parametrize("wrong", ["scores", "codes"])
+def test_rows_that_do_not_fit_their_part_are_not_published(attributed, wrong):
+    store = attributed(method="tism")
+    part = next(store.plan.parts())
+    rows = {"scores": store.scores(start=0, end=2), "codes": store.sequence(start=0, end=2)}
+    rows[wrong] = rows[wrong][..., 1:]
+    with pytest.raises(ValueError, match="have shape"):
+        store.publish_rows(part, **rows)
+
+
+def test_peaks_that_are_not_those_of_the_plan_are_said(attributed):
+    store = attributed(method="tism")
+    table = next((store.path / ".scan/input").iterdir())
+    table.write_text(table.read_text().replace("chr2", "chr1", 1))
+    with pytest.raises(StoreError, match=r"the peaks of .* are not those of its plan; restore its"):
+        _ = PeakStore.open(store.path).peaks
+
+
 def test_a_store_that_was_deleted_is_not_written(attributed, tiny_genome, tiny_model, narrow_peak):
     store = attributed(method="tism")
     planned = plan_peaks(tiny_genome, tiny_model, narrow_peak, tracks="0,2", width=WIDTH, peaks_per_part=2)

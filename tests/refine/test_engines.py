@@ -169,6 +169,15 @@ def test_windows_without_a_chosen_base_are_not_computed(codes):
     assert model.n_windows_seen <= 2 + 2 + 3 * 3  # each window as it is, beside a copy, and 9 substitutions
 
 
+def test_a_trunk_that_leaves_bases_out_is_computed_by_whole_windows(codes, wanted):
+    trunk = [nn.Conv1d(4, 5, 4), nn.ReLU(), nn.Conv1d(5, 5, 2, stride=3), nn.ReLU()]
+    model, scoring = WithTrunk(trunk).float(), scoring_of(12)
+    engine = make_ism_engine(copy.deepcopy(model), scoring, device="cpu")
+    assert isinstance(engine, WindowIsm)
+    found = blocks_scored_by(engine, codes, block_bp=120, wanted=wanted)
+    assert_close(found, exact(model, scoring, codes, wanted))
+
+
 def test_a_stride_that_the_trunk_cannot_share_is_computed_by_whole_windows(codes, wanted):
     model = WithTrunk(TRUNKS["like Beluga's"]()).float()
     scoring = scoring_of(6)

@@ -15,11 +15,12 @@ from scan_models import smooth_model
 from sequences import random_sequence
 
 from tism_scan.attribution import ism
-from tism_scan.errors import GenomeError, LeaseError, PlanError, StoreError, WeightsError
+from tism_scan.errors import GenomeError, LeaseError, ModelError, PlanError, StoreError, WeightsError
 from tism_scan.export import export_bigwigs
 from tism_scan.genome.alphabet import channel_of_base, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import load_beluga
+from tism_scan.models.source import model_source
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.selection import Selection
 from tism_scan.refine import plan_refinement, refine
@@ -268,6 +269,14 @@ def test_a_refinement_of_another_scan_is_not_taken_for_this_ones(refined, make_s
     shutil.copytree(refined.scan.path / "ism", other.path / "ism")
     with pytest.raises(StoreError, match=r"ism is no refinement of .*s\.zarr; expected exact ISM at bases"):
         open_refinement(other)
+
+
+def test_a_model_in_memory_is_refused_for_ray_before_a_store_is_made(refined, scan_copy):
+    scan = scan_copy()
+    planned = plan_refinement(scan, refined.genome, refined.weights)
+    with pytest.raises(ModelError, match="is in the memory of this process"):
+        refine(replace(planned, model=model_source(load_beluga(refined.weights))), ray=True)
+    assert open_refinement(scan) is None
 
 
 def test_a_damaged_record_says_whose_it_is(scan_copy):
