@@ -179,6 +179,7 @@ def test_view_serves_features_that_were_not_exported(files):
     with make_server(folder, port=0, annotations=annotations) as server:
         tracks = json.loads(server.extras["_view/settings.json"])["tracks"]
         assert [track["url"] for track in tracks] == ["_view/genes.bed", "_view/annotation_seqlets.bed"]
+        assert [track["order"] for track in tracks] == [-2, -1]  # above the first track, in their order
         assert server.extras[tracks[0]["url"]] == annotations[0].bed()
 
 

@@ -76,6 +76,17 @@ def test_hub_holds_one_stanza_a_track_whatever_the_names(names):
         assert (kind, float(lowest)) == ("bigWig", -float(highest))
 
 
+@pytest.mark.parametrize(
+    ("names", "genome_id", "title"),
+    [
+        (("CTCF",), None, "mean TISM of beluga, 1 track"),
+        (("CTCF", "GATA1"), "hg38", "mean TISM of beluga on hg38, 2 tracks"),
+    ],
+)
+def test_title_says_of_what_and_on_which_genome(names, genome_id, title):
+    assert shown(names, genome_id=genome_id).title == title
+
+
 def test_track_that_is_named_like_the_hub_gets_a_name_of_its_own():
     plan = small_plan()
     name = Shown([track_file("/x/a.bw", "a")], plan, plan.chroms).name
