@@ -10,7 +10,9 @@ from command_line import tism_scan
 
 from tism_scan.api import attribute_peaks
 from tism_scan.cli.attribute import command
+from tism_scan.cli.export import command as export_command
 from tism_scan.cli.status import command as status_command
+from tism_scan.cli.verify import command as verify_command
 from tism_scan.errors import InputError, ModelError, StoreError
 from tism_scan.store.peak_store import PeakStore
 
@@ -57,19 +59,18 @@ def test_command_tells_the_cost_resumes_and_is_known_to_the_others(folder, capsy
     status = json.loads(capsys.readouterr().out)
     assert (status["is_complete"], status["total"]["peaks_done"]) == (True, 9)
     (folder / "p.zarr" / "scores" / "c" / "3" / "0" / "0" / "0").unlink()
-    found = tism_scan("verify", "p.zarr", cwd=folder)
-    assert found.returncode == 1
-    assert "peaks 4-4 are not what was published" in found.stdout
-    assert "1 part is damaged, and pending again" in found.stdout
-    assert "deepliftshap" in found.stdout.splitlines()[-1]
+    assert verify_command.main(["p.zarr"], standalone_mode=False) == 1
+    found = capsys.readouterr().out
+    assert "peaks 4-4 are not what was published" in found
+    assert "1 part is damaged, and pending again" in found
+    assert "deepliftshap" in found.splitlines()[-1]
     again = tism_scan(*ASKED.split(), "--method", "deepliftshap", cwd=folder, is_without_ray=True)
     assert "resumed: 8 of 9 peaks were already done" in again.stdout
     np.testing.assert_array_equal(PeakStore.open(folder / "p.zarr").scores(), rows)
     status_command.main(["p.zarr"], standalone_mode=False)
     assert "deepliftshap of the logit around peaks, 16 bp in windows of 24 bp" in capsys.readouterr().out
-    exported = tism_scan("export", "p.zarr", "--format", "finemo", "--out", "f", cwd=folder)
-    assert exported.returncode == 0, exported.stderr
-    assert "9 peaks, as many rows of 16 bp; zeros: " in exported.stdout
+    export_command.main(["p.zarr", "--format", "finemo", "--out", "f"], standalone_mode=False)
+    assert "9 peaks, as many rows of 16 bp; zeros: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
