@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, replace
+from functools import partial
 
 import psutil
 import pytest
@@ -84,8 +85,7 @@ def put_owner(folder, owner, generation=1):
 
 
 def this_process():
-    process = psutil.Process()
-    return Owner(this_host(), os.getpid(), lease_module._started(process))
+    return Owner(this_host(), os.getpid(), lease_module._started(os.getpid()))
 
 
 def wait_until(is_so, patience_s=10.0):
@@ -183,6 +183,21 @@ def test_owner_stays_alive_when_the_clock_is_set(folder, monkeypatch):
     real = create_time(psutil.Process()), boot_time()
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: real[0] + ahead_s)
     monkeypatch.setattr(psutil, "boot_time", lambda: real[1] + ahead_s)
+    assert not owner.is_gone(folder)
+
+
+def test_owner_stays_alive_when_psutil_remembers_an_earlier_clock(folder, monkeypatch):
+    owner = this_process()
+    process, noted = psutil.Process, [psutil.boot_time()]
+    since_boot_s = process().create_time() - noted[0]
+    monkeypatch.setattr(psutil, "boot_time", lambda: noted.append(noted[0] - 3600) or noted[-1])
+
+    def remembering(pid=None):  # as releases before 7 do, when the object is made
+        made = process(pid)
+        made.create_time = partial(float, since_boot_s + noted[-1])
+        return made
+
+    monkeypatch.setattr(psutil, "Process", remembering)
     assert not owner.is_gone(folder)
 
 

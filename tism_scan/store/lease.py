@@ -84,9 +84,8 @@ class Owner:
         if self.identity and self.identity != folder.identity:
             return True
         try:
-            process = psutil.Process(self.pid)
-            is_another = abs(_started(process) - self.started) > 2
-            return bool(is_another or process.status() == psutil.STATUS_ZOMBIE)
+            is_another = abs(_started(self.pid) - self.started) > 2
+            return bool(is_another or psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
         except psutil.AccessDenied:
@@ -155,7 +154,7 @@ class Lease:
         self.folder = folder
         self.heartbeat_s, self.stale_s = heartbeat_s, stale_s
         self.on_lost = on_lost
-        self.owner = Owner(this_host(), os.getpid(), _started(psutil.Process()))
+        self.owner = Owner(this_host(), os.getpid(), _started(os.getpid()))
         self.tenure = Tenure(0, "")
         self.swept: list[str] = []
         self._ended = threading.Event()
@@ -353,6 +352,7 @@ def _content(owner: Owner) -> bytes:
     return json.dumps(asdict(owner)).encode()
 
 
-def _started(process: psutil.Process) -> float:
+def _started(pid: int) -> float:
     """Return when a process began, in seconds since the machine was started."""
-    return float(process.create_time() - psutil.boot_time())
+    booted = psutil.boot_time()  # first: psutil before 7 adds what this call returned last
+    return float(psutil.Process(pid).create_time() - booted)
