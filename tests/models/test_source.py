@@ -3,6 +3,7 @@
 import logging
 import sys
 import textwrap
+import threading
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from tism_scan.errors import ModelError, TismScanError, TrackError, WeightsError
 from tism_scan.genome.alphabet import encode
 from tism_scan.locus.scores import score_sequence
 from tism_scan.models.beluga import Beluga, weights_digest
+from tism_scan.models.contract import loaded_model
 from tism_scan.models.differentiable import check_differentiable
-from tism_scan.models.source import ModelSource, parameters_digest
+from tism_scan.models.source import ModelSource, model_source, parameters_digest
 from tism_scan.plan.methods import MethodSettings
 from tism_scan.plan.tracks import Track, select_tracks
 
@@ -300,6 +302,58 @@ def test_the_digest_follows_parameters_and_buffers(module, tmp_path):
     digests = [ModelSource(f"{name}:{factory}", None, folder=tmp_path).identity()[1] for factory in "aab"]
     assert digests[0] == digests[1] != digests[2]
     assert digests[0] == parameters_digest(_load(name, tmp_path, "a"))
+
+
+def in_a_module(inner):
+    model = nn.Sequential(inner)
+    model.input_bp, model.alphabet = 24, "ACGT"
+    return model
+
+
+def normed(norm):
+    layer = norm(nn.Linear(96, 2))
+    layer(torch.rand(1, 96))  # whose weight is now what was computed, and no parameter
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+class Keeping(nn.Sequential):
+    def forward(self, X):
+        self.last = super().forward(X)
+        return self.last
+
+
+IN_MEMORY = {
+    "scripted": lambda: torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(96, 2))),
+    "weight norm": lambda: normed(torch.nn.utils.weight_norm),
+    "spectral norm": lambda: normed(torch.nn.utils.spectral_norm),
+    "newer weight norm": lambda: normed(torch.nn.utils.parametrizations.weight_norm),
+    "what was computed last": lambda: Keeping(nn.Flatten(), nn.Linear(96, 2)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:`torch.nn.utils.weight_norm`")
+@pytest.mark.parametrize("kind", IN_MEMORY)
+def test_module_in_memory_is_copied_whatever_it_holds(kind):
+    body, X = in_a_module(IN_MEMORY[kind]()), torch.rand(3, 4, 24)
+    body(X)
+    model = model_source(body).load()
+    assert all(parameter.requires_grad for parameter in body.parameters())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    check_differentiable(model, 24)
+    torch.testing.assert_close(model(X), body.eval()(X).detach())
+
+
+def test_module_that_cannot_be_copied_is_one_clear_error():
+    body = in_a_module(nn.Sequential(nn.Flatten(), nn.Linear(96, 2)))
+    body.lock = threading.Lock()
+    with pytest.raises(ModelError, match=r"cannot be copied: TypeError: cannot pickle.*package.module:f"):
+        model_source(body).load()
+
+
+def test_layers_without_weights_yet_are_one_clear_error():
+    body = in_a_module(nn.Sequential(nn.Flatten(), nn.LazyLinear(2), nn.LazyBatchNorm1d()))
+    with pytest.raises(ModelError, match=r"'mine' has layers without weights yet, 0\.1\.weight, .*call it"):
+        loaded_model(body, "mine")
 
 
 def test_an_alphabet_given_by_flag_is_part_of_the_name(module, tmp_path):

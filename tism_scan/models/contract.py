@@ -127,10 +127,11 @@ def loaded_model(
     Raises
     ------
     ModelError
-        If it does not say its `input_bp` or `alphabet`, cannot read a window of that length, or has another
-        number of names than of outputs.
+        If it does not say its `input_bp` or `alphabet`, has layers without weights, cannot read a window of
+        that length, or has another number of names than of outputs.
     """
     description = check_description(body, name, input_bp, alphabet)
+    _check_has_weights(body, name)
     # In float32 first, since stores were made so; what casts to half precision by itself may not know it.
     take_from_inference(body)
     as_it_is = copy.deepcopy(body) if _has_other_precision(body) else None
@@ -186,6 +187,17 @@ def check_description(
     if faults:
         raise ModelError(" | ".join(f"model {spec!r} {fault}" for fault in faults))
     return found["input_bp"], found["alphabet"]
+
+
+def _check_has_weights(body: nn.Module, name: str) -> None:
+    """Raise ModelError if layers get their weights at their first call only: they would be random."""
+    tensors = (*body.named_parameters(), *body.named_buffers())
+    lazy = [key for key, tensor in tensors if nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise ModelError(
+            f"model {name!r} has layers without weights yet, {', '.join(lazy[:3])}; expected trained ones; "
+            "call it on a window, and load its weights, before you return it"
+        )
 
 
 def _zero_window(model: Model) -> Tensor:

@@ -1,5 +1,6 @@
 """Whether a model's outputs can be differentiated where it is to be computed, and what stands in the way."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -107,6 +108,30 @@ def take_from_inference(model: nn.Module) -> None:
         for name, buffer in list(module.named_buffers(recurse=False)):
             if buffer.is_inference():
                 setattr(module, name, buffer.clone())
+
+
+def copied(model: nn.Module, name: str) -> nn.Module:
+    """Return a copy of a module; tensors that it computed, such as a weight that is normed, are values in it.
+
+    Raises
+    ------
+    ModelError
+        If it holds something that cannot be copied.
+    """
+    computed = {
+        id(tensor): tensor.detach().clone()
+        for module in model.modules()
+        for _, tensor in _plain_tensors(module)
+        if not tensor.is_leaf
+    }
+    try:
+        with torch.no_grad():  # else what TorchScript copies is computed, too
+            return copy.deepcopy(model, computed)
+    except Exception as error:  # what a user's module holds may refuse in any way
+        raise ModelError(
+            f"model {name!r} cannot be copied: {one_line(error)}; expected a module of tensors and plain "
+            "values; give package.module:factory, a function that makes it"
+        ) from None
 
 
 def _plain_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -5,7 +5,6 @@ outputs with more axes, which are flattened. It says two things about itself, by
 `input_bp`, the length of its windows, and `alphabet`, the order of its channels; `output_names` is optional.
 """
 
-import copy
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from tism_scan.errors import ModelError, WeightsError
 from tism_scan.models.beluga import load_beluga, weights_digest
 from tism_scan.models.bpnet_files import load_bpnet, load_chrombpnet
 from tism_scan.models.contract import Model, check_description, loaded_model
+from tism_scan.models.differentiable import copied
 from tism_scan.models.ensemble import EnsembleSource
 from tism_scan.models.factory import factory_of, made_by
 from tism_scan.models.outputs import check_reduction
@@ -206,7 +206,7 @@ class GivenModel:
         Raises
         ------
         ModelError
-            As `ModelSource.load`.
+            As `ModelSource.load`, or if it cannot be copied.
         """
         return self._loaded
 
@@ -216,7 +216,7 @@ class GivenModel:
 
     @cached_property
     def _loaded(self) -> Model:
-        return loaded_model(copy.deepcopy(self.module).cpu(), str(self))
+        return loaded_model(copied(self.module, str(self)).cpu(), str(self))
 
 
 OneModel = str | Path | Url | nn.Module | ModelSource | GivenModel
