@@ -27,6 +27,7 @@ from tism_scan.locus.sampling import sample_windows
 from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.frozen import BATCH_SIZE
+from tism_scan.models.probe import check_windows_apart
 from tism_scan.plan.scoring import ONE_GRADIENT, checked_path
 from tism_scan.plan.tiling import Lattice
 from tism_scan.plan.tracks import Track
@@ -170,6 +171,7 @@ def audit(
         If the model cannot be differentiated.
     """
     batch_size, device = batch_size or BATCH_SIZE, device or default_device()
+    check_windows_apart(model, batch_size, device)
     check_differentiable(model, model.input_bp, device)
     input_bp, chosen = model.input_bp, list(tracks)
     lattice = Lattice(input_bp, core_bp)

@@ -23,6 +23,7 @@ from tism_scan.locus.values import attribute_codes, cannot_be_shuffled
 from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.frozen import BATCH_SIZE
+from tism_scan.models.probe import check_windows_apart
 from tism_scan.plan.methods import ISM_METHODS, TISM_METHODS, MethodSettings
 from tism_scan.plan.tiling import Block, Lattice
 from tism_scan.plan.tracks import Track
@@ -200,6 +201,7 @@ def _parts(
     if len(region) < 1:
         raise RegionError(f"{region.chrom!r} is empty there; expected at least one base; leave it out")
     model = model.to(torch.device(device or default_device())).requires_grad_(False).eval()
+    check_windows_apart(model, batch_size)
     if settings.method not in ISM_METHODS:
         check_differentiable(model, model.input_bp)
     windows = _windows(region, model.input_bp, lattice)

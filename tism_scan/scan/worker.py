@@ -20,6 +20,7 @@ from tism_scan.errors import InputChangedError, ScanError, TismScanError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
+from tism_scan.models.probe import check_windows_apart
 from tism_scan.models.source import Source
 from tism_scan.plan.tiling import Block
 from tism_scan.scan.blocks import BlockReport, check_genome, check_scores, fetch_block, queue_block
@@ -196,6 +197,7 @@ class Worker(ABC, Generic[U, E]):
             raise ScanError(
                 f"{self.setup.model} computes something else here: {difference}; copy the driver's code"
             )
+        check_windows_apart(loaded, self.setup.execution.batch_size, device or default_device())
         return self.engine_of(loaded, plan)
 
     @abstractmethod
