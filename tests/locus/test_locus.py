@@ -185,6 +185,18 @@ def test_both_strands_give_mirrored_scores_on_the_reverse_complement(tiny_model,
     np.testing.assert_allclose(one, mirrored, atol=1e-5)
 
 
+def test_background_is_that_of_the_forward_strand_on_both(tiny_model):
+    codes, background = encode(random_sequence(18, 9)), (0.1, 0.2, 0.3, 0.4)
+    effects, found = (
+        score_sequence(
+            tiny_model, "s", codes, _settings(method, strands="both", background=background)
+        ).values
+        for method in ("tism", "hypothetical")
+    )
+    mean_effect = np.einsum("tbl,b->tl", effects, background)
+    np.testing.assert_allclose(found, effects - mean_effect[:, None], atol=1e-6)
+
+
 def test_n_windows_and_t_tracks_together_are_n_times_t_single_ones(genome, tiny_model):
     region, together = Interval("chr1", 0, 64), {}
     for method in ("gradient", "corrected"):

@@ -1,5 +1,7 @@
 """The values of every attribution method on whole windows: both strands, either output space."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -80,7 +82,10 @@ def attribute_windows(
     if settings.strands == "both":
         complement = complement_channels(alphabet).tolist()
         mirrored = slice(X.shape[2] - end, X.shape[2] - start)
-        other = _attribute(readout, X.flip(2)[:, complement], settings, alphabet, mirrored, batch_size)
+        mirrored_settings = replace(settings, background=settings.background[::-1])  # T for A, G for C
+        other = _attribute(
+            readout, X.flip(2)[:, complement], mirrored_settings, alphabet, mirrored, batch_size
+        )
         other = other.flip(-1)
         values = (values + (other[:, :, complement] if settings.has_bases else other)) / 2
     return values[:, :, channel_of_base(alphabet).tolist()] if settings.has_bases else values
