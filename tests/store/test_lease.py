@@ -176,6 +176,14 @@ def test_process_is_told_from_an_earlier_one_of_its_number(folder, lease_of):
     assert lease_of(stale_s=60).acquire().generation == 2
 
 
+def test_owner_whose_store_was_moved_is_told_so(folder, lease_of):
+    lease = lease_of().acquire()
+    folder.place.rename(folder.place.with_name("moved"))
+    with pytest.raises(LeaseError, match=r"is not there any more: it was moved or deleted.*where it is now"):
+        lease.tenure.check(folder)
+    lease.release()
+
+
 def test_owner_stays_alive_when_the_clock_is_set(folder, monkeypatch):
     owner = this_process()
     create_time, boot_time = psutil.Process.create_time, psutil.boot_time

@@ -116,11 +116,17 @@ class Tenure:
             return False
 
     def check(self, folder: Folder) -> None:
-        """Raise LeaseError if the ownership is over."""
-        if self.is_over(folder):
+        """Raise LeaseError if the ownership is over, or the store is not where it was."""
+        if not self.is_over(folder):
+            return
+        if _last_generation(folder) == 0:
             raise LeaseError(
-                f"another process took {folder.place} over, and this one stopped; what it finished is kept"
+                f"{folder.place} is not there any more: it was moved or deleted, and this process stopped; "
+                "scan into the place where it is now, or remove what is left at this one, and begin anew"
             )
+        raise LeaseError(
+            f"another process took {folder.place} over, and this one stopped; what it finished is kept"
+        )
 
 
 class Lease:
