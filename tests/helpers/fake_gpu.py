@@ -9,6 +9,7 @@ seen without any GPU; times are not. A process of its own, since the guard is fo
 import ctypes
 import json
 import sys
+from collections import Counter
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Launches(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.n_kernels, self.flop, self.n_bytes = 0, 0, 0
+        self.kernels, self.bytes_of, self.flop = Counter(), Counter(), 0
         self.mixed, self.copies, self.waits, self.turned = [], [], [], []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -63,12 +64,27 @@ class Launches(TorchDispatchMode):
             self.copies.append(name)  # a tensor of numbers, which is bound to be copied
         if not is_view(func) and "empty" not in name:
             is_only_written = name in ("copy_", "fill_", "zero_") or func._overloadname == "out"
-            self.n_kernels += 1
+            is_made = name.startswith("new_")  # like another tensor, whose numbers it does not read
+            read = [
+                each
+                for each in ins
+                if not is_made and not (is_only_written and any(each is given for given in outs))
+            ]
             self.flop += flop_of(name, args, outs)
-            self.n_bytes += sum(map(span, outs)) + sum(
-                span(each) for each in ins if not (is_only_written and any(each is given for given in outs))
-            )
+            self.note(name, read, outs)
+            if name == "convolution" and args[2] is not None:
+                self.note("bias of convolution", outs, outs)  # which PyTorch adds to what cuDNN gives
         return out
+
+    def note(self, name, read, written):
+        """Note one kernel."""
+        kernel = f"{name}: {', '.join(map(words, read))} -> {', '.join(map(words, written))}"
+        self.kernels[kernel] += 1
+        self.bytes_of[kernel] += sum(map(span, (*read, *written)))
+
+    def table(self, n_windows):
+        """Return each kind of kernel, in order: KB that it moves for a window, its number, and tensors."""
+        return [(self.bytes_of[kernel] / n_windows / 1e3, n, kernel) for kernel, n in self.kernels.items()]
 
 
 def is_channels_last(*tensors):
@@ -90,10 +106,15 @@ def flop_of(name, args, outs):
     if name == "convolution":
         weight = args[1]
         return 2 * outs[0].numel() * weight.numel() // weight.shape[0]
-    if name in ("mm", "addmm", "bmm"):
+    if name in ("mm", "addmm", "_addmm_activation", "bmm"):
         left, right = [each for each in args if isinstance(each, torch.Tensor)][-2:]
         return 2 * left.numel() * right.shape[-1]
     return 0
+
+
+def words(tensor):
+    """Return a tensor's dtype and shape."""
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
 def span(tensor):
@@ -123,8 +144,9 @@ def trace(case):
             total = engine._sum_of_scores(codes, np.arange(n))
     return {
         "n_windows": n,
-        "kernels": seen.n_kernels,
-        "bytes_per_window": seen.n_bytes / n,
+        "kernels": seen.kernels.total(),
+        "bytes_per_window": seen.bytes_of.total() / n,
+        "table": seen.table(n),
         "flop_per_window": seen.flop / n,
         "flop_of_the_method": flop,
         "mixed": seen.mixed,

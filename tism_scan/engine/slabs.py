@@ -88,7 +88,7 @@ def summed_over_windows(top: Tensor, step: int, windows: NDArray[np.int64]) -> T
     for first in range(min(n, n_apart)):
         part = top[first::n_apart]
         places = summed[:, first * step :].unfold(1, length, n_apart * step)
-        places[:, : len(part)] += part.permute(1, 0, 3, 2)
+        places[:, : len(part)].add_(part.permute(1, 0, 3, 2))
     return summed
 
 
