@@ -31,12 +31,12 @@ CASES = [
 BLOCKS = [{"stitch": "center"}, {"stitch": "mean", "strands": "both", "precision": "mixed"}]
 # Of a slab of 4,096 windows of one track: kernels, and MB a window, rounded up. What costs more says why.
 FIGURES = {
-    "fp32": (147, 11.7),
-    "tf32": (147, 11.7),
-    "mixed": (155, 10.0),
-    "bf16": (153, 6.3),
-    "split": (180, 13.3),
-    "fp16": (157, 7.5),
+    "fp32": (146, 10.5),
+    "tf32": (146, 10.5),
+    "mixed": (154, 8.8),
+    "bf16": (151, 5.6),
+    "split": (179, 12.1),
+    "fp16": (156, 6.6),
 }
 
 

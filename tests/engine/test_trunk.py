@@ -1,11 +1,22 @@
 """A trunk's layers, and the claim that a model is its head on its trunk."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from tism_scan.engine.layers import Pooling
-from tism_scan.engine.trunk import are_alike, first_linear, forward, joined, trunk_layers
+from tism_scan.engine import layers as layers_module
+from tism_scan.engine.layers import Passes, Pooling
+from tism_scan.engine.trunk import (
+    are_alike,
+    backward,
+    cone,
+    first_linear,
+    forward,
+    joined,
+    trunk_layers,
+)
 
 
 def numbers(*shape):
@@ -73,3 +84,24 @@ def test_of_equal_maxima_the_first_gets_the_gradient_as_in_pytorch(kernel, has_r
     assert factor.dtype == torch.bool
     assert torch.equal(output.transpose(1, 2), expected)
     assert torch.equal(found[0].transpose(1, 2), gradient[:, :, : below[1]])
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16)])
+def test_first_convolution_takes_its_relu_with_it_where_that_is_faster(monkeypatch, has_bias, dtypes):
+    torch.manual_seed(3)
+    convolution = nn.Conv1d(4, 40, 8, bias=has_bias)
+    trunk = nn.Sequential(convolution, nn.ReLU(), nn.Conv1d(40, 5, 3), nn.ReLU()).requires_grad_(False)
+    passes, X = Passes(*dtypes), functional.one_hot(torch.arange(90) % 7 % 4, 4).float().t()[None]
+    apart = joined(trunk_layers(trunk, passes))
+    monkeypatch.setattr(layers_module, "PASSES_APART", {"cpu"})
+    together = joined(trunk_layers(trunk, passes))
+    assert (len(apart), len(together)) == (4, 3)
+    assert cone(together, 90, 20, 60) == [cone(apart, 90, 20, 60)[i] for i in (0, 2, 3, 4)]
+    (features, factors), (expected, its_factors) = (forward(each, X, passes) for each in (together, apart))
+    torch.testing.assert_close(features, expected)
+    assert torch.equal(factors[0] > 0, its_factors[1] > 0)
+    windows, extents = np.arange(3), cone(together, 70, 20, 60)
+    top = numbers(3, 2, extents[-1][1] - extents[-1][0], 5).to(passes.backward)
+    found = backward(together, factors, top, extents, windows, 4)
+    torch.testing.assert_close(found, backward(apart, its_factors, top, cone(apart, 70, 20, 60), windows, 4))

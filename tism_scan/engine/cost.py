@@ -42,7 +42,8 @@ def bytes_per_bp(layers: list[Layer], passes: Passes) -> float:
     """Return about how much memory a forward pass holds at once, for each bp of a stretch."""
     stride, held, most = 1, 4.0 * passes.forward.itemsize, 0.0
     for layer, channels in _with_channels(layers):
-        size_of_factor = 0 if isinstance(layer, Convolution) else channels / stride * passes.backward.itemsize
+        has_factor = not isinstance(layer, Convolution) or layer.relu is not None
+        size_of_factor = channels / stride * passes.backward.itemsize if has_factor else 0
         stride *= layer.stride
         most = max(most, channels / stride)
         held += size_of_factor + channels / stride * passes.forward.itemsize

@@ -24,6 +24,9 @@ Extent = tuple[int, int]
 # Tensor cores take positions that begin at multiples of so many bytes; those of 4 bases in bfloat16 do not.
 BYTES_OF_POSITION = {"cuda": 16}
 
+# Where bias and ReLU are passes of their own over a convolution's outputs; a product of matrices saves both.
+PASSES_APART = {"cuda"}
+
 _POINTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Sigmoid, nn.Tanh)
 
 
@@ -109,6 +112,8 @@ class Convolution:
         What the forward pass multiplies with instead.
     backward_by : HalvedWeights, optional
         What the backward pass multiplies with instead.
+    relu : Pointwise, optional
+        The ReLU above, which is then part of the layer.
     """
 
     weight: Tensor
@@ -119,6 +124,7 @@ class Convolution:
     dtype: torch.dtype = torch.float32
     forward_by: HalfWeights | HalvedWeights | None = None
     backward_by: HalvedWeights | None = None
+    relu: "Pointwise | None" = None
 
     @classmethod
     def of(cls, module: nn.Conv1d, passes: Passes) -> "Convolution":
@@ -148,23 +154,45 @@ class Convolution:
         backward_by = HalvedWeights(self.transposed) if is_backward_wanted else None
         return replace(self, forward_by=HalvedWeights(self.weight, self.bias), backward_by=backward_by)
 
+    def is_faster_with_relu(self) -> bool:
+        """Return whether to take ReLU in a product of matrices takes less time than after a convolution."""
+        is_narrow = self.kernel * self.weight.shape[1] <= len(self.weight)  # its terms are copied
+        is_plain = self.stride == 1 and self.forward_by is None
+        return is_narrow and is_plain and self.weight.device.type in PASSES_APART
+
+    def with_relu(self, relu: "Pointwise") -> "Convolution":
+        """Return the convolution with the ReLU above it."""
+        bias, weight = self.bias, self.weight
+        if bias is None:
+            bias = weight.new_zeros(len(weight))
+        if self.kernel * self.n_channels * weight.itemsize % BYTES_OF_POSITION["cuda"] == 0:
+            weight = weight[:, : self.n_channels].contiguous(memory_format=torch.channels_last)
+        return replace(self, weight=weight, bias=bias, relu=relu)
+
     @property
     def kernel(self) -> int:
         """Length of the kernel."""
         return self.weight.shape[3]
 
-    def forward(self, h: Tensor) -> tuple[Tensor, None]:
-        """Return the output; a convolution is linear, and needs no factor."""
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the output, and ReLU's factor if it is part of the layer: a convolution is linear."""
         if self.forward_by is not None:
             return self.forward_by.convolve(h), None
         h = h.to(self.weight.dtype)  # from a layer that left it in half precision
         if h.shape[2] < self.weight.shape[1]:
             h = functional.pad(h, (0, self.weight.shape[1] - h.shape[2]))
+        if self.relu is not None:
+            rows = h[0].unfold(0, self.kernel, 1).transpose(1, 2).flatten(1).contiguous()
+            weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+            output = torch.ops.aten._addmm_activation(self.bias, rows, weight.t())[None].to(self.dtype)
+            return output, self.relu.factor_of(output)
         image = functional.conv2d(_as_image(h), self.weight, self.bias, (1, self.stride))
         return _from_image(image).to(self.dtype), None
 
     def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return the gradient at the inputs."""
+        if self.relu is not None:
+            gradient = self.relu.backward(gradient, factor, above, above)
         n, n_tracks = gradient.shape[:2]
         pairs = gradient.flatten(0, 1).to(self.transposed.dtype)
         if self.stride == 1:
@@ -204,15 +232,19 @@ class Pointwise:
     stride: int = 1
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output and the derivative at the input; for ReLU, the output where its dtype serves."""
+        """Return the output and the derivative at the input."""
         if isinstance(self.function, nn.ReLU):
             output = functional.relu_(h)
-            return output, output[0] if output.dtype == self.dtype else output[0] > 0
+            return output, self.factor_of(output)
         with torch.enable_grad():
             h = h.detach().requires_grad_()
             output = self.function(h.clone())  # which may work in place
             (derivative,) = torch.autograd.grad(output.sum(), h)
         return output.detach(), derivative[0]
+
+    def factor_of(self, output: Tensor) -> Tensor:
+        """Return ReLU's factor: its output where the dtype serves."""
+        return output[0] if output.dtype == self.dtype else output[0] > 0
 
     def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return the gradient times the derivative."""
