@@ -1,4 +1,4 @@
-"""What the trunk engine has a GPU do, seen on tensors without values: without a GPU, and without times."""
+"""What engines with a trunk have a GPU do, seen on tensors without values: without a GPU or times."""
 
 import itertools
 import json
@@ -42,7 +42,7 @@ FIGURES = {
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory):
-    """Return what was seen of each case."""
+    """Return what was seen of each case, and of variants whose substitutions are followed in turn."""
     if torch.version.cuda is not None:
         pytest.skip("a build of PyTorch with CUDA has guards of its own, which want a GPU")
     compiler = shutil.which("c++") or shutil.which("g++")
@@ -73,7 +73,7 @@ def traces(tmp_path_factory):
     cases += [{"is_block": True, "scoring": scoring} for scoring in BLOCKS]
     done = subprocess.run(
         [sys.executable, str(HELPERS / "fake_gpu.py"), str(guard)],
-        input=json.dumps(cases),
+        input=json.dumps({"slabs": cases, "variants": [16, 4]}),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -81,7 +81,9 @@ def traces(tmp_path_factory):
         timeout=250,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return dict(zip([*CASES, *map(str, BLOCKS)], json.loads(done.stdout), strict=True))
+    seen = json.loads(done.stdout)
+    slabs = dict(zip([*CASES, *map(str, BLOCKS)], seen["slabs"], strict=True))
+    return slabs | {"variants": seen["variants"]}
 
 
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
@@ -121,3 +123,9 @@ def test_block_is_queued_without_waiting_for_what_was_queued_before(traces, scor
 
 def test_slab_of_one_track_is_a_whole_block(traces):
     assert traces["1 track", "mixed", "center", "forward"]["n_windows"] == 4096
+
+
+def test_substitutions_on_a_gpu_wait_for_nothing_once_their_batch_is_there(traces):
+    together, in_turn = traces["variants"]
+    assert together["waits"] == in_turn["waits"] == together["mixed"] == []
+    assert len(in_turn["copies"]) == len(together["copies"])

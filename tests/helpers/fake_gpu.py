@@ -1,9 +1,9 @@
-"""Trace slabs of the trunk engine, and whole blocks, on tensors without values that say they are on a GPU.
+"""Trace slabs, whole blocks and batches of variants on tensors without values that say they are on a GPU.
 
     python fake_gpu.py GUARD.so < CASES.json > TRACES.json
 
-What is launched for a slab, what would wait for the device, and how much arithmetic and traffic it is, is
-seen without any GPU; times are not. A process of its own, since the guard is for all of it.
+The tensors have no values. What is launched, what would wait for the device, and how much arithmetic and
+traffic it is, is seen without any GPU; times are not. A process of its own, since the guard is for all of it.
 """
 
 import ctypes
@@ -17,6 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from tism_scan.effects.engines import TrunkEffects
+from tism_scan.effects.haplotypes import Comparison
+from tism_scan.effects.packing import Packed
 from tism_scan.engine import block_engine, slabs, trunk, trunk_engine
 from tism_scan.models.beluga import Beluga
 from tism_scan.plan.scoring import Scoring
@@ -125,15 +128,35 @@ def span(tensor):
     return min(tensor.numel(), 1 + furthest) * tensor.element_size()
 
 
+def model_on_gpu():
+    """Return Beluga; it is there, and parameters without values cannot be moved."""
+    with torch.device("cuda:0"):
+        model = Beluga()
+    model.to = lambda device: model
+    return model
+
+
+def trace_variants(n_at_once):
+    """Return what a batch of 16 substitutions has the host wait for, so many of them followed together."""
+    windows = np.zeros((16, 2000), np.uint8)
+    batch = [Comparison("chr1", 64 * i, window, base=1) for i, window in enumerate(windows)]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        engine = TrunkEffects(
+            model_on_gpu(), Scoring((Track("0", (267,), (1.0,)),), 2000), device="cuda:0", memory_gb=60
+        )
+        engine._n_at_once = n_at_once
+        with Launches() as seen, torch.no_grad():
+            engine._strand(Packed(batch), is_reverse=False)
+    return {"mixed": seen.mixed, "copies": seen.copies, "waits": seen.waits}
+
+
 def trace(case):
     """Return the figures of one slab."""
     chosen = enumerate(case["tracks"])
     tracks = tuple(Track(str(i), tuple(outputs), tuple(weights)) for i, (outputs, weights) in chosen)
     scoring = Scoring(tracks, 2000, **case["scoring"])
     with FakeTensorMode(allow_non_fake_inputs=True):
-        with torch.device("cuda:0"):
-            model = Beluga()
-        model.to = lambda device: model  # it is there, and parameters without values cannot be moved
+        model = model_on_gpu()
         engine = trunk_engine.TrunkEngine(
             model, scoring, device="cuda:0", windows_per_slab=case["windows_per_slab"]
         )
@@ -203,9 +226,10 @@ def main():
         module.to_device = without_values
     block_engine.to_host = lambda tensor: tensor
     block_engine.Mark = lambda device: None
-    cases = json.load(sys.stdin)
-    traces = [trace_block(case) if case["is_block"] else trace(case) for case in cases]
-    json.dump(traces, sys.stdout)
+    asked = json.load(sys.stdin)
+    variants = [trace_variants(n_at_once) for n_at_once in asked["variants"]]
+    traces = [trace_block(case) if case["is_block"] else trace(case) for case in asked["slabs"]]
+    json.dump({"slabs": traces, "variants": variants}, sys.stdout)
 
 
 if __name__ == "__main__":

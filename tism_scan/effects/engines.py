@@ -197,18 +197,24 @@ class TrunkEffects(EffectEngine):
         top = places[-1][:, None] + torch.arange(self._trunk.counts[-1], device=self.device)
         inputs = values[-1][top].transpose(1, 2)  # (W, C, positions)
         whole = self._head.whole(inputs)
-        reference = whole[1][packed.references]
-        change = whole[1][packed.alternatives] - reference
-        (snvs,) = np.nonzero(packed.bases >= 0)
-        bases = torch.from_numpy(packed.bases).to(self.device)
-        center = input_bp // 2
-        for rows in np.split(snvs, range(self._n_at_once, len(snvs), self._n_at_once)) if len(snvs) else ():
-            of = torch.from_numpy(packed.references[rows]).to(self.device)
-            channels = self._channel_of_base[bases[rows]]
-            at = torch.full_like(of, input_bp - 1 - center if is_reverse else center)
-            strips = self._trunk.strips(
-                values, [each[of] for each in places], self._of_strand(channels, is_reverse=is_reverse), at
+        references, alternatives, bases, snvs = (  # once, since the host waits for each
+            torch.from_numpy(each).to(self.device)
+            for each in (
+                packed.references,
+                packed.alternatives,
+                packed.bases,
+                np.flatnonzero(packed.bases >= 0),
             )
+        )
+        reference = whole[1][references]
+        change = whole[1][alternatives] - reference
+        center = input_bp - 1 - input_bp // 2 if is_reverse else input_bp // 2
+        for rows in torch.split(snvs, self._n_at_once) if len(snvs) else ():
+            of = references[rows]
+            channels = self._of_strand(self._channel_of_base[bases[rows]], is_reverse=is_reverse)
+            firsts = [each[of] for each in places]
+            at = torch.full_like(of, center)
+            strips = self._trunk.strips(values, firsts, channels, at, (center, center))
             change[rows] = self._head.effects(inputs, whole, of, strips)
         return reference, change
 

@@ -36,13 +36,16 @@ class Strips:
     Attributes
     ----------
     starts : int64 (n,)
-        The first of the positions, counted from the window's first.
+        The first of the positions, counted from the window's first; in order.
     before, change : float (n, w, C)
+    within : tuple of int
+        What no start is below, and none above: known without waiting for the device.
     """
 
     starts: Tensor
     before: Tensor
     change: Tensor
+    within: tuple[int, int]
 
 
 class Trunk:
@@ -84,7 +87,12 @@ class Trunk:
         return values
 
     def strips(
-        self, values: list[Tensor], firsts: list[Tensor], channels: Tensor, positions: Tensor
+        self,
+        values: list[Tensor],
+        firsts: list[Tensor],
+        channels: Tensor,
+        positions: Tensor,
+        within: tuple[int, int],
     ) -> Strips:
         """Return what substitutions change at the top of the trunk.
 
@@ -95,15 +103,19 @@ class Trunk:
         firsts : list of int64 (n,)
             In each of them, where the window of each substitution begins.
         channels, positions : int64 (n,)
-            The base that each substitution puts in, and where in its window.
+            The base that each substitution puts in, and where in its window; positions are in order.
+        within : tuple of int
+            What no position is below, and none above.
         """
         before = values[0][firsts[0] + positions].unsqueeze(1)
         after = functional.one_hot(channels, values[0].shape[1]).to(before.dtype).unsqueeze(1)
-        strips = Strips(positions, before, after - before)
+        strips = Strips(positions, before, after - before, within)
         for i, (layer, taps) in enumerate(zip(self.layers, self._taps, strict=True)):
             below, above = _Values(values[i], firsts[i]), _Values(values[i + 1], firsts[i + 1])
             if isinstance(layer, Pointwise):
-                strips = Strips(strips.starts, *_pointwise(layer, strips.before, strips.change))
+                strips = Strips(
+                    strips.starts, *_pointwise(layer, strips.before, strips.change), strips.within
+                )
             elif isinstance(layer, Convolution) and layer.stride == 1:
                 strips = _convolved(strips, layer, taps, above, self.counts[i + 1])
             else:
@@ -149,10 +161,17 @@ def _convolved(
         spread = functional.conv2d(image, layer.weight, padding=(0, reach))[0].permute(1, 2, 0)
     else:
         spread = _summed(taps(strips.change.flatten(0, 1)).view(*strips.change.shape[:2], layer.kernel, -1))
-    starts = strips.starts - reach
-    if bool((starts < 0).any()) or bool((starts + spread.shape[1] > n_positions).any()):
+    starts, within = strips.starts - reach, (strips.within[0] - reach, strips.within[1] - reach)
+    if within[0] < 0 or within[1] + spread.shape[1] > n_positions:
         starts, spread = _within(starts, spread, n_positions)
-    return Strips(starts, above.around(starts, spread.shape[1]), spread)
+        within = _clamped(within, n_positions - spread.shape[1])
+    return Strips(starts, above.around(starts, spread.shape[1]), spread, within)
+
+
+def _clamped(within: tuple[int, int], highest: int) -> tuple[int, int]:
+    """Return the bounds of starts that are clamped between 0 and the highest."""
+    lowest, last = (min(max(bound, 0), highest) for bound in within)
+    return lowest, last
 
 
 def _summed(products: Tensor) -> Tensor:
@@ -181,19 +200,20 @@ def _strided(strips: Strips, layer: Layer, below: _Values, above: _Values, n_pos
     width = min((n_changed + layer.kernel - 2) // layer.stride + 1, n_positions)
     firsts = (strips.starts - layer.kernel + layer.stride).div(layer.stride, rounding_mode="floor")
     firsts = firsts.clamp(0, n_positions - width)
+    lowest, highest = ((bound - layer.kernel + layer.stride) // layer.stride for bound in strips.within)
+    within = _clamped((lowest, highest), n_positions - width)
     n_inputs = (width - 1) * layer.stride + layer.kernel
     change = strips.change.new_zeros((len(firsts), n_inputs + n_changed, strips.change.shape[2]))
     # what is past the end feeds no output, and is cut off again
     put_strips(change, strips.change, (strips.starts - firsts * layer.stride).clamp(max=n_inputs))
     change, before = change[:, :n_inputs], above.around(firsts, width)
     if isinstance(layer, Convolution):
-        return Strips(firsts, before, layer_output(replace(layer, bias=None), change.contiguous()))
+        return Strips(firsts, before, layer_output(replace(layer, bias=None), change.contiguous()), within)
     if isinstance(layer, Pooling) and layer.is_max:
         inputs = _grouped(below.around(firsts * layer.stride, n_inputs), layer.kernel)
-        return Strips(
-            firsts, before, (_grouped(change, layer.kernel) + (inputs - before.unsqueeze(2))).amax(2)
-        )
-    return Strips(firsts, before, _grouped(change, layer.kernel).mean(2))
+        highest_change = (_grouped(change, layer.kernel) + (inputs - before.unsqueeze(2))).amax(2)
+        return Strips(firsts, before, highest_change, within)
+    return Strips(firsts, before, _grouped(change, layer.kernel).mean(2), within)
 
 
 def _pointwise(layer: Pointwise, before: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:

@@ -207,12 +207,14 @@ class TrunkIsm(IsmEngine):
         starts = lattice[sites.windows]
         i_site, channels = substitutions(X, starts * self.lattice.stride + sites.offsets)
         effects = X.new_zeros((len(sites.windows), 4, len(self.scoring.tracks)))
+        flank = self.lattice.flank
+        cores = flank, flank + self.lattice.stride - 1  # of either strand
         # Neighbours in their windows read the same columns of the head, of which there are many megabytes.
         order = torch.argsort(sites.offsets[i_site], stable=True)
         for rows in torch.split(order, self._n_at_once):
             of = i_site[rows]
             firsts = [starts[of] * step for step in self._steps]
-            strips = self._trunk.strips(values, firsts, channels[rows], sites.offsets[of])
+            strips = self._trunk.strips(values, firsts, channels[rows], sites.offsets[of], cores)
             effects[of, channels[rows]] = self._head.effects(inputs, whole, sites.windows[of], strips)
         return effects
 
@@ -225,8 +227,9 @@ def substitutions(X: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     int64 (n,), int64 (n,)
         Which of the positions, and the channel that is put in; those of one position are neighbours.
     """
-    i_site, channels = (X[0][:, positions] == 0).T.nonzero(as_tuple=True)
-    return i_site, channels
+    reference, others = X[0][:, positions].argmax(0), torch.arange(3, device=X.device)
+    i_site = torch.arange(len(positions), device=X.device)[:, None].expand(-1, 3)
+    return i_site.flatten(), (others + (others >= reference[:, None])).flatten()
 
 
 def make_ism_engine(

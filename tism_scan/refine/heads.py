@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -73,13 +74,17 @@ class ChangedHead:
         """Return the change of the hidden units, (n, hidden)."""
         change, width = strips.change, strips.change.shape[1]
         total = change.new_zeros((len(change), n_hidden))
-        first, end = int(strips.starts.min()), int(strips.starts.max()) + width
-        columns = self._columns_of(first, end)
-        for position in range(first, end):
-            at = position - strips.starts
-            rows = ((at >= 0) & (at < width)).nonzero()[:, 0]
-            if len(rows):
-                total.index_add_(0, rows, columns[position](change[rows, at[rows]]))
+        # one wait for the device, or none
+        is_one = strips.within[0] == strips.within[1]
+        starts = np.full(len(change), strips.within[0]) if is_one else strips.starts.cpu().numpy()
+        positions = np.arange(starts[0], starts[-1] + width)
+        columns = self._columns_of(int(positions[0]), int(positions[-1]) + 1)
+        begins, ends = (np.searchsorted(starts, each, "right") for each in (positions - width, positions))
+        for position, begin, end in zip(positions.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            if begin < end:
+                at = position - strips.starts[begin:end]
+                rows = torch.arange(begin, end, device=at.device)
+                total[begin:end].add_(columns[position](change[rows, at]))
         return total
 
     def _columns_of(self, first: int, end: int) -> dict[int, Product]:
