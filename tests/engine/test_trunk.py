@@ -105,3 +105,9 @@ def test_first_convolution_takes_its_relu_with_it_where_that_is_faster(monkeypat
     top = numbers(3, 2, extents[-1][1] - extents[-1][0], 5).to(passes.backward)
     found = backward(together, factors, top, extents, windows, 4)
     torch.testing.assert_close(found, backward(apart, its_factors, top, cone(apart, 70, 20, 60), windows, 4))
+
+
+def test_positions_that_feed_nothing_are_in_no_range_above_the_input():
+    trunk = nn.Sequential(nn.Conv1d(4, 5, 3), nn.ReLU(), nn.MaxPool1d(4), nn.Conv1d(5, 5, 2))
+    layers = trunk_layers(trunk)
+    assert cone(layers, 41, 0, 41)[:2] == [(0, 41), (0, 36)]  # of 39 positions, the last 3 are not pooled

@@ -197,12 +197,17 @@ class Convolution:
         pairs = gradient.flatten(0, 1).to(self.transposed.dtype)
         if self.stride == 1:
             # More outputs than feed the inputs are multiplied, too: without them, the image would be a copy.
-            wanted = min(above[0], below[0] - self.kernel + 1), max(above[1], below[1])
-            pairs = _cut(pairs, above[0], wanted)
+            reach = self.kernel - 1
+            fed = max(above[0], below[0]), min(above[1] + reach, below[1])
+            wanted = min(above[0], fed[0] - reach), max(above[1], fed[1])
+            # as many zeros at both ends are padding; one end's own would make the image a copy
+            n_zeros = min(above[0] - wanted[0], wanted[1] - above[1]) if self.backward_by is None else 0
+            pairs = _cut(pairs, above[0], (wanted[0] + n_zeros, wanted[1] - n_zeros))
             if self.backward_by is not None:
                 spread = self.backward_by.convolve(pairs)
             else:
-                spread = _from_image(functional.conv2d(_as_image(pairs), self.transposed))
+                image = functional.conv2d(_as_image(pairs), self.transposed, padding=(0, n_zeros))
+                spread = _from_image(image)
             start = wanted[0] + self.kernel - 1
         else:
             image = functional.conv_transpose2d(_as_image(pairs), self.transposed, stride=(1, self.stride))

@@ -173,7 +173,8 @@ def n_positions(layers: list[Layer], n: int) -> list[int]:
 def cone(layers: list[Layer], n: int, start: int, end: int) -> list[Extent]:
     """Return the range of positions, of the input and of each layer's output, fed by a range of the input.
 
-    Ranges below a pooling are whole ones of its windows, so that its gradients are not cut out of more.
+    Ranges below a pooling are whole ones of its windows, so that its gradients are not cut out of more. What
+    feeds nothing, as the last positions below a pooling may, is in none but the input's.
 
     Parameters
     ----------
@@ -191,6 +192,10 @@ def cone(layers: list[Layer], n: int, start: int, end: int) -> list[Extent]:
         if isinstance(layer, Pooling) and len(extents) > 1:
             extents[-1] = layer.factor_extent(above)
         extents.append(above)
+    for i in reversed(range(1, len(layers))):
+        layer, (start, end), (first, last) = layers[i], extents[i], extents[i + 1]
+        if first < last:
+            extents[i] = max(start, first * layer.stride), min(end, (last - 1) * layer.stride + layer.kernel)
     return extents
 
 
