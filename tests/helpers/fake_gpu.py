@@ -17,6 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from tism_scan.effects import engines as effect_engines
+from tism_scan.effects import sharing as effect_sharing
 from tism_scan.effects.engines import TrunkEffects
 from tism_scan.effects.haplotypes import Comparison
 from tism_scan.effects.packing import Packed
@@ -203,7 +205,7 @@ def trace_block(case):
         with Launches() as seen:
             queued = engine.queue(codes, stretch, wanted)
     return {
-        "kernels": seen.n_kernels,
+        "kernels": seen.kernels.total(),
         "mixed": seen.mixed,
         "copies": seen.copies,
         "waits": seen.waits,
@@ -222,7 +224,7 @@ def main():
     slabs.memory_of = lambda device: 0.5 * MEMORY
     for module in (torch.nn.modules.conv._ConvNd, torch.nn.Linear):
         module.reset_parameters = lambda self: None
-    for module in (block_engine, slabs, trunk):
+    for module in (block_engine, slabs, trunk, effect_engines, effect_sharing):
         module.to_device = without_values
     block_engine.to_host = lambda tensor: tensor
     block_engine.Mark = lambda device: None

@@ -17,6 +17,7 @@ from tism_scan.engine.cost import bytes_per_bp
 from tism_scan.engine.devices import default_batch_size, default_device
 from tism_scan.engine.fitting import FittingBatches
 from tism_scan.engine.layers import Passes
+from tism_scan.engine.queue import to_device
 from tism_scan.engine.sharing import why_no_stack
 from tism_scan.engine.slabs import budget_of
 from tism_scan.engine.trunk import gapless_layers, total_stride
@@ -118,7 +119,7 @@ class EffectEngine(FittingBatches):
 
     def _encoded(self, codes: NDArray[np.uint8], *, is_reverse: bool) -> Tensor:
         """Return codes (N, L) as the model reads them, float32 (N, 4, L), or their reverse complement."""
-        X = self._one_hot[torch.from_numpy(codes).to(self.device).long()].transpose(1, 2)
+        X = self._one_hot[to_device(codes, self.device).long()].transpose(1, 2)
         return (X.flip(2)[:, self._complement] if is_reverse else X).contiguous()
 
     def _chosen(self, outputs: Tensor) -> Tensor:
@@ -193,12 +194,12 @@ class TrunkEffects(EffectEngine):
             firsts = len(packed.codes) - input_bp - firsts
         X = self._encoded(packed.codes[None], is_reverse=is_reverse)
         values, begins = shared_values(self._trunk, X, firsts)
-        places = [torch.from_numpy(each).to(self.device) for each in begins]
+        places = [to_device(each, self.device) for each in begins]
         top = places[-1][:, None] + torch.arange(self._trunk.counts[-1], device=self.device)
         inputs = values[-1][top].transpose(1, 2)  # (W, C, positions)
         whole = self._head.whole(inputs)
-        references, alternatives, bases, snvs = (  # once, since the host waits for each
-            torch.from_numpy(each).to(self.device)
+        references, alternatives, bases, snvs = (
+            to_device(each, self.device)
             for each in (
                 packed.references,
                 packed.alternatives,
@@ -212,9 +213,9 @@ class TrunkEffects(EffectEngine):
         for rows in torch.split(snvs, self._n_at_once) if len(snvs) else ():
             of = references[rows]
             channels = self._of_strand(self._channel_of_base[bases[rows]], is_reverse=is_reverse)
-            firsts = [each[of] for each in places]
             at = torch.full_like(of, center)
-            strips = self._trunk.strips(values, firsts, channels, at, (center, center))
+            begun = [each[of] for each in places]
+            strips = self._trunk.strips(values, begun, channels, at, (center, center))
             change[rows] = self._head.effects(inputs, whole, of, strips)
         return reference, change
 

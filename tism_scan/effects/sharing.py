@@ -9,11 +9,11 @@ What windows cover is kept end to end; where two stretches meet, values are of n
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tism_scan.engine.layers import Layer
+from tism_scan.engine.queue import to_device
 from tism_scan.refine.changes import Trunk, layer_output
 
 Firsts = NDArray[np.int64]
@@ -39,7 +39,7 @@ def shared_values(trunk: Trunk, X: Tensor, firsts: Firsts) -> tuple[list[Tensor]
         held, at = values[-1], begins[-1]
         if layer.stride > 1:
             index, at = _told_apart(layer, at, n_above)
-            held = held[torch.from_numpy(index).to(held.device).clamp_(max=len(held) - 1)]
+            held = held[to_device(index, held.device).clamp_(max=len(held) - 1)]
         values.append(layer_output(layer, held[None])[0])
         begins.append(at)
     return values, begins

@@ -16,7 +16,7 @@ from tism_scan.engine.block_engine import BlockEngine, Engine
 from tism_scan.engine.cost import bytes_per_bp, module_flop, most_windows
 from tism_scan.engine.ensemble_engine import EnsembleEngine
 from tism_scan.engine.layers import Passes
-from tism_scan.engine.queue import Queued
+from tism_scan.engine.queue import Queued, to_device
 from tism_scan.engine.readout import values_of_tracks
 from tism_scan.engine.sharing import why_no_stack
 from tism_scan.engine.slabs import budget_of, first_slab
@@ -81,9 +81,9 @@ class IsmEngine(BlockEngine):
         start, end = int(batch[0]) * stride, int(batch[-1]) * stride + input_bp
         cores = np.stack([self._is_site[i * stride + flank : (i + 1) * stride + flank] for i in batch])
         windows, in_core = np.nonzero(cores)
-        sites = Sites(*(torch.from_numpy(each).to(self.device) for each in (windows, in_core + flank)))
+        sites = Sites(*(to_device(each, self.device) for each in (windows, in_core + flank)))
         effects = self._both_strands(self._encode(codes[None, start:end]), batch - batch[0], sites)
-        places = start + torch.from_numpy(batch - batch[0]).to(self.device)[sites.windows] * stride
+        places = start + to_device(batch - batch[0], self.device)[sites.windows] * stride
         total[:, :, places + sites.offsets] += effects[:, self._to_acgt].permute(2, 1, 0)
         return len(batch)
 
@@ -135,7 +135,7 @@ class WindowIsm(IsmEngine):
         super().__init__(model, scoring, batch_size=batch_size or BATCH_SIZE, device=device)
 
     def _effects(self, X: Tensor, windows: NDArray[np.int64], sites: Sites) -> Tensor:
-        starts = torch.from_numpy(windows).to(self.device) * self.lattice.stride
+        starts = to_device(windows, self.device) * self.lattice.stride
         inputs = X[0].unfold(1, self.lattice.input_bp, self.lattice.stride)[:, windows].transpose(0, 1)
         at_reference = torch.cat([self._predict(batch) for batch in torch.split(inputs, self.batch_size)])
         i_site, channels = substitutions(X, starts[sites.windows] + sites.offsets)
@@ -201,7 +201,7 @@ class TrunkIsm(IsmEngine):
 
     def _effects(self, X: Tensor, windows: NDArray[np.int64], sites: Sites) -> Tensor:
         values = [each[0] for each in self._trunk.values(X)]
-        lattice = torch.from_numpy(windows).to(self.device)
+        lattice = to_device(windows, self.device)
         inputs = values[-1].unfold(0, self._trunk.counts[-1], self._steps[-1])[lattice]  # (N, C, positions)
         whole = self._head.whole(inputs)
         starts = lattice[sites.windows]
