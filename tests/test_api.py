@@ -48,6 +48,18 @@ class Linear(torch.nn.Module):
         return self.layer(X.flatten(1))
 
 
+class Shared(Linear):
+    """The same on a trunk, of layers that are followed one by one, or not."""
+
+    def __init__(self, act=torch.nn.ReLU):
+        super().__init__(2)
+        self.trunk = torch.nn.Sequential(torch.nn.Conv1d(4, 4, 3), act())
+        self.head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(88, 2))
+
+    def forward(self, X):
+        return self.head(self.trunk(X))
+
+
 @pytest.fixture(scope="module")
 def genome(tmp_path_factory):
     path = tmp_path_factory.mktemp("genome") / "genome.fa"
@@ -59,6 +71,22 @@ def genome(tmp_path_factory):
 def linear_store(genome, tmp_path_factory):
     plan = ts.plan_scan(genome, Linear(), tracks="all", track_names=["one", "two"], stride=6, values="tism")
     return ts.scan(plan, tmp_path_factory.mktemp("scan") / "scores.zarr")
+
+
+@pytest.mark.parametrize("make", [Linear, Shared, lambda: Shared(torch.nn.GELU)])
+def test_default_dtype_of_pytorch_changes_no_score(genome, tmp_path, make):
+    model = make()
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            plan = ts.plan_scan(genome, model, tracks=0, groups=("both=0,1",), stride=6, stitch="mean")
+            found.append(ts.scan(plan, tmp_path / f"{len(found)}.zarr").read("chr2"))
+            found.append(ts.attribute(model, genome=genome, region="chr2", tracks=0, stride=6).values)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_array_equal(found[1], found[3])
 
 
 def run(code):

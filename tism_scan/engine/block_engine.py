@@ -190,7 +190,7 @@ class BlockEngine(FittingBatches):
     def _stitched(self, codes: Codes, where: NDArray[np.int64], block: slice) -> Tensor:
         """Return the scores of a block, (T, channels, len(block)), from the windows that are needed."""
         shape = (len(self.scoring.tracks), self.scoring.n_channels, len(codes))
-        total = torch.zeros(shape, device=self.device)
+        total = torch.zeros(shape, dtype=torch.float32, device=self.device)
         all_codes = to_device(codes, self.device)
         n_done = 0
         while n_done < len(where):

@@ -176,7 +176,7 @@ class GatedReadout:
         self.columns = [
             torch.tensor([column_of[output] for output in track.outputs], device=device) for track in tracks
         ]
-        self.factors = [torch.tensor(track.weights, device=device) for track in tracks]
+        self.factors = [torch.tensor(track.weights, dtype=torch.float32, device=device) for track in tracks]
         if self.is_logit:  # the same row for every window
             rows = [
                 factors @ self.weight[columns]

@@ -136,7 +136,7 @@ class TrackReader:
     def __init__(self, tracks: Sequence[Track], device: torch.device) -> None:
         self._single = [_single_output(track) for track in tracks]
         self._outputs = [torch.tensor(track.outputs, device=device) for track in tracks]
-        self._weights = [torch.tensor(track.weights, device=device) for track in tracks]
+        self._weights = [torch.tensor(track.weights, dtype=torch.float32, device=device) for track in tracks]
 
     def value(self, outputs: Tensor, i_track: int) -> Tensor:
         """Return a track's weighted sum of outputs, summed over windows: its gradient is each one's own."""

@@ -77,7 +77,7 @@ class SharedEngine(SlabEngine):
         if parts is None:
             raise NotSharedError("the model's parts are gone on its device")
         self._trunk, head = parts
-        window = torch.zeros((1, 4, scoring.input_bp), device=self.device)
+        window = torch.zeros((1, 4, scoring.input_bp), dtype=torch.float32, device=self.device)
         with torch.no_grad():
             features = self._trunk(window)
         self._n_places = features.shape[2]
@@ -91,7 +91,8 @@ class SharedEngine(SlabEngine):
         """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
         input_bp, stride = self.lattice.input_bp, self.lattice.stride
         window, longer = (
-            torch.zeros((1, 4, n_bp), device=self.device) for n_bp in (input_bp, input_bp + stride)
+            torch.zeros((1, 4, n_bp), dtype=torch.float32, device=self.device)
+            for n_bp in (input_bp, input_bp + stride)
         )
         with frozen(self.model):
             of_window, of_longer = module_flop(self._trunk, window), module_flop(self._trunk, longer)

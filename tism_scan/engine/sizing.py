@@ -53,7 +53,7 @@ def fitting_block_bp(
 
 def _forward_flop(model: Model) -> float:
     """Return the arithmetic, FLOP, of a window's forward pass; a multiply-add counts as two."""
-    window = torch.zeros((1, 4, model.input_bp))
+    window = torch.zeros((1, 4, model.input_bp), dtype=torch.float32)
     with frozen(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(window)
     return float(counter.get_total_flops())

@@ -135,7 +135,7 @@ class TrunkEngine(SlabEngine):
     def flop_per_window(self) -> float:
         """Return the arithmetic, FLOP, that a window's scores need in a long stretch."""
         stride, n_tracks = self.lattice.stride, len(self.scoring.tracks)
-        window = torch.zeros((1, 4, self.lattice.input_bp), device=self.device)
+        window = torch.zeros((1, 4, self.lattice.input_bp), dtype=torch.float32, device=self.device)
         features = self._head.prepared(forward(self.layers, window, self.passes)[0]).transpose(1, 2)
         head_forward, head_backward = self._head.flop_per_window(features)
         shared = forward_flop_per_bp(self.layers) * stride + head_forward

@@ -202,7 +202,7 @@ def _check_has_weights(body: nn.Module, name: str) -> None:
 
 def _zero_window(model: Model) -> Tensor:
     home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    return torch.zeros((1, 4, model.input_bp), device=home)
+    return torch.zeros((1, 4, model.input_bp), dtype=torch.float32, device=home)
 
 
 def _first_that_reads(models: Sequence[LoadedModel], spec: str) -> tuple[LoadedModel, Tensor]:

@@ -39,7 +39,7 @@ def check_differentiable(model: nn.Module, input_bp: int, device: str | torch.de
         try:
             with torch.enable_grad():
                 for _ in range(_CALLS_OF_TORCHSCRIPT if is_script else 1):
-                    X = torch.zeros((1, 4, input_bp), device=target, requires_grad=True)
+                    X = torch.zeros((1, 4, input_bp), dtype=torch.float32, device=target, requires_grad=True)
                     outputs = model(X)
                     if not outputs.requires_grad:
                         raise ModelError(
