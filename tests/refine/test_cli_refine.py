@@ -15,6 +15,8 @@ def test_a_refinement_that_is_finished_is_resumed_at_once(refined, inputs):
     done = tism_scan("refine", refined.scan.path, *inputs, "--quantile", "0.99")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"refining {refined.store.plan.n_wanted:,} of 9,000 bases (quantile 0.99)" in done.stdout
+    assert "nothing is pending" in done.stdout
+    assert "refined 0" not in done.stdout
     assert "export" in done.stdout.splitlines()[-1]
 
 

@@ -12,7 +12,7 @@ from tism_scan.cli.options.cluster import ray_options
 from tism_scan.cli.options.common import taken
 from tism_scan.cli.options.model import check_tracks_chosen, model_source
 from tism_scan.cli.options.scan import execution
-from tism_scan.cli.run import has_to_go, say_what_is_missing
+from tism_scan.cli.run import NOTHING_PENDING, has_to_go, say_what_is_missing
 from tism_scan.cli.typed import pasteable, typed_again, typed_command
 from tism_scan.cli.waiting import progress_bar, waiting
 from tism_scan.plan.methods import ONE_VALUE_METHODS
@@ -88,10 +88,13 @@ def _attribute(planned: "PlannedPeaks", store: "PeakStore", how: "Execution", ra
     with progress_bar("attribute") as show:
         result = attribute_pending(planned, store, ray=ray, execution=how, on_progress=show)
     seconds = time.monotonic() - began
-    say(
-        f"attributed {count_of(result.n_bp, 'peak')} in {duration(seconds)} "
-        f"({result.n_bp / seconds:,.1f} peaks/s): {count_of(result.n_scored, 'base')} got a score"
-    )
+    if n_pending:
+        say(
+            f"attributed {count_of(result.n_bp, 'peak')} in {duration(seconds)} "
+            f"({result.n_bp / seconds:,.1f} peaks/s): {count_of(result.n_scored, 'base')} got a score"
+        )
+    else:
+        say(NOTHING_PENDING)
     code = say_what_is_missing(store, result, "part")
     if not code and planned.settings.method.method not in ONE_VALUE_METHODS:
         beside = store.path.parent / "modisco" if isinstance(store.path, Path) else "modisco"

@@ -13,7 +13,7 @@ from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.headed import Headed
 from tism_scan.cli.options.model import memory_option, model_source, source_options
 from tism_scan.cli.options.scan import execution
-from tism_scan.cli.run import has_to_go, say_what_is_missing
+from tism_scan.cli.run import NOTHING_PENDING, has_to_go, say_what_is_missing
 from tism_scan.cli.typed import pasteable, typed_again, typed_command
 from tism_scan.cli.waiting import progress_bar, waiting
 from tism_scan.errors import InputError
@@ -121,10 +121,13 @@ def _refine(planned: "PlannedRefinement", options: dict[str, Any], *, overwrite:
             on_progress=show,
         )
     seconds = time.monotonic() - began
-    say(
-        f"refined {count_of(result.n_blocks, 'block')} in {duration(seconds)}: exact ISM of "
-        f"{count_of(result.n_scored, 'base')} on {count_of(len(plan.scoring.tracks), 'track')}"
-    )
+    if result.n_blocks_total:
+        say(
+            f"refined {count_of(result.n_blocks, 'block')} in {duration(seconds)}: exact ISM of "
+            f"{count_of(result.n_scored, 'base')} on {count_of(len(plan.scoring.tracks), 'track')}"
+        )
+    else:
+        say(NOTHING_PENDING)
     code = say_what_is_missing(existing_refinement(planned.scan), result)
     if not code:
         path = planned.scan.path

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tism_scan.scan.work import Work
     from tism_scan.store.score_store import ScoreStore
 
+NOTHING_PENDING = "nothing is pending"
 _MOST_FAILURES_SHOWN = 10
 
 
@@ -140,11 +141,14 @@ def _say_what_was_done(store: "ScoreStore", result: "ScanResult", seconds: float
     plan, choice = store.plan, precision_choice(store)
     if n_done_before:
         say(f"resumed: {count_of(n_done_before, 'block was', 'blocks were')} already done")
-    say(
-        f"scanned {count_of(result.n_blocks, 'block')}, {result.n_bp:,} bases, in {duration(seconds)} "
-        f"({result.n_bp / seconds:,.0f} bases/s): {result.n_scored:,} bases got a score, "
-        f"{result.n_bp - result.n_scored:,} did not (not A, C, G or T, or not asked for)"
-    )
+    if result.n_blocks_total:
+        say(
+            f"scanned {count_of(result.n_blocks, 'block')}, {result.n_bp:,} bases, in {duration(seconds)} "
+            f"({result.n_bp / seconds:,.0f} bases/s): {result.n_scored:,} bases got a score, "
+            f"{result.n_bp - result.n_scored:,} did not (not A, C, G or T, or not asked for)"
+        )
+    else:
+        say(NOTHING_PENDING)
     if choice is not None:
         say(str(choice))
     left_out = [chrom for chrom in plan.chroms if chrom not in plan.wanted]
