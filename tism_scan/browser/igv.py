@@ -24,7 +24,7 @@ VIEW = "_view/"
 VIEW_SETTINGS = f"{VIEW}settings.json"
 
 _KEY = {
-    "mean": ("the reference base supports the prediction", "it speaks against it"),
+    "mean": ("the reference base supports the prediction", "it lowers the prediction"),
     "tism": ("the other base raises the output", "it lowers it"),
 }
 _HEIGHT = {

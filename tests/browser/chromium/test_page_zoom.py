@@ -97,6 +97,7 @@ def test_bars_key_is_not_shown_over_letters(page):
     assert visible(page, "#letters-key")
     key = page.run("return document.getElementById('letters-key').innerText")
     assert "above the line: the reference base supports the prediction" in key
+    assert "below it, upside down: it lowers the prediction" in key
     assert "beyond the axis" in key
     colors = page.run(
         """return [...document.querySelectorAll('.base')]
