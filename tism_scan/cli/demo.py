@@ -29,6 +29,7 @@ MOST_ACTORS = 4
     default="tism-scan-demo",
     show_default=True,
     type=PATH,
+    metavar="FOLDER",
     help="Folder for everything that the demo makes.",
 )
 def command(out: Path) -> int:
@@ -111,7 +112,7 @@ def _named_seqlets(store: "ScoreStore", out: Path) -> list[str]:
     try:
         check_tomtom()
     except InputError as error:
-        say(f"seqlets have no names: {error}")
+        say(f"without names of motifs for the seqlets: {error}")
         return []
     bed = out / "seqlets.bed"
     with waiting("naming seqlets (the first time, a minute: Tomtom is compiled)"):

@@ -8,7 +8,7 @@ import click
 
 from tism_scan.cli.console import count_of, say, say_table
 from tism_scan.cli.options.common import PATH, STORE, refuse_unused, tracks_option, values_option
-from tism_scan.cli.waiting import progress_bar
+from tism_scan.cli.waiting import progress_bar, waiting
 from tism_scan.errors import InputError
 from tism_scan.storage.places import Place
 
@@ -114,6 +114,7 @@ def command(
         refuse_unused({"quantile", *({"values"} if values == "ism" else ())}, "with --phred")
         rule = replace(rule, limits=limits_of(opened, phred))
     with progress_bar("seqlets") as show:
+    from tism_scan.motifs.tomtom import compile_tomtom
         called = write_seqlets(
             opened,
             out,
@@ -124,6 +125,9 @@ def command(
             jobs=jobs,
             allow_incomplete=allow_incomplete,
             is_exact=values == "ism",
+    if naming is not None:
+        with waiting("loading Tomtom (the first time, a minute: it is compiled)"):
+            compile_tomtom(naming.motifs)
             on_progress=show,
         )
     rows = [
