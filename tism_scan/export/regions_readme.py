@@ -37,8 +37,8 @@ def readme_text(
     tracks = "\n".join(f"  {folder}  {name}" for folder, name in zip(folders, names, strict=True))
     return f"""{described.title} around peaks, for {form}.
 
-Row i belongs to line i of peaks.narrowPeak: {width} bp, from {width // 2} bp before the summit, which is at
-start + column 10 and in the peak's middle. Where a row leaves the chrom, its peak is cut on both sides.
+Row i belongs to line i of peaks.narrowPeak: {width} bp, from {width // 2} bp before the summit, which is
+start + column 10. The peaks there are the rows; where a row leaves the chrom, its peak is cut on both sides.
 Channels are A, C, G, T. {described.zeros}
 A score is hypothetical: {described.meant}
 {_HELD[form]}

@@ -25,9 +25,10 @@ def readme_text(name: str, header: str, plan: ScanPlan, fields: Sequence[Field])
         ranks, meaning = "No PHRED: these are the scores of chosen bases.", "exact ISM, the change"
         which = f"Of the {plan.n_wanted:,} bases that were refined ({plan.selection.rule}), all"
     if any(field.background for field in fields):
-        ranks = "PHRED is -10 log10(rank / N) of the magnitude, among " + "; ".join(
-            f"{field.background} ({field.id})" for field in fields
-        )
+        among = dict.fromkeys(field.background for field in fields)
+        if len(among) > 1:
+            among = dict.fromkeys(f"{field.background} ({field.id})" for field in fields)
+        ranks = f"PHRED is -10 log10(rank / N) of the magnitude, among {'; '.join(among)}."
     tracks = "\n".join(f"  {field.id}  {field.name}" for field in fields)
     quantity = quantity_of(plan)
     is_table = name.endswith(".tsv.gz")
