@@ -26,6 +26,11 @@ def _made_up(method, seed=0):
     return LocusScores("chr1", 100, codes, settings, values, ())
 
 
+def test_scores_of_a_locus_say_in_one_line_what_they_are():
+    names = ", ".join(track.name for track in TRACKS)
+    assert repr(_made_up("ism")) == f"LocusScores(chr1:101-109: ism, 2 tracks ({names}), values (2, 4, 9))"
+
+
 def _logos(figure):
     """Return the axes of logos by their titles."""
     axes = [axes for axes in figure.axes if axes.get_title(loc="left")]

@@ -76,6 +76,12 @@ class LocusScores:
     values: NDArray[np.float32]
     windows: tuple[Window, ...]
 
+    def __repr__(self) -> str:
+        names = ", ".join(track.name for track in self.tracks[:5]) + ", ..." * (len(self.tracks) > 5)
+        of_tracks = f"{len(self.tracks):,} track{'s' * (len(self.tracks) != 1)} ({names})"
+        what = f"{self.settings.method}, {of_tracks}, values {self.values.shape}"
+        return f"LocusScores({self.interval}: {what})"
+
     @property
     def tracks(self) -> tuple[Track, ...]:
         """The tracks, in the order of the first axis of the values."""
