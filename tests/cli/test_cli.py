@@ -251,6 +251,14 @@ def test_each_command_has_help(command):
     result = tism_scan(command, "--help")
     assert result.returncode == 0
     assert "Usage:" in result.stdout
+    assert " RANGE" not in result.stdout  # a number is called N, or by its unit
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "variants", "refine", "attribute"])
+def test_help_has_a_heading_for_each_option_of_the_computing(command):
+    _, _, others = tism_scan(command, "--help").stdout.partition("Other options:")
+    named = re.findall(r"^  (?:-h, )?--([a-z-]+)", others.partition("Example")[0], re.MULTILINE)
+    assert set(named) <= {"config", "log", "json", "help"}
 
 
 def test_help_lists_commands_in_the_order_of_the_work():

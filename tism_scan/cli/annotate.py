@@ -30,7 +30,6 @@ from tism_scan.storage.places import Place
 @click.option(
     "--chrom-alias",
     type=PATH,
-    metavar="FILE",
     help="Two columns: a chrom's name in the store, and the name in VARIANTS; others keep their names.",
 )
 @jobs_option("Number of processes. [default: the number of CPU cores, fewer for small files]")

@@ -72,7 +72,9 @@ _HEADINGS = {
         "--method deepliftshap --out peaks.zarr",
     ],
 )
-@click.option("--genome", type=PATH, help="FASTA of the --region or the --peaks, plain or bgzip.")
+@click.option(
+    "--genome", type=PATH, help="FASTA of --region or --peaks, plain or bgzip; its index is made if missing."
+)
 @click.option("--region", metavar="chr1:1,000-2,000", help="The bases to score; 1-based, both ends included.")
 @click.option("--sequence", metavar="ACGT...", help="Score this sequence instead of a region.")
 @click.option(
@@ -81,7 +83,6 @@ _HEADINGS = {
 @click.option(
     "--peaks",
     type=PATH,
-    metavar="FILE",
     help="Score a window around each peak of a narrowPeak or BED file, centred on its summit (column 10, "
     "else the middle), on Ray, into a store that `export --format modisco` reads. Run it again to resume.",
 )
@@ -99,7 +100,7 @@ _HEADINGS = {
     help="File for the scores: .npz or .tsv. Of --peaks, the store: a folder, s3://bucket/prefix or "
     "gs://bucket/prefix.",
 )
-@click.option("--plot", type=PATH, metavar="FILE", help="File for a picture: .png, .svg or .pdf.")
+@click.option("--plot", type=PATH, help="File for a picture: .png, .svg or .pdf.")
 @click.option("--spans", type=PATH, metavar="BED", help="Genes or motifs to draw above the picture.")
 @click.option(
     "--center",
@@ -108,7 +109,9 @@ _HEADINGS = {
 )
 @scoring_options
 @click.option("--background", metavar="A,C,G,T", help="Base frequencies for hypothetical. [default: equal]")
-@click.option("--seed", default=0, show_default=True, help="Seed of the shuffles of deepliftshap.")
+@click.option(
+    "--seed", default=0, show_default=True, metavar="N", help="Seed of the shuffles of deepliftshap."
+)
 @click.option(
     "--width",
     type=click.IntRange(2),
@@ -118,7 +121,6 @@ _HEADINGS = {
 @click.option(
     "--chrom-alias",
     type=PATH,
-    metavar="FILE",
     help="Two columns: a chrom's name in the genome, and that of --peaks; others keep their names.",
 )
 @cluster_options

@@ -27,7 +27,9 @@ _MOST_WARNED = 5
 
 
 @click.command(name="audit")
-@click.option("--genome", required=True, type=PATH, help="FASTA, plain or bgzip.")
+@click.option(
+    "--genome", required=True, type=PATH, help="FASTA, plain or bgzip; its index is made if missing."
+)
 @model_options
 @path_option(
     multiple=True,
@@ -35,9 +37,17 @@ _MOST_WARNED = 5
     help="Take TISM's gradients at these points, as `run` does; repeat it to compare. [default: 1]",
 )
 @click.option(
-    "--n", "n_windows", type=click.IntRange(1), default=50, show_default=True, help="Number of windows."
+    "--n",
+    "n_windows",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Number of windows.",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the random choice of windows.")
+@click.option(
+    "--seed", default=0, show_default=True, metavar="N", help="Seed of the random choice of windows."
+)
 @click.option(
     "--core-bp",
     default=256,
@@ -54,7 +64,7 @@ _MOST_WARNED = 5
 @click.option(
     "--chroms", multiple=True, metavar="GLOBS", help="Draw only from these chroms, such as 'chr8,chr9'."
 )
-@click.option("--out", type=PATH, metavar="FILE", help="File for all results: .json.")
+@click.option("--out", type=PATH, help="File for all results: .json.")
 @click.option(
     "--store",
     type=STORE,
@@ -64,7 +74,6 @@ _MOST_WARNED = 5
 @click.option(
     "--plot",
     type=PATH,
-    metavar="FILE",
     help="File for a scatter plot of TISM (by the first path, and by the best) against ISM: .png, .svg or "
     ".pdf.",
 )

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 @timed_model_options
 @scoring_options
 @memory_option
-@click.option("--tracks", type=click.IntRange(1), default=1, show_default=True, help="Number of tracks.")
-@click.option("--seconds", default=5.0, show_default=True, help="Score for at least this many seconds.")
+@click.option(
+    "--tracks", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Number of tracks."
+)
+@click.option(
+    "--seconds", default=5.0, show_default=True, metavar="S", help="Score for at least this many seconds."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(*, tracks: int, seconds: float, memory_gb: float | None, as_json: bool, **options: Any) -> int:
     """Measure how fast random sequence is scored: bases and FLOP per second, and memory.

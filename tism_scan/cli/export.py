@@ -38,7 +38,7 @@ _FORMATS_OF = {
 
 @click.command(name="export")
 @click.argument("store", type=STORE)
-@click.option("--out", required=True, type=PATH, help="Folder for the files.")
+@click.option("--out", required=True, type=PATH, metavar="FOLDER", help="Folder for the files.")
 @click.option(
     "--format",
     "form",
@@ -51,7 +51,6 @@ _FORMATS_OF = {
 @click.option(
     "--peaks",
     type=PATH,
-    metavar="FILE",
     help="narrowPeak or BED, plain or gzipped: one row of scores for each, around its summit (column 10), "
     "or its middle without one.",
 )
@@ -72,7 +71,6 @@ _FORMATS_OF = {
 @click.option(
     "--chrom-alias",
     type=PATH,
-    metavar="FILE",
     help="Two columns: a chrom's name in the store, and the browser's (or the peaks'); others keep their "
     "names.",
 )
@@ -108,7 +106,7 @@ _FORMATS_OF = {
     "each base of all.",
 )
 @click.option("--genome-id", metavar="NAME", help="The assembly's name in browsers, such as hg38.")
-@click.option("--igv-js", type=PATH, metavar="FILE", help="A copy of igv.js to put beside the page.")
+@click.option("--igv-js", type=PATH, help="A copy of igv.js to put beside the page.")
 @genes_option
 @annotations_option
 def command(store: Place, out: Path, form: str, **options: Any) -> int:

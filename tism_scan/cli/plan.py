@@ -35,16 +35,20 @@ if TYPE_CHECKING:
     "--gpus",
     type=click.IntRange(1),
     default=1,
+    metavar="N",
     show_default=True,
     help="Number of devices that share the work.",
 )
 @click.option(
     "--bases-per-s",
     type=click.FloatRange(0, min_open=True),
+    metavar="BASES",
     help="Speed of one device, from `bench` on that device. [default: measured here]",
 )
 @click.option("--device", metavar="cpu|cuda", help="Device to measure here. [default: a GPU if there is one]")
-@click.option("--seconds", default=5.0, show_default=True, help="Measure for at least this many seconds.")
+@click.option(
+    "--seconds", default=5.0, show_default=True, metavar="S", help="Measure for at least this many seconds."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bool, **options: Any) -> int:
     """Estimate what `run` with the same options takes: windows, arithmetic, hours, and bytes on disk.

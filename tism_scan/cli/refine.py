@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 _HEADINGS = {
     "What the store was made with": (
-        *("genome", "spec", "weights"),
-        *("input_bp", "alphabet", "layout", "reduction"),
+        *("genome", "spec", "weights", "input_bp", "alphabet", "layout", "reduction"),
     ),
     "Which bases": ("quantile", "seqlets", "bed"),
     **HEADINGS,
@@ -49,12 +48,15 @@ _HEADINGS = {
 @click.option(
     "--quantile",
     type=click.FloatRange(0, 1),
+    metavar="Q",
     help="Refine the bases whose |score| is above this quantile of a track. [default: 0.997]",
 )
-@click.option("--seqlets", type=PATH, metavar="FILE", help="Refine the bases of a file of `seqlets` instead.")
-@click.option("--bed", type=PATH, metavar="FILE", help="Refine the bases of a BED file instead.")
+@click.option("--seqlets", type=PATH, help="Refine the bases of a file of `seqlets` instead.")
+@click.option("--bed", type=PATH, help="Refine the bases of a BED file instead.")
 @cluster_options
-@click.option("--overwrite", is_flag=True, help="Delete the exact ISM that is there first; asks.")
+@click.option(
+    "--overwrite", is_flag=True, help="Delete the exact ISM that is there first; asks for confirmation."
+)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @log_option
 def command(

@@ -36,6 +36,7 @@ _FEW_MOTIFS = 25  # as Tomtom's authors warn
 @click.option(
     "--quantile",
     type=float,
+    metavar="Q",
     default=0.997,
     show_default=True,
     help="A base is high-scoring if its |score| is above this quantile, 0 to 1, of its track.",
@@ -50,30 +51,40 @@ _FEW_MOTIFS = 25  # as Tomtom's authors warn
 @click.option(
     "--gap",
     type=int,
+    metavar="BP",
     default=5,
     show_default=True,
     help="Most bases between two high-scoring bases of a seqlet.",
 )
 @click.option(
-    "--min-bases", type=int, default=3, show_default=True, help="Fewest high-scoring bases of a seqlet."
+    "--min-bases",
+    type=int,
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Fewest high-scoring bases of a seqlet.",
 )
 @click.option(
     "--motifs",
     type=PATH,
-    metavar="FILE",
     help="Name seqlets after the motif that each is most like: MEME text (JASPAR), or a MoDISco h5.",
 )
 @click.option(
     "--motif-p",
     type=float,
+    metavar="P",
     default=0.01,
     show_default=True,
     help="Highest p-value (Tomtom's) with which a seqlet has a name.",
 )
 @click.option(
-    "--genome", type=PATH, help="FASTA that was scanned, for --motifs; a store of --values tism does without."
+    "--genome",
+    type=PATH,
+    help="The FASTA that was scanned, for --motifs; a store of `run --values tism` needs none.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of processes.")
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Number of processes."
+)
 @click.option("--allow-incomplete", is_flag=True, help="Skip blocks that are not computed yet.")
 def command(
     store: Place,
@@ -103,6 +114,7 @@ def command(
     """
     from tism_scan.export.seqlet_files import write_seqlets
     from tism_scan.export.seqlets import SeqletRule
+    from tism_scan.motifs.tomtom import compile_tomtom
     from tism_scan.store.score_store import ScoreStore
 
     rule = SeqletRule(quantile, gap, min_bases)
@@ -113,8 +125,10 @@ def command(
 
         refuse_unused({"quantile", *({"values"} if values == "ism" else ())}, "with --phred")
         rule = replace(rule, limits=limits_of(opened, phred))
+    if naming is not None:
+        with waiting("loading Tomtom (the first time, a minute: it is compiled)"):
+            compile_tomtom(naming.motifs)
     with progress_bar("seqlets") as show:
-    from tism_scan.motifs.tomtom import compile_tomtom
         called = write_seqlets(
             opened,
             out,
@@ -125,9 +139,6 @@ def command(
             jobs=jobs,
             allow_incomplete=allow_incomplete,
             is_exact=values == "ism",
-    if naming is not None:
-        with waiting("loading Tomtom (the first time, a minute: it is compiled)"):
-            compile_tomtom(naming.motifs)
             on_progress=show,
         )
     rows = [

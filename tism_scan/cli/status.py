@@ -35,9 +35,10 @@ _KINDS = {
 @click.option(
     "--every",
     type=click.FloatRange(0, min_open=True),
+    metavar="S",
     default=10.0,
     show_default=True,
-    help="Seconds between two lines of --watch.",
+    help="Time between two lines of --watch, in seconds.",
 )
 def command(store: Place, *, as_json: bool, is_watching: bool, every: float) -> int:
     """Show the settings of STORE, which blocks are done, pending and failed, and which process writes it."""

@@ -14,7 +14,11 @@ from tism_scan.storage.places import Place
 
 @click.command(name="tracks")
 @click.argument("pattern", required=False)
-@click.option("--track-names", type=FILE, help="File with one output name a line. [default: the model's own]")
+@click.option(
+    "--track-names",
+    type=FILE,
+    help="File with one output name a line, output 0 first. [default: the model's own names]",
+)
 @named_model_options
 def command(pattern: str | None, track_names: Place | None, **options: Any) -> int:
     """List the outputs whose name contains PATTERN or matches it as a glob; without PATTERN, all outputs.

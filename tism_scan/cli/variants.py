@@ -48,7 +48,12 @@ _HEADINGS = {
     ],
 )
 @click.argument("variants", type=PATH)
-@click.option("--genome", required=True, type=PATH, help="The FASTA that the variants are of.")
+@click.option(
+    "--genome",
+    required=True,
+    type=PATH,
+    help="FASTA of the variants, plain or bgzip; its index is made if missing.",
+)
 @model_options_without_device
 @memory_option
 @click.option(
@@ -79,7 +84,6 @@ _HEADINGS = {
 @click.option(
     "--chrom-alias",
     type=PATH,
-    metavar="FILE",
     help="Two columns: a chrom's name in the genome, and the name in VARIANTS; others keep their names.",
 )
 @click.option(

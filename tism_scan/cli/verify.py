@@ -33,10 +33,14 @@ _MOST_SHOWN = 20
     metavar="N",
     help="Compute N finished blocks again, drawn at random; needs --genome and the model's options of `run`.",
 )
-@click.option("--genome", type=PATH, help="FASTA of the store, for --recompute.")
+@click.option("--genome", type=PATH, help="The FASTA that was scanned, for --recompute.")
 @source_options
 @click.option(
-    "--seed", default=0, show_default=True, help="Seed of the random choice of blocks for --recompute."
+    "--seed",
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of the random choice of blocks for --recompute.",
 )
 @click.option("--break-lock", is_flag=True, help="Take the store over from a run that you know is dead.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")

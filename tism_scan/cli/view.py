@@ -23,16 +23,16 @@ _LOOK_S = 0.1
 
 @click.command(name="view")
 @click.argument("folder", type=PATH)
-@click.option("--port", type=int, help="Port on this machine. [default: 8765, or any that is free]")
-@click.option("--genome", type=PATH, help="FASTA that was scanned; needed to draw letters.")
+@click.option(
+    "--port", type=int, metavar="N", help="Port on this machine. [default: 8765, or any that is free]"
+)
+@click.option("--genome", type=PATH, help="The FASTA that was scanned; needed to draw letters.")
 @click.option(
     "--locus", metavar="REGION|GENE", help="Region or gene to show first, such as chr1:1,000-2,000."
 )
 @genes_option
 @annotations_option
-@click.option(
-    "--igv-js", type=PATH, metavar="FILE", help="A copy of igv.js to draw with. [default: fetched once]"
-)
+@click.option("--igv-js", type=PATH, help="A copy of igv.js to draw with. [default: fetched once]")
 @click.option(
     "--allow-origin",
     "allow_origins",

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 genes_option = click.option(
     "--genes",
     type=PATH,
-    metavar="FILE",
     help="Genes to show and to find by name: GTF, GFF3, BED12 or refGene, plain or gzipped.",
 )
 annotations_option = click.option(

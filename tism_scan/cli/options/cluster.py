@@ -15,16 +15,19 @@ _CLUSTER = (
         "--actors",
         "n_actors",
         type=click.IntRange(1),
+        metavar="N",
         help="Number of Ray actors. [default: as many as fit]",
     ),
     click.option(
         "--max-actors",
         type=click.IntRange(1),
+        metavar="N",
         help="Let an autoscaling cluster grow to this many actors.",
     ),
     click.option(
         "--gpus-per-actor",
         type=click.FloatRange(0, min_open=True),
+        metavar="N",
         help="GPUs per actor, such as 0.5; waits until they are free. [default: 1 if there are any, else "
         "CPUs]",
     ),
@@ -58,7 +61,6 @@ log_option = click.option(
     "--log",
     "log_path",
     type=PATH,
-    metavar="FILE",
     help="Also write each message, and a line for each block, with the time, to the end of this file.",
 )
 

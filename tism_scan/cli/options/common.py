@@ -40,7 +40,9 @@ def jobs_option(help_text: str) -> Callable[[Command], Command]:
 
 
 tracks_option = click.option(
-    "--tracks", metavar="SPEC", help="Indices, names or globs, such as 267,'*CTCF*'. [default: all]"
+    "--tracks",
+    metavar="SPEC",
+    help="Tracks of the store: indices, names and globs, such as 267,'*CTCF*'. [default: all]",
 )
 
 
@@ -52,12 +54,10 @@ def values_option(help_text: str) -> Callable[[Command], Command]:
 
 
 class _PlaceParam(click.ParamType):  # type: ignore[type-arg]  # generic in new releases of click only
-    """A path or a URL."""
+    """A path or a URL; the help calls it by its name."""
 
-    name = "path or url"
-
-    def __init__(self, place_of: Callable[[str | Place], Place]) -> None:
-        self.place_of = place_of
+    def __init__(self, name: str, place_of: Callable[[str | Place], Place]) -> None:
+        self.name, self.place_of = name, place_of
 
     def convert(self, value: str | Place, param: click.Parameter | None, ctx: click.Context | None) -> Place:
         if value == "":
@@ -75,5 +75,6 @@ class _PathParam(click.Path):
 
 
 PATH = _PathParam(path_type=Path)
-STORE = _PlaceParam(store_place)
-FILE = _PlaceParam(file_place)
+PATH.name = "file"  # as the help calls it; an option for a folder says so itself
+STORE = _PlaceParam("folder or url", store_place)
+FILE = _PlaceParam("file or url", file_place)

@@ -79,7 +79,6 @@ def _value(option: click.Option, value: Any) -> Any:
 config_option = click.option(
     "--config",
     type=PATH,
-    metavar="FILE",
     is_eager=True,
     expose_value=False,
     callback=_read,

@@ -77,7 +77,10 @@ _TRACK_OPTIONS = (
     ),
 )
 _BATCH_SIZE = click.option(
-    "--batch-size", type=click.IntRange(1), help="Windows computed together. [default: chosen by the device]"
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Windows computed together. [default: chosen by the device]",
 )
 _DEVICE = click.option(
     "--device", metavar="cpu|cuda", help="Where to compute. [default: a GPU if there is one]"
@@ -85,7 +88,8 @@ _DEVICE = click.option(
 memory_option = click.option(
     "--memory-gb",
     type=click.FloatRange(0.1),
-    help="Memory budget of the device, in GB. [default: half of what is free]",
+    metavar="GB",
+    help="Memory budget of the device. [default: half of what is free]",
 )
 
 

@@ -45,8 +45,9 @@ _OPTIONS = (
         type=click.Choice(get_args(Stitch)),
         default="center",
         show_default=True,
-        help="center: a base's score is from the window whose centre holds it; mean: the mean over all that "
-        "hold it; all: their sum, for models with an output for each position.",
+        help="center: a base's score is that of the window whose centre holds it; mean: the mean over all "
+        "windows that hold it; all, for models with an output for each position: its effect on every output "
+        "that sees it, each counted once.",
     ),
     click.option(
         "--strands",
