@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tism_scan.cli.console import count_of, say, say_table
+from tism_scan.cli.options.cluster import break_lock_option
 from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.model import model_source, source_options
 from tism_scan.cli.typed import called_as_now, pasteable
@@ -42,7 +43,7 @@ _MOST_SHOWN = 20
     metavar="N",
     help="Seed of the random choice of blocks for --recompute.",
 )
-@click.option("--break-lock", is_flag=True, help="Take the store over from a run that you know is dead.")
+@break_lock_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(
     store: Place,

@@ -53,9 +53,12 @@ _CLUSTER = (
         help="Copy this package to nodes that lack it; its dependencies must be installed there.",
     ),
 )
+break_lock_option = click.option(
+    "--break-lock", is_flag=True, help="Take over from a run that you know is dead, without waiting."
+)
 _EXISTING = (
-    click.option("--retry-failed", is_flag=True, help="Compute failed blocks again."),
-    click.option("--break-lock", is_flag=True, help="Take the store over from a run that you know is dead."),
+    click.option("--retry-failed", is_flag=True, help="Compute again what failed three times."),
+    break_lock_option,
 )
 log_option = click.option(
     "--log",
