@@ -1,5 +1,7 @@
 """Exact ISM."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,13 @@ def test_a_bar_appears_at_once_when_asked_for_and_never_when_not(capsys):
     assert "ISM" in capsys.readouterr().err
     ism(smooth_model(), X, end=2, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_a_notebook_without_widgets_gets_a_bar_of_text_and_no_warning(capsys, monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    ism(smooth_model(), X, end=2, progress=True)
+    assert "ISM" in capsys.readouterr().err
 
 
 def test_by_default_only_long_work_shows_a_bar(capsys, monkeypatch):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 import torch
@@ -219,7 +220,9 @@ def _bar(n_passes: int, progress: bool | None) -> Iterator[Callable[[int], None]
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("ISM, passes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), disable=progress is False)
+    has_widgets = find_spec("ipywidgets") is not None  # without them rich shows a warning in notebooks
+    console = Console(stderr=True, force_jupyter=None if has_widgets else False)
+    bar = Progress(*columns, console=console, disable=progress is False)
     task = bar.add_task("ISM", total=n_passes)
     begin = time.monotonic()
     is_shown = bool(progress)
