@@ -1,5 +1,6 @@
 """The Python API, as a notebook uses it."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from sequences import random_sequence
 from variant_stores import vcf_text
 
 import tism_scan as ts
+from tism_scan import api
 from tism_scan.effects.worker import EffectWorker
 
 PACKAGES = [
@@ -165,6 +167,11 @@ def test_packages_load_by_themselves_whatever_was_imported_before(first):
     code += "import tism_scan as ts\nprint(ts.attribution.__name__, ts.plot.__name__)\n"
     code += "print(callable(ts.plot), callable(ts.scan))"
     assert run(code).split() == ["tism_scan.attribution", "tism_scan.plot", "True", "True"]
+
+
+@pytest.mark.parametrize(("package", "function"), [(ts.scan, api.scan), (ts.plot, api.plot)])
+def test_packages_that_are_called_show_what_they_take(package, function):
+    assert inspect.signature(package) == inspect.signature(function)
 
 
 def test_scan_by_the_api_and_by_the_command_line_give_one_store(genome, tmp_path):

@@ -7,7 +7,9 @@ whatever was there, so the one object must be both: the package, which calls the
 """
 
 import importlib
+import inspect
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +19,17 @@ class CallablePackage(ModuleType):
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
         """Call the function."""
+        return self._function()(*arguments, **settings)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """What a notebook or an editor shows of the call."""
+        return inspect.signature(self._function())
+
+    def _function(self) -> Callable[..., Any]:
         package, _, name = self.__name__.rpartition(".")
-        return getattr(importlib.import_module(f"{package}.api"), name)(*arguments, **settings)
+        function: Callable[..., Any] = getattr(importlib.import_module(f"{package}.api"), name)
+        return function
 
 
 def make_callable(name: str) -> None:
