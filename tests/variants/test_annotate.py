@@ -213,6 +213,14 @@ def test_compressed_files_are_read_as_plain_ones(store, tmp_path, kind):
     assert len(rows_of(tmp_path / "b.vcf.gz")) == len(rows)
 
 
+def test_byte_order_mark_is_no_part_of_the_header(store, tmp_path):
+    path = written(tmp_path / "in.vcf", [snv("chr1", 40)])
+    annotate(store, path, tmp_path / "a.vcf.gz")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    annotate(store, path, tmp_path / "b.vcf.gz")
+    assert (tmp_path / "a.vcf.gz").read_bytes() == (tmp_path / "b.vcf.gz").read_bytes()
+
+
 def test_damaged_bcf_is_called_so_and_nothing_else(store, tmp_path):
     header = pysam.VariantHeader()
     header.add_line("##contig=<ID=chr1,length=1300>")

@@ -1,5 +1,6 @@
 """Variant files as they come: VCF, BCF and tables, read as lines, each fault said in one line."""
 
+import codecs
 import gzip
 import io
 import os
@@ -195,6 +196,8 @@ def _described(path: Path, pieces: Iterator[list[bytes]], raw: IO[bytes]) -> Var
     for piece in pieces:
         for i, line in enumerate(piece):
             _check_line_end(path, line)
+            if not header:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if line.startswith(b"##") or (not header and not line.strip()):
                 header.append(line)
                 continue
