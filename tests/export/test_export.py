@@ -15,7 +15,7 @@ from bigwig_readers import values_by_reader
 from leftovers import left_by_killed_writer
 from small_plans import BLOCK_BP, CHROMS, publish, random_scores, small_plan
 
-from tism_scan.errors import ExportError, StorageFullError, StoreError, TrackError
+from tism_scan.errors import ExportError, RegionError, StorageFullError, StoreError, TrackError
 from tism_scan.export import bigwigs as export_module
 from tism_scan.export import export_bigwigs, processes
 from tism_scan.export.aliases import read_aliases
@@ -309,6 +309,11 @@ def test_what_a_killed_export_left_behind_is_removed(store, out):
     alive.write_text("of another export")
     export_bigwigs(store, out)
     assert (dead.exists(), alive.exists()) == (False, True)
+
+
+def test_chrom_of_the_genome_that_was_not_scanned_is_called_so(store, out):
+    with pytest.raises(RegionError, match="no base of 'unwanted' was scanned; expected a chrom such as"):
+        export_bigwigs(store, out, chroms=["chr1,unwanted"])
 
 
 def test_an_unfinished_chrom_is_refused_unless_allowed(tmp_path, scores, out):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from tism_scan.errors import RegionError
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.plan.scan_plan import ScanPlan
 
@@ -12,8 +13,16 @@ def chosen_chroms(plan: ScanPlan, globs: Sequence[str] = ()) -> list[str]:
     Raises
     ------
     RegionError
-        If one of them fits no scanned chrom.
+        If one of them names a chrom that was not scanned, or fits none.
     """
+    asked = [name.strip() for each in globs for name in each.split(",")]
+    unscanned = [repr(name) for name in asked if name in plan.chroms and name not in plan.wanted]
+    if unscanned:
+        shown = ", ".join(map(repr, list(plan.wanted)[:3]))
+        raise RegionError(
+            f"no base of {', '.join(unscanned)} was scanned; expected a chrom such as {shown}; leave out the "
+            "others"
+        )
     scanned = {chrom: plan.chroms[chrom] for chrom in plan.wanted}
     return list(wanted_spans(scanned, include=globs))
 

@@ -68,7 +68,9 @@ class SeqletRule:
     def __post_init__(self) -> None:
         faults = []
         if not 0.5 <= self.quantile < 1:
-            faults.append(f"quantile {self.quantile} is outside 0.5 to 1; expected a number such as 0.997")
+            faults.append(
+                f"quantile {self.quantile} is not from 0.5 to below 1; expected a number such as 0.997"
+            )
         if self.max_gap < 0:
             faults.append(f"a gap of {self.max_gap} bases is impossible; expected 0 or more")
         if self.min_high < 1:
