@@ -111,3 +111,22 @@ def test_positions_that_feed_nothing_are_in_no_range_above_the_input():
     trunk = nn.Sequential(nn.Conv1d(4, 5, 3), nn.ReLU(), nn.MaxPool1d(4), nn.Conv1d(5, 5, 2))
     layers = trunk_layers(trunk)
     assert cone(layers, 41, 0, 41)[:2] == [(0, 41), (0, 36)]  # of 39 positions, the last 3 are not pooled
+
+
+@pytest.mark.parametrize("bias", [[0.0, 0.0, 0.0], [0.5, -1.0, 0.0]])
+def test_bias_that_is_added_to_maxima_passes_on_what_it_does_below_them(monkeypatch, bias):
+    """All numbers are small whole ones, so that maxima are shared, and many are 0 with their bias."""
+    generator = torch.Generator().manual_seed(1)
+    convolution = nn.Conv1d(4, 3, 2).requires_grad_(False)
+    convolution.weight.copy_(torch.randint(-2, 3, convolution.weight.shape, generator=generator) / 2)
+    convolution.bias.copy_(torch.tensor(bias))
+    trunk = nn.Sequential(convolution, nn.ReLU(), nn.MaxPool1d(4))
+    X = functional.one_hot(torch.randint(0, 4, (401,), generator=generator), 4).float().t()[None]
+    (expected, its_factors) = forward(joined(trunk_layers(trunk)), X)
+    monkeypatch.setattr(layers_module, "PASSES_APART", {"cpu"})
+    below, pooling = joined(trunk_layers(trunk))
+    features, factors = forward([below, pooling], X)
+    assert below.bias is None
+    torch.testing.assert_close(features, expected, rtol=1e-6, atol=1e-6)
+    assert torch.equal(factors[1], its_factors[1])
+    assert torch.equal(features == 0, expected == 0)

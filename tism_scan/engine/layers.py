@@ -160,11 +160,15 @@ class Convolution:
         is_plain = self.stride == 1 and self.forward_by is None
         return is_narrow and is_plain and self.weight.device.type in PASSES_APART
 
+    def is_faster_without_bias(self) -> bool:
+        """Return whether to add the bias to maxima takes less time than to add it to the outputs."""
+        is_plain = self.forward_by is None and self.dtype == self.weight.dtype
+        return is_plain and self.weight.device.type in PASSES_APART
+
     def with_relu(self, relu: "Pointwise") -> "Convolution":
         """Return the convolution with the ReLU above it."""
-        bias, weight = self.bias, self.weight
-        if bias is None:
-            bias = weight.new_zeros(len(weight))
+        weight = self.weight
+        bias = weight.new_zeros(len(weight)) if self.bias is None else self.bias
         if self.kernel * self.n_channels * weight.itemsize % BYTES_OF_POSITION["cuda"] == 0:
             weight = weight[:, : self.n_channels].contiguous(memory_format=torch.channels_last)
         return replace(self, weight=weight, bias=bias, relu=relu)
@@ -276,11 +280,23 @@ class Pooling:
     is_max : bool
     has_relu : bool
         Whether the layer is ReLU of the maxima.
+    lowest : float (C,), optional
+        What ReLU of inputs whose bias was left out passes on, and no less: above minus the bias.
     """
 
     kernel: int
     is_max: bool
     has_relu: bool = False
+    lowest: Tensor | None = None
+
+    def with_bias(self, bias: Tensor) -> "Pooling":
+        """Return ReLU of the maxima of inputs to which the layer itself adds a bias, (C,), in their dtype."""
+        # the next number above minus the bias: what is no more than that is off, and ReLU of it exactly 0
+        above, smallest = (
+            torch.nextafter(-bias, torch.full_like(bias, torch.inf)),
+            torch.finfo(bias.dtype).tiny,
+        )
+        return replace(self, lowest=torch.where(bias.abs() < smallest, smallest, above))
 
     @property
     def stride(self) -> int:
@@ -295,14 +311,21 @@ class Pooling:
         inputs = h[:, : n * self.kernel].reshape(h.shape[0], n, self.kernel, -1)
         output = inputs.amax(dim=2)
         # Where ReLU passes nothing on, all inputs are below what they are compared with.
-        highest = functional.threshold(output, 0, torch.inf) if self.has_relu else output
+        if self.lowest is not None:
+            highest = output.clamp_(min=self.lowest)
+        else:
+            highest = functional.threshold(output, 0, torch.inf) if self.has_relu else output
         is_on = inputs == highest.unsqueeze(2)
         # Of equal maxima the first counts, as in PyTorch's own pooling.
         is_taken = None
         for before, place in itertools.pairwise(is_on.unbind(2)):
             is_taken = before if is_taken is None else is_taken | before
             place.gt_(is_taken)
-        return functional.relu_(output) if self.has_relu else output, is_on.flatten(1, 2)[0]
+        if self.lowest is not None:
+            output = highest.sub_(self.lowest)
+        elif self.has_relu:
+            output = functional.relu_(output)
+        return output, is_on.flatten(1, 2)[0]
 
     def backward(self, gradient: Tensor, factor: Tensor | None, above: Extent, below: Extent) -> Tensor:
         """Return each output's gradient at its maximum, or shared among its inputs."""

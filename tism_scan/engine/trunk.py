@@ -79,7 +79,15 @@ def joined(layers: list[Layer]) -> list[Layer]:
         if not _is_relu(relu):
             continue
         if isinstance(below, Pooling) and below.is_max:
-            layers[i : i + 2] = [replace(below, has_relu=True)]
+            pooling = replace(below, has_relu=True)
+            layers[i : i + 2] = [pooling]
+            before = layers[i - 1] if i else None
+            if (
+                isinstance(before, Convolution)
+                and before.bias is not None
+                and before.is_faster_without_bias()
+            ):
+                layers[i - 1 : i + 1] = [replace(before, bias=None), pooling.with_bias(before.bias)]
         elif isinstance(below, Convolution) and below.is_faster_with_relu():
             layers[i : i + 2] = [below.with_relu(relu)]
     return layers
