@@ -129,9 +129,9 @@ def test_chance_is_what_independent_high_bases_would_make():
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ((1.0, 5, 3), "quantile 1.0 is outside"),
-        ((0.1, 5, 3), "quantile 0.1 is outside"),
-        ((float("nan"), 5, 3), "quantile nan is outside"),
+        ((1.0, 5, 3), "quantile 1.0 is not from 0.5 to below 1"),
+        ((0.1, 5, 3), "quantile 0.1 is not from"),
+        ((float("nan"), 5, 3), "quantile nan is not from"),
         ((0.9, -1, 3), "gap of -1 bases is impossible"),
         ((0.9, 5, 0), "0 high bases are no seqlet"),
     ],
@@ -289,7 +289,7 @@ def test_command_writes_the_file_and_tells_of_chance(store, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--quantile", "2"], "quantile 2.0 is outside"),
+        (["--quantile", "2"], "quantile 2.0 is not from 0.5 to below 1"),
         (["--tracks", "nothing"], "'nothing' fits no track"),
         (["--chroms", "chrX"], "chrX"),
         (["--jobs", "0"], "--jobs"),
