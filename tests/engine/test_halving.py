@@ -7,8 +7,9 @@ from scan_models import blocks_scored_by
 from torch import nn
 from torch.nn import functional
 
+from tism_scan.engine.convolution import Convolution
 from tism_scan.engine.halving import HalvedWeights
-from tism_scan.engine.layers import Convolution, Passes
+from tism_scan.engine.layers import Passes
 from tism_scan.engine.trunk import backward, cone, forward, halved, joined, trunk_layers
 from tism_scan.engine.trunk_engine import TrunkEngine
 from tism_scan.engine.window_engine import WindowEngine

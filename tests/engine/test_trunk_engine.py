@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scan_models import blocks_scored_by
 from torch import nn
 
-from tism_scan.engine import choice, layers, slabs, trunk
+from tism_scan.engine import choice, convolution, slabs, trunk
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.cost import most_windows
 from tism_scan.engine.sharing import NotSharedError, why_no_stack
@@ -362,7 +362,7 @@ def test_channels_that_only_fill_up_change_no_score(narrow_beluga, monkeypatch, 
     model, lattice = (Odd(), (204, 12)) if is_odd else (narrow_beluga, (2000, 256))
     scoring = Scoring(TRACKS, *lattice, stitch)
     expected = blocks_scored_by(TrunkEngine(model, scoring, device="cpu"), CODES)
-    monkeypatch.setattr(layers, "BYTES_OF_POSITION", {"cpu": 32})
+    monkeypatch.setattr(convolution, "BYTES_OF_POSITION", {"cpu": 32})
     engine = TrunkEngine(model, scoring, device="cpu")
     assert [engine.layers[0].weight.shape[1], engine.layers[0].n_channels] == [8, 4]
     assert_same(blocks_scored_by(engine, CODES), expected)

@@ -12,7 +12,7 @@ from torch import nn
 from toy_models import N_OUTPUTS
 
 from tism_scan.attribution import ism
-from tism_scan.engine.layers import Convolution
+from tism_scan.engine.convolution import Convolution
 from tism_scan.engine.trunk import trunk_layers
 from tism_scan.genome.alphabet import channel_of_base, is_acgt, one_hot, reverse_complement
 from tism_scan.plan.scoring import Scoring

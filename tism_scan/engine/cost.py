@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tism_scan.engine.convolution import Convolution
 from tism_scan.engine.halving import HalvedWeights
-from tism_scan.engine.layers import Convolution, Extent, Layer, Passes
+from tism_scan.engine.layers import Extent, Layer, Passes
 from tism_scan.models.failures import is_out_of_memory
 
 _MOST_ELEMENTS = 2**31 - 1

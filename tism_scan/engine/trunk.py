@@ -13,20 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tism_scan.engine.convolution import Convolution
 from tism_scan.engine.halving import PERIOD
-from tism_scan.engine.layers import (
-    Convolution,
-    Extent,
-    Layer,
-    Passes,
-    Pointwise,
-    Pooling,
-    does_only_its_own,
-    layer_of,
-)
+from tism_scan.engine.layers import Extent, Layer, Passes, Pointwise, Pooling, does_only_its_own
 from tism_scan.engine.queue import to_device
 
 _IDLE = (nn.Dropout, nn.Identity)
+_POINTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Sigmoid, nn.Tanh)
 
 
 def declared_parts(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
@@ -62,13 +55,38 @@ def trunk_layers(trunk: nn.Module, passes: Passes | None = None) -> list[Layer] 
     layers: list[Layer] = []
     for module in modules:
         # the first layer has little to multiply, and its rounding reaches all others
-        layer = layer_of(module, passes if layers else replace(passes, products=None))
+        layer = _layer_of(module, passes if layers else replace(passes, products=None))
         if layer is None:
             return None
         if not layers and passes.products == "fp16" and isinstance(layer, Convolution):
             layer = replace(layer, dtype=torch.float16)  # as the next layer takes it: less to read and write
         layers.append(layer)
     return _pooled_first(layers)
+
+
+def _layer_of(module: nn.Module, passes: Passes) -> Layer | None:
+    """Return a module as a layer, or None if windows cannot share it."""
+    kinds = (nn.Conv1d, *_POINTWISE, nn.MaxPool1d, nn.AvgPool1d)
+    kind = next((each for each in kinds if isinstance(module, each)), None)
+    if kind is None or not does_only_its_own(module, kind):
+        return None
+    if isinstance(module, nn.Conv1d):
+        is_plain = module.padding in (0, (0,), "valid") and module.dilation == (1,) and module.groups == 1
+        return Convolution.of(module, passes) if is_plain else None
+    if isinstance(module, _POINTWISE):
+        return Pointwise(module, passes.backward)
+    if isinstance(module, nn.MaxPool1d | nn.AvgPool1d):
+        kernel, stride = _int(module.kernel_size), _int(module.stride)
+        is_plain = kernel == stride and _int(module.padding) == 0 and not module.ceil_mode
+        is_max = isinstance(module, nn.MaxPool1d)
+        if is_max and module.dilation not in (1, (1,)):
+            return None
+        return Pooling(kernel, is_max) if is_plain else None
+    return None
+
+
+def _int(value: int | tuple[int, ...]) -> int:
+    return value[0] if isinstance(value, tuple) else value
 
 
 def joined(layers: list[Layer]) -> list[Layer]:

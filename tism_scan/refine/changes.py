@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tism_scan.engine.convolution import Convolution
 from tism_scan.engine.head import Product
-from tism_scan.engine.layers import Convolution, Layer, Pointwise, Pooling
+from tism_scan.engine.layers import Layer, Pointwise, Pooling
 from tism_scan.engine.trunk import declared_parts, n_positions, put_strips, trunk_layers
 
 # Substitutions that are followed together: on a CPU, more of them are no faster.
