@@ -12,7 +12,7 @@ from tism_scan.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from tism_scan import attribution, errors
-    from tism_scan.api import attribute, attribute_peaks, plot, scan
+    from tism_scan.api import attribute, attribute_peaks, plot, scan, score_variants
     from tism_scan.bigwig import write_bigwig
     from tism_scan.effects import EffectSummary, PlannedEffects, plan_effects
     from tism_scan.engine import WindowEngine, make_engine

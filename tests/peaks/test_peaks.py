@@ -118,6 +118,7 @@ def test_rows_are_a_scans_where_the_window_is_the_same(attributed, genome, tiny_
 def test_a_window_of_odd_length_has_the_centre_where_attribute_has_it(attributed, genome, linear_model):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4 * 23, 3))
     model = LoadedModel(model, 23, "ACGT")
+    model.n_outputs = 3
     store = attributed(model=model, method="tism", width=22)
     start = int(store.peaks.centers[4]) - 11
     region = Interval("chr1", start, start + 22)

@@ -47,7 +47,7 @@ class Interruptions(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.root = Path(tempfile.mkdtemp())
+        self.root = Path(tempfile.mkdtemp(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))  # it syncs much
         self.was_harmed = False
         self.patches = pytest.MonkeyPatch()
 
