@@ -176,11 +176,14 @@ def test_process_is_told_from_an_earlier_one_of_its_number(folder, lease_of):
     assert lease_of(stale_s=60).acquire().generation == 2
 
 
-def test_owner_whose_store_was_moved_is_told_so(folder, lease_of):
-    lease = lease_of().acquire()
+def test_owner_whose_store_was_moved_is_told_so(folder, lease_of, caplog):
+    is_lost = threading.Event()
+    lease = lease_of(on_lost=is_lost.set).acquire()
     folder.place.rename(folder.place.with_name("moved"))
-    with pytest.raises(LeaseError, match=r"is not there any more: it was moved or deleted.*where it is now"):
+    with pytest.raises(LeaseError, match=r"is not there any more: it was moved or deleted.*its new place"):
         lease.tenure.check(folder)
+    assert is_lost.wait(20)
+    assert "another process" not in caplog.text
     lease.release()
 
 

@@ -32,7 +32,7 @@ class Claim(Generic[U]):
     stop : threading.Event
         Set by anybody to end the scan; blocks in flight may finish.
     disowned : threading.Event
-        Set, before `stop`, once another process is known to have taken the store.
+        Set, before `stop`, once the store is known to be another process's, or gone.
     """
 
     store: Work[U]
@@ -43,7 +43,7 @@ class Claim(Generic[U]):
     disowned: threading.Event = field(default_factory=threading.Event)
 
     def leave(self) -> None:
-        """End the scan, since the store is another's."""
+        """End the scan, since the store is not ours any more."""
         self.disowned.set()
         self.stop.set()
 

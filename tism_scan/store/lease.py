@@ -122,7 +122,7 @@ class Tenure:
         if _last_generation(folder) == 0:
             raise LeaseError(
                 f"{folder.place} is not there any more: it was moved or deleted, and this process stopped; "
-                "scan into the place where it is now, or remove what is left at this one, and begin anew"
+                "scan into its new place, or remove what is left at this one and start again"
             )
         raise LeaseError(
             f"another process took {folder.place} over, and this one stopped; what it finished is kept"
@@ -141,7 +141,7 @@ class Lease:
     heartbeat_s, stale_s : float
         Seconds between heartbeats, and without one until the lease may be taken over.
     on_lost : callable, optional
-        Called from the heartbeat's thread if another process took the lease over.
+        Called from the heartbeat's thread if the lease is lost: to another process, or with the store.
 
     Attributes
     ----------
@@ -298,7 +298,7 @@ class Lease:
             try:
                 self._show(self.owner)
             except LeaseError:
-                log.error("another process took the store over; stopping")
+                log.error("this process does not hold the store any more; stopping")
                 if self.on_lost is not None:
                     self.on_lost()
                 return
