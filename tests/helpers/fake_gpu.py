@@ -1,4 +1,4 @@
-"""Trace slabs, whole blocks and batches of variants on tensors without values that say they are on a GPU.
+"""Trace slabs, whole blocks and batches of variants on tensors that say they are on a GPU.
 
     python fake_gpu.py GUARD.so < CASES.json > TRACES.json
 
@@ -193,10 +193,7 @@ def trace_block(case):
     tracks = (Track("0", (0,), (1.0,)),)
     scoring = Scoring(tracks, 2000, **case["scoring"])
     with FakeTensorMode(allow_non_fake_inputs=True):
-        with torch.device("cuda:0"):
-            model = Beluga()
-        model.to = lambda device: model
-        engine = trunk_engine.TrunkEngine(model, scoring, device="cuda:0", windows_per_slab=64)
+        engine = trunk_engine.TrunkEngine(model_on_gpu(), scoring, device="cuda:0", windows_per_slab=64)
         block = Block("chr1", 1, 1 << 16, 1 << 17)
         stretch = scoring.lattice.stretch(block, 1 << 18, scoring.stitch)
         wanted = np.zeros(len(block), dtype=np.bool_)
