@@ -112,7 +112,7 @@ def _named_seqlets(store: "ScoreStore", out: Path) -> list[str]:
     try:
         check_tomtom()
     except InputError as error:
-        say(f"without names of motifs for the seqlets: {error}")
+        say(f"seqlets are not named after motifs: {error}")
         return []
     bed = out / "seqlets.bed"
     with waiting("naming seqlets (the first time, a minute: Tomtom is compiled)"):

@@ -38,7 +38,8 @@ def readme_text(
     return f"""{described.title} around peaks, for {form}.
 
 Row i belongs to line i of peaks.narrowPeak: {width} bp, from {width // 2} bp before the summit, which is
-start + column 10. The peaks there are the rows; where a row leaves the chrom, its peak is cut on both sides.
+start + column 10. A line's start and end are those of its row; where the row leaves the chrom, they are cut
+on both sides, so that the summit stays in the middle.
 Channels are A, C, G, T. {described.zeros}
 A score is hypothetical: {described.meant}
 {_HELD[form]}
