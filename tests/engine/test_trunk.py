@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tism_scan.engine import convolution as convolution_module
 from tism_scan.engine.layers import Passes, Pooling
 from tism_scan.engine.trunk import (
     are_alike,
@@ -93,7 +94,7 @@ def test_first_convolution_takes_its_relu_with_it_where_that_is_faster(monkeypat
     trunk = nn.Sequential(convolution, nn.ReLU(), nn.Conv1d(40, 5, 3), nn.ReLU()).requires_grad_(False)
     passes, X = Passes(*dtypes), functional.one_hot(torch.arange(90) % 7 % 4, 4).float().t()[None]
     apart = joined(trunk_layers(trunk, passes))
-    monkeypatch.setattr(convolution, "PASSES_APART", {"cpu"})
+    monkeypatch.setattr(convolution_module, "PASSES_APART", {"cpu"})
     together = joined(trunk_layers(trunk, passes))
     assert (len(apart), len(together)) == (4, 3)
     assert cone(together, 90, 20, 60) == [cone(apart, 90, 20, 60)[i] for i in (0, 2, 3, 4)]
@@ -122,7 +123,7 @@ def test_bias_that_is_added_to_maxima_passes_on_what_it_does_below_them(monkeypa
     trunk = nn.Sequential(convolution, nn.ReLU(), nn.MaxPool1d(4))
     X = functional.one_hot(torch.randint(0, 4, (401,), generator=generator), 4).float().t()[None]
     (expected, its_factors) = forward(joined(trunk_layers(trunk)), X)
-    monkeypatch.setattr(convolution, "PASSES_APART", {"cpu"})
+    monkeypatch.setattr(convolution_module, "PASSES_APART", {"cpu"})
     below, pooling = joined(trunk_layers(trunk))
     features, factors = forward([below, pooling], X)
     assert below.bias is None
