@@ -31,10 +31,10 @@ CASES = [
 BLOCKS = [{"stitch": "center"}, {"stitch": "mean", "strands": "both", "precision": "mixed"}]
 # Of a slab of 4,096 windows of one track: kernels, and MB a window, rounded up. What costs more says why.
 FIGURES = {
-    "fp32": (144, 9.6),
-    "tf32": (144, 9.6),
-    "mixed": (152, 7.8),
-    "bf16": (149, 5.2),
+    "fp32": (146, 9.8),
+    "tf32": (146, 9.8),
+    "mixed": (154, 8.1),
+    "bf16": (151, 5.3),
     "split": (179, 12.1),
     "fp16": (156, 6.6),
 }

@@ -130,3 +130,13 @@ def test_bias_that_is_added_to_maxima_passes_on_what_it_does_below_them(monkeypa
     torch.testing.assert_close(features, expected, rtol=1e-6, atol=1e-6)
     assert torch.equal(factors[1], its_factors[1])
     assert torch.equal(features == 0, expected == 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_maxima_with_their_bias_are_rounded_once(dtype):
+    generator = torch.Generator().manual_seed(2)
+    h, bias = (torch.randn(shape, generator=generator).to(dtype) for shape in ((1, 400, 8), (8,)))
+    expected = functional.relu(h.view(1, 100, 4, 8).amax(2) + bias)
+    features, is_on = Pooling(4, is_max=True, has_relu=True).with_bias(bias).forward(h)
+    assert torch.equal(features, expected)
+    assert torch.equal(is_on.view(100, 4, 8).any(1), expected[0] > 0)

@@ -138,6 +138,8 @@ class Pooling:
     is_max : bool
     has_relu : bool
         Whether the layer is ReLU of the maxima.
+    bias : float (C,), optional
+        What the layer itself adds, to the maxima.
     lowest : float (C,), optional
         What ReLU of inputs whose bias was left out passes on, and no less: above minus the bias.
     """
@@ -145,6 +147,7 @@ class Pooling:
     kernel: int
     is_max: bool
     has_relu: bool = False
+    bias: Tensor | None = None
     lowest: Tensor | None = None
 
     def with_bias(self, bias: Tensor) -> "Pooling":
@@ -152,7 +155,7 @@ class Pooling:
         # the next number above minus the bias: what is no more than that is off, and ReLU of it exactly 0
         above = torch.nextafter(-bias, torch.full_like(bias, torch.inf))
         smallest = torch.finfo(bias.dtype).tiny
-        return replace(self, lowest=torch.where(bias.abs() < smallest, smallest, above))
+        return replace(self, bias=bias, lowest=torch.where(bias.abs() < smallest, smallest, above))
 
     @property
     def stride(self) -> int:
@@ -168,7 +171,7 @@ class Pooling:
         output = inputs.amax(dim=2)
         # Where ReLU passes nothing on, all inputs are below what they are compared with.
         if self.lowest is not None:
-            highest = output.clamp_(min=self.lowest)
+            highest = output.clamp(min=self.lowest)
         else:
             highest = functional.threshold(output, 0, torch.inf) if self.has_relu else output
         is_on = inputs == highest.unsqueeze(2)
@@ -177,9 +180,9 @@ class Pooling:
         for before, place in itertools.pairwise(is_on.unbind(2)):
             is_taken = before if is_taken is None else is_taken | before
             place.gt_(is_taken)
-        if self.lowest is not None:
-            output = highest.sub_(self.lowest)
-        elif self.has_relu:
+        if self.bias is not None:
+            output = output.add_(self.bias)
+        if self.has_relu:
             output = functional.relu_(output)
         return output, is_on.flatten(1, 2)[0]
 
