@@ -67,7 +67,8 @@ class SleepingEngine:
     def queue(self, codes, stretch, wanted):
         began = max(self.free, time.monotonic())
         self.free = began + len(wanted) / (1e6 * self.mb_per_s)
-        return Queued(self.noise[:, : len(wanted)], Due(began), Due(self.free), lambda values: values)
+        span = Due(began), Due(self.free)
+        return Queued(self.noise[:, : len(wanted)], (span,), lambda values: values)
 
 
 class SleepingWorker(BlockWorker):

@@ -8,6 +8,7 @@ import torch
 from scan_models import TRACKS, ScanModel, blocks_scored_by, mean_of, naive_scores, smooth_model
 from torch import nn
 
+from tism_scan.engine.bench import time_windows
 from tism_scan.engine.choice import least_shared, make_engine, sharing_of
 from tism_scan.engine.ensemble_engine import EnsembleEngine
 from tism_scan.errors import PlanError
@@ -104,7 +105,7 @@ def test_each_model_goes_through_the_fastest_engine_for_it(models):
     one = make_engine(trunked(1), SCORING, device="cpu")
     assert engine.flop_per_window() == 2 * one.flop_per_window()
     blocks_scored_by(engine, CODES)
-    assert engine.device_s > 0
+    assert time_windows(engine, CODES, 0.0).device_seconds > 0
     assert engine.device == torch.device("cpu")
 
 

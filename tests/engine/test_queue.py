@@ -35,12 +35,14 @@ def test_blocks_that_are_queued_together_have_the_scores_of_each_by_itself(devic
     engine = make_engine(model, Scoring(TRACKS, 24, 8, stitch=stitch), device=device)
     blocks = list(stretches(engine.scoring))
     alone = [engine.score(*block) for block in blocks]
-    before = engine.device_s
     queued = [engine.queue(*block) for block in blocks]
     together = [each.scores() for each in reversed(queued)]
     np.testing.assert_array_equal(together, alone[::-1])
-    assert all(each.seconds() > 0 for each in queued)
-    assert engine.device_s > before
+    for each in queued:
+        of_models = [end.seconds_since(began) for began, end in each.spans]
+        assert len(of_models) == n_models
+        assert min(of_models) > 0
+        assert each.seconds() == sum(of_models)
 
 
 def test_values_go_to_a_device_and_back(device):

@@ -13,4 +13,4 @@ class ReadyEngine:
     def queue(self, codes, stretch, wanted):
         began = Mark(CPU)
         scores = torch.from_numpy(self.score(codes, stretch, wanted))
-        return Queued(scores, began, Mark(CPU), lambda values: values)
+        return Queued(scores, ((began, Mark(CPU)),), lambda values: values)

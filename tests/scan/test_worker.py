@@ -223,7 +223,7 @@ def test_next_block_is_queued_before_the_scores_of_the_one_before_are_taken(tmp_
         def queue(self, codes, stretch, wanted):
             is_queued[is_queued[0].is_set()].set()
             scores = torch.zeros((1, len(wanted)))
-            return Queued(scores, LateMark(), LateMark(), lambda values: values)
+            return Queued(scores, ((LateMark(), LateMark()),), lambda values: values)
 
     class SlowWorker(BlockWorker):
         def make_engine(self, plan):

@@ -223,9 +223,10 @@ def _timed(engine: Engine, codes: Codes, n_cores: int) -> Timed:
     block = Block("sample", 0, 0, n_cores * lattice.stride)
     stretch = lattice.stretch(block, len(block) + lattice.input_bp, engine.scoring.stitch)
     part, wanted = np.resize(codes, stretch.end - stretch.start), np.ones(len(block), dtype=np.bool_)
-    began, device_s = time.perf_counter(), engine.device_s
-    engine.score(part, stretch, wanted)
-    return Timed(stretch.n_windows, time.perf_counter() - began, engine.device_s - device_s)
+    began = time.perf_counter()
+    queued = engine.queue(part, stretch, wanted)
+    queued.scores()
+    return Timed(stretch.n_windows, time.perf_counter() - began, queued.seconds())
 
 
 def product_rate(device: torch.device, precision: Precision) -> float:

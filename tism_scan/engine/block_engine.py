@@ -33,8 +33,6 @@ class Engine(Protocol):
     name : str
         The engine's kind.
     device : torch.device
-    device_s : float
-        Time, s, that the device has taken for scores; the rest of `score` is the host's work.
     share_done : float
         The part of a block's windows that were computed, below 1, while `queue` runs; else 0. Another thread
         may read it.
@@ -46,8 +44,6 @@ class Engine(Protocol):
     def name(self) -> str: ...  # noqa: D102
     @property
     def device(self) -> torch.device: ...  # noqa: D102
-    @property
-    def device_s(self) -> float: ...  # noqa: D102
     @property
     def share_done(self) -> float: ...  # noqa: D102
 
@@ -89,12 +85,11 @@ class BlockEngine(FittingBatches):
 
     Attributes
     ----------
-    device, device_s, share_done
+    device, share_done
         As for `Engine`.
     """
 
     device: torch.device
-    device_s: float
     share_done: float
 
     def __init__(
@@ -126,7 +121,7 @@ class BlockEngine(FittingBatches):
         self.scoring = scoring
         self.lattice = scoring.lattice
         self.batch_size = batch_size
-        self.device_s = self.share_done = 0.0
+        self.share_done = 0.0
         alphabet = model.alphabet
         self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)
         self._to_acgt = torch.from_numpy(channel_of_base(alphabet)).to(self.device)
@@ -178,14 +173,12 @@ class BlockEngine(FittingBatches):
                 on_host = self._fitted(partial(self._stitched, codes, where, block))
         finally:
             self.share_done = 0.0
-        end = Mark(self.device)
 
         def finish(stitched: NDArray[np.float32]) -> NDArray[np.float32]:
-            self.device_s += end.seconds_since(began)
             stitched[:, :, ~target[block]] = np.nan
             return stitched if self.scoring.values == "tism" else stitched[:, 0]
 
-        return Queued(on_host, began, end, finish)
+        return Queued(on_host, ((began, Mark(self.device)),), finish)
 
     def _stitched(self, codes: Codes, where: NDArray[np.int64], block: slice) -> Tensor:
         """Return the scores of a block, (T, channels, len(block)), from the windows that are needed."""

@@ -49,11 +49,6 @@ class EnsembleEngine:
         return self._engines[0].device
 
     @property
-    def device_s(self) -> float:
-        """Time, s, that the device has taken for scores."""
-        return sum(engine.device_s for engine in self._engines)
-
-    @property
     def share_done(self) -> float:
         """The part of a block's windows that were computed, over all models, while `queue` runs; else 0."""
         return (self._n_done + sum(engine.share_done for engine in self._engines)) / len(self._engines)
@@ -81,14 +76,15 @@ class EnsembleEngine:
         sums = _Sums(has_sd=self.scoring.values == "mean+sd")
         try:
             last = self._engines[0].queue(codes, stretch, wanted)
-            began = last.began
+            spans = last.spans
             for engine in self._engines[1:]:
                 self._n_done += 1
                 last, before = engine.queue(codes, stretch, wanted), last
+                spans += last.spans
                 sums.add(before.scores())  # while the device goes on
         finally:
             self._n_done = 0
-        return replace(last, began=began, finish=lambda values: sums.ended_by(last.finish(values)))
+        return replace(last, spans=spans, finish=lambda values: sums.ended_by(last.finish(values)))
 
 
 class _Sums:

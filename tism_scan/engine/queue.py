@@ -48,15 +48,20 @@ class Queued:
     ----------
     on_host : float32 Tensor
         Holds the device's values once it has come to `end`.
-    began, end : Mark
+    spans : tuple of (Mark, Mark)
+        From where to where in its queue the device works for them, one after the other.
     finish : callable
         Makes the scores of the values, on the host.
     """
 
     on_host: Tensor
-    began: Mark
-    end: Mark
+    spans: tuple[tuple[Mark, Mark], ...]
     finish: Finish
+
+    @property
+    def end(self) -> Mark:
+        """Where in its queue the device has computed them."""
+        return self.spans[-1][1]
 
     def scores(self) -> NDArray[np.float32]:
         """Return the scores, once the device has computed them."""
@@ -64,9 +69,9 @@ class Queued:
         return self.finish(self.on_host.numpy())
 
     def seconds(self) -> float:
-        """Return the time, s, that the device took, without what was in its queue before."""
+        """Return the time, s, that the device took, without what was in its queue before or in between."""
         self.end.wait()
-        return self.end.seconds_since(self.began)
+        return sum(end.seconds_since(began) for began, end in self.spans)
 
 
 def to_device(values: NDArray[np.generic], device: torch.device) -> Tensor:
