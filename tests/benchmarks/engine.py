@@ -31,7 +31,7 @@ from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.genome.alphabet import one_hot
 from tism_scan.models.beluga import Beluga, random_beluga
 from tism_scan.plan.scoring import Precision, Scoring
-from tism_scan.plan.tiling import Block
+from tism_scan.plan.tiling import Block, Stretch
 from tism_scan.plan.tracks import Track
 
 HG38_BP = 3_088_286_401
@@ -84,15 +84,20 @@ def seconds_per_window_of_the_original(model: Beluga, codes: np.ndarray, track: 
     return min(times)
 
 
-def timed(engine: BlockEngine, codes: np.ndarray, n_bp: int) -> tuple[np.ndarray, float]:
-    """Return the scores of one block, and seconds per base."""
-    scoring = engine.scoring
+def block_of(scoring: Scoring, codes: np.ndarray, n_bp: int) -> tuple[np.ndarray, Stretch, np.ndarray]:
+    """Return the only block of a chrom, as engines take it."""
     block = Block("chr1", 0, 0, n_bp)
     stretch = scoring.lattice.stretch(block, n_bp, scoring.stitch)
     around = np.full(stretch.end - stretch.start, 4, np.uint8)
     around[-stretch.start : n_bp - stretch.start] = codes[:n_bp]
+    return around, stretch, np.ones(n_bp, bool)
+
+
+def timed(engine: BlockEngine, codes: np.ndarray, n_bp: int) -> tuple[np.ndarray, float]:
+    """Return the scores of one block, and seconds per base."""
+    block = block_of(engine.scoring, codes, n_bp)
     began = time.perf_counter()
-    scores = engine.score(around, stretch, np.ones(n_bp, bool))
+    scores = engine.score(*block)
     return scores, (time.perf_counter() - began) / n_bp
 
 

@@ -28,7 +28,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback
 import numpy as np
 import ray
 import torch
-from engine import HG38_BP, Case, on_gpu, show
+from engine import HG38_BP, Case, block_of, on_gpu, show
 from pipeline import write_genome
 from scaling_real import Watch
 from torch.profiler import ProfilerActivity, profile
@@ -38,7 +38,7 @@ from tism_scan.engine.choice import make_engine
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import Beluga, random_beluga, weights_digest
 from tism_scan.plan.scan_plan import ScanPlan
-from tism_scan.plan.tiling import Block, Stretch
+from tism_scan.plan.tiling import Stretch
 from tism_scan.ray_scan import RayOptions, scan_on_ray
 from tism_scan.store.score_store import ScoreStore
 
@@ -47,18 +47,16 @@ N_CORES = 4096
 NARROW_CHANNELS = (32, 32, 48, 48, 64, 64)
 
 
-def block_of(case: Case, n_cores: int) -> tuple[np.ndarray, Stretch, np.ndarray]:
+def random_block(case: Case, n_cores: int) -> tuple[np.ndarray, Stretch, np.ndarray]:
     """Return a block of random sequence, as engines take it."""
     scoring = case.scoring()
-    block = Block("chr1", 0, 0, n_cores * scoring.stride)
-    stretch = scoring.lattice.stretch(block, len(block), scoring.stitch)
-    codes = np.random.default_rng(0).integers(0, 4, stretch.end - stretch.start).astype(np.uint8)
-    return codes, stretch, np.ones(len(block), bool)
+    n_bp = n_cores * scoring.stride
+    return block_of(scoring, np.random.default_rng(0).integers(0, 4, n_bp).astype(np.uint8), n_bp)
 
 
 def where_time_goes(model: Beluga, case: Case, device: str, n_cores: int) -> list[dict[str, Any]]:
     """Return the kernels that take most of a block's time on the device."""
-    engine, block = make_engine(model, case.scoring(), device=device), block_of(case, n_cores)
+    engine, block = make_engine(model, case.scoring(), device=device), random_block(case, n_cores)
     engine.score(*block)
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * device.startswith("cuda")
     with profile(activities=activities) as seen:
@@ -79,7 +77,7 @@ def queued_and_waiting(
     model: Beluga, case: Case, device: str, n_cores: int, seconds: float
 ) -> dict[str, Any]:
     """Return the rates of blocks that are queued ahead, and of blocks that wait for one another."""
-    engine, block = make_engine(model, case.scoring(), device=device), block_of(case, n_cores)
+    engine, block = make_engine(model, case.scoring(), device=device), random_block(case, n_cores)
     engine.score(*block)
     rates = {}
     for name, n_ahead in (("waiting", 0), ("queued", 1)):
