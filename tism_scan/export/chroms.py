@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from tism_scan.errors import RegionError
-from tism_scan.genome.wanted import wanted_spans
+from tism_scan.genome.wanted import patterns_in, wanted_spans
 from tism_scan.plan.scan_plan import ScanPlan
 
 
@@ -15,8 +15,7 @@ def chosen_chroms(plan: ScanPlan, globs: Sequence[str] = ()) -> list[str]:
     RegionError
         If one of them names a chrom that was not scanned, or fits none.
     """
-    asked = [name.strip() for each in globs for name in each.split(",")]
-    unscanned = [repr(name) for name in asked if name in plan.chroms and name not in plan.wanted]
+    unscanned = [repr(name) for name in patterns_in(globs) if name in plan.chroms and name not in plan.wanted]
     if unscanned:
         shown = ", ".join(map(repr, list(plan.wanted)[:3]))
         raise RegionError(

@@ -77,19 +77,20 @@ def _chosen_chroms(chroms: Mapping[str, int], include: Sequence[str], exclude: S
     """Return the chroms that fit `include` and do not fit `exclude`."""
     chosen = set() if include else set(chroms)
     faults = []
-    for pattern in _patterns(include):
+    for pattern in patterns_in(include):
         fitting = _fitting(pattern, chroms)
         if not fitting:
             faults.append(unknown_chrom(pattern, chroms))
         chosen |= fitting
     if faults:
         raise RegionError(summary_of(faults))
-    for pattern in _patterns(exclude):
+    for pattern in patterns_in(exclude):
         chosen -= _fitting(pattern, chroms)
     return chosen
 
 
-def _patterns(items: Sequence[str]) -> list[str]:
+def patterns_in(items: Sequence[str]) -> list[str]:
+    """Return the names and globs in texts that hold several, separated by commas."""
     return [pattern for item in items for pattern in (part.strip() for part in item.split(",")) if pattern]
 
 
