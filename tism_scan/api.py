@@ -26,7 +26,7 @@ from tism_scan.peaks import attribute_pending, plan_peaks
 from tism_scan.plan.methods import Method, MethodSettings
 from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Strands
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
-from tism_scan.progress import OnProgress
+from tism_scan.progress import OnProgress, count_of
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.planning import PlannedScan
 from tism_scan.scan.result import ScanResult
@@ -100,7 +100,7 @@ def _raise_unless_done(store: OwnedStore[Any], result: ScanResult, unit: str = "
     """Raise if a scan was stopped, or if the store records a block, or another unit, that failed."""
     if result.was_stopped:
         raise KeyboardInterrupt(
-            f"stopped with {_count(result.n_blocks_left, unit)} to go; the same call resumes {store.path}"
+            f"stopped with {count_of(result.n_blocks_left, unit)} to go; the same call resumes {store.path}"
         )
     n_failed = len(store.ledger.failures())
     if n_failed:
@@ -108,13 +108,9 @@ def _raise_unless_done(store: OwnedStore[Any], result: ScanResult, unit: str = "
             f"{interval}: {reason}" for interval, reason in list(result.failed.items())[:_FAILURES_SHOWN]
         ]
         raise ScanError(
-            f"{_count(n_failed, unit)} of {store.path} failed every attempt, all else is finished; try again "
-            "with execution=Execution(retry_failed=True)" + "".join(f"; {each}" for each in shown)
+            f"{count_of(n_failed, unit)} of {store.path} failed every attempt, all else is finished; try "
+            "again with execution=Execution(retry_failed=True)" + "".join(f"; {each}" for each in shown)
         )
-
-
-def _count(n: int, unit: str) -> str:
-    return f"1 {unit}" if n == 1 else f"{n:,} {unit}s"
 
 
 def attribute(

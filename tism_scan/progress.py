@@ -1,4 +1,4 @@
-"""How far a long call is: every one of them reports it in this form."""
+"""How far a long call is: every one of them reports it in this form, and counts in these words."""
 
 import logging
 from collections.abc import Callable
@@ -40,3 +40,8 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+def count_of(n: int, noun: str, several: str = "") -> str:
+    """Return a number with its noun: ``1 window``, ``1,200 windows``."""
+    return f"1 {noun}" if n == 1 else f"{n:,} {several or noun + 's'}"

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from tism_scan.cli.console import count_of, log_to_console, say, say_error, say_table
+from tism_scan.cli.console import log_to_console, say, say_error, say_table
 from tism_scan.cli.waiting import file_bars
-from tism_scan.progress import Progress
+from tism_scan.progress import Progress, count_of
 
 
 @pytest.mark.parametrize(

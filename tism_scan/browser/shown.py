@@ -14,6 +14,7 @@ from tism_scan.plan.labels import EXACT_SUFFIX, file_stems, unique_names
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Values
 from tism_scan.plan.tracks import Track
+from tism_scan.progress import count_of
 
 # Of the palette of Okabe and Ito, which most colour-blind people tell apart; darker ones for exact ISM.
 BLUE = (0, 114, 178)
@@ -175,9 +176,8 @@ class Shown:
     @property
     def title(self) -> str:
         """One line about what is shown."""
-        number = "1 track" if len(self.tracks) == 1 else f"{len(self.tracks):,} tracks"
         place = f" on {self.genome_id}" if self.genome_id else ""
-        return f"{self.quantity} of {self.plan.model}{place}, {number}"
+        return f"{self.quantity} of {self.plan.model}{place}, {count_of(len(self.tracks), 'track')}"
 
     @property
     def name(self) -> str:

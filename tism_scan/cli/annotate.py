@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from tism_scan.cli.console import count_of, say
+from tism_scan.cli.console import say
 from tism_scan.cli.options.common import PATH, STORE, jobs_option, tracks_option, values_option
 from tism_scan.cli.waiting import progress_bar
+from tism_scan.progress import count_of
 from tism_scan.storage.places import Place
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import count_of, duration, say, say_warning
+from tism_scan.cli.console import duration, say, say_warning
 from tism_scan.cli.options.cluster import HEADINGS, cluster_options, log_option
 from tism_scan.cli.options.common import PATH, refuse_unused, taken
 from tism_scan.cli.options.headed import Headed
@@ -19,6 +19,7 @@ from tism_scan.cli.peak_set import attribute_peaks
 from tism_scan.cli.waiting import progress_bar
 from tism_scan.errors import RegionError
 from tism_scan.plan.methods import METHODS, Method, MethodSettings
+from tism_scan.progress import count_of
 
 if TYPE_CHECKING:
     from tism_scan.locus.scores import LocusScores

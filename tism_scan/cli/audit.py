@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import count_of, duration, err, say, say_table, say_warning
+from tism_scan.cli.console import duration, err, say, say_table, say_warning
 from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.model import model_and_tracks, model_options
 from tism_scan.cli.options.scoring import path_option
 from tism_scan.errors import StoreError
 from tism_scan.plan.scoring import ONE_GRADIENT, path_text
+from tism_scan.progress import count_of
 from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import base_count, count_of, say
+from tism_scan.cli.console import base_count, say
 from tism_scan.cli.options.model import memory_option, model_source, timed_model_options
 from tism_scan.cli.options.scoring import scoring_options, scoring_settings
 from tism_scan.cli.waiting import waiting
 from tism_scan.errors import TrackError
 from tism_scan.plan.scoring import path_text
+from tism_scan.progress import count_of
 
 if TYPE_CHECKING:
     from tism_scan.engine.bench import Bench

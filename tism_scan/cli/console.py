@@ -164,11 +164,6 @@ def log_to_file(path: Path) -> None:
         logger.setLevel(logging.INFO)
 
 
-def count_of(n: int, noun: str, several: str = "") -> str:
-    """Return a number with its noun: ``1 window``, ``1,200 windows``."""
-    return f"1 {noun}" if n == 1 else f"{n:,} {several or noun + 's'}"
-
-
 def base_count(n_bp: float) -> str:
     """Return a number of bases in few characters: ``950 bp``, ``12.3 kb``, ``3.10 Gb``."""
     for size, unit in ((1e9, "Gb"), (1e6, "Mb"), (1e3, "kb")):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import count_of, duration, say, say_table
+from tism_scan.cli.console import duration, say, say_table
 from tism_scan.cli.options.annotations import annotations_option, genes_option, say_annotations, say_reading
 from tism_scan.cli.options.common import (
     PATH,
@@ -18,6 +18,7 @@ from tism_scan.cli.options.common import (
 )
 from tism_scan.cli.typed import pasteable
 from tism_scan.cli.waiting import file_bars, progress_bar
+from tism_scan.progress import count_of
 from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:

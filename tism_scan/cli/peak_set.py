@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import byte_count, count_of, duration, log_aside, log_to_file, outlive_words, say
+from tism_scan.cli.console import byte_count, duration, log_aside, log_to_file, outlive_words, say
 from tism_scan.cli.options.cluster import ray_options
 from tism_scan.cli.options.common import taken
 from tism_scan.cli.options.model import check_tracks_chosen, model_source
@@ -16,6 +16,7 @@ from tism_scan.cli.run import NOTHING_PENDING, has_to_go, say_what_is_missing
 from tism_scan.cli.typed import pasteable, typed_again, typed_command
 from tism_scan.cli.waiting import progress_bar, waiting
 from tism_scan.plan.methods import ONE_VALUE_METHODS
+from tism_scan.progress import count_of
 from tism_scan.storage.places import Place, store_place
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import base_count, byte_count, count_of, duration, say
+from tism_scan.cli.console import base_count, byte_count, duration, say
 from tism_scan.cli.options.config import config_option
 from tism_scan.cli.options.headed import Headed
 from tism_scan.cli.options.scan import EXAMPLE, HEADINGS, execution, planned_scan, scan_options
 from tism_scan.cli.run import command as run
 from tism_scan.cli.waiting import progress_bar, waiting
+from tism_scan.progress import count_of
 
 if TYPE_CHECKING:
     from tism_scan.engine.block_engine import Engine

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import count_of, duration, log_aside, log_to_file, outlive_words, say, say_error
+from tism_scan.cli.console import duration, log_aside, log_to_file, outlive_words, say, say_error
 from tism_scan.cli.options.cluster import HEADINGS as CLUSTER_HEADINGS
 from tism_scan.cli.options.cluster import cluster_options, log_option, ray_options
 from tism_scan.cli.options.common import STORE
@@ -20,6 +20,7 @@ from tism_scan.cli.options.scan import EXAMPLE, HEADINGS, execution, planned_sca
 from tism_scan.cli.typed import pasteable, typed_again, typed_command
 from tism_scan.cli.waiting import progress_bar, waiting
 from tism_scan.errors import InputError, StoreError
+from tism_scan.progress import count_of
 from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:

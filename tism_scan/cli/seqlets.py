@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tism_scan.cli.console import count_of, say, say_table
+from tism_scan.cli.console import say, say_table
 from tism_scan.cli.options.common import PATH, STORE, refuse_unused, tracks_option, values_option
 from tism_scan.cli.waiting import progress_bar, waiting
 from tism_scan.errors import InputError
+from tism_scan.progress import count_of
 from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:

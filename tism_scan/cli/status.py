@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from tism_scan.cli.console import base_count, count_of, duration, say, say_table
+from tism_scan.cli.console import base_count, duration, say, say_table
 from tism_scan.cli.options.common import STORE
 from tism_scan.plan.labels import names_apart
 from tism_scan.plan.scoring import path_text
 from tism_scan.plan.tracks import Track
+from tism_scan.progress import count_of
 from tism_scan.storage.digests import short_digest
 from tism_scan.storage.places import Place
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import count_of, duration, log_aside, log_to_file, outlive_words, say
+from tism_scan.cli.console import duration, log_aside, log_to_file, outlive_words, say
 from tism_scan.cli.options.cluster import HEADINGS, cluster_options, log_option, ray_options
 from tism_scan.cli.options.common import PATH, STORE, taken
 from tism_scan.cli.options.headed import Headed
@@ -21,6 +21,7 @@ from tism_scan.cli.options.scan import execution
 from tism_scan.cli.run import say_what_is_missing
 from tism_scan.cli.typed import typed_again, typed_command
 from tism_scan.cli.waiting import progress_bar, waiting
+from tism_scan.progress import count_of
 
 if TYPE_CHECKING:
     from tism_scan.effects import EffectSummary

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.console import count_of, say, say_table
+from tism_scan.cli.console import say, say_table
 from tism_scan.cli.options.cluster import break_lock_option
 from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.model import model_source, source_options
 from tism_scan.cli.typed import called_as_now, pasteable
 from tism_scan.cli.waiting import progress_bar
 from tism_scan.errors import InputError
+from tism_scan.progress import count_of
 from tism_scan.storage.places import Place
 
 if TYPE_CHECKING:

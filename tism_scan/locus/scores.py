@@ -27,7 +27,7 @@ from tism_scan.models.probe import check_windows_apart
 from tism_scan.plan.methods import ISM_METHODS, TISM_METHODS, MethodSettings
 from tism_scan.plan.tiling import Block, Lattice
 from tism_scan.plan.tracks import Track
-from tism_scan.progress import OnProgress, Progress
+from tism_scan.progress import OnProgress, Progress, count_of
 
 # What is computed between two reports of progress.
 _CORES_AT_ONCE = 64
@@ -78,7 +78,7 @@ class LocusScores:
 
     def __repr__(self) -> str:
         names = ", ".join(track.name for track in self.tracks[:5]) + ", ..." * (len(self.tracks) > 5)
-        of_tracks = f"{len(self.tracks):,} track{'s' * (len(self.tracks) != 1)} ({names})"
+        of_tracks = f"{count_of(len(self.tracks), 'track')} ({names})"
         what = f"{self.settings.method}, {of_tracks}, values {self.values.shape}"
         return f"LocusScores({self.interval}: {what})"
 

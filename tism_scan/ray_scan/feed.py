@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tism_scan.errors import LeaseError
+from tism_scan.progress import count_of
 from tism_scan.ray_scan.actors import Actor, Failed, Finished, HowFar, Lost
 from tism_scan.ray_scan.pool import ActorPool
 from tism_scan.ray_scan.stragglers import Stragglers
@@ -113,7 +114,7 @@ class Feed:
         else:
             log.warning(
                 "stopping; %s in flight may take %.0f s to finish, a second Ctrl-C stops at once",
-                "1 block" if n_awaited == 1 else f"{n_awaited} blocks",
+                count_of(n_awaited, "block"),
                 DRAIN_S,
             )
         return time.monotonic()

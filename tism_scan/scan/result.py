@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from tism_scan.errors import InputChangedError, StorageFullError, TismScanError
-from tism_scan.progress import Progress
+from tism_scan.progress import Progress, count_of
 from tism_scan.scan.work import U, Unit, Work
 
 MAX_ATTEMPTS = 3
@@ -78,12 +78,11 @@ class ScanResult:
     def progress(self) -> "ScanProgress":
         """Return how far the scan is, with the shares of blocks that are computed now."""
         n_under_way = int(sum(share * block.size for block, share in self.under_way.items()))
-        workers = "1 worker" if self.n_workers == 1 else f"{self.n_workers:,} workers"
         return ScanProgress(
             self.n_bp_before + self.n_bp + n_under_way,
             self.n_bp_before + self.n_bp_total,
             unit=self.unit,
-            note=f"{workers}, {len(self.failed):,} failed",
+            note=f"{count_of(self.n_workers, 'worker')}, {len(self.failed):,} failed",
             n_before=self.n_bp_before,
             n_blocks=self.n_blocks,
             n_failed=len(self.failed),

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tism_scan.cli.console import count_of, say
+from tism_scan.cli.console import say
 from tism_scan.cli.options.common import PATH
+from tism_scan.progress import count_of
 
 if TYPE_CHECKING:
     from tism_scan.browser.annotations import Annotation
