@@ -128,3 +128,18 @@ def test_client_from_outside_watches_no_head(head, monkeypatch):
     watch.check()
     assert len(watch._threads) == 1
     watch.close()
+
+
+def test_ray_is_not_left_while_it_is_asked_for_its_nodes(watch, monkeypatch):
+    """It aborts this process if its answer comes while it shuts down."""
+    is_asked = threading.Event()
+
+    def slow():
+        is_asked.set()
+        time.sleep(2)
+        return NODES
+
+    monkeypatch.setattr(watch_module.ray, "nodes", slow)
+    assert is_asked.wait(10)
+    watch.close()
+    assert not any(thread.is_alive() for thread in watch._threads)

@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from tism_scan.errors import ScanError
 
 NODES_KNOWN_FOR_S = 0.5
+ANSWER_S = 5.0  # of the nodes, on a machine that is very busy
 CONNECT_S = 20  # well before Ray itself would end this process, after 60 without a head
 
 
@@ -67,10 +68,10 @@ class ClusterWatch:
         return amounts_on(self._nodes, resource)
 
     def close(self) -> None:
-        """End the watch."""
+        """End the watch, once Ray has answered: left before, it may abort this process."""
         self._ended.set()
         for thread in self._threads:
-            thread.join(1.0)
+            thread.join(1.0 if self.is_lost else ANSWER_S)
 
     def _is_over(self) -> bool:
         return self._ended.is_set() or self._is_lost.is_set()
