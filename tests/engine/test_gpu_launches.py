@@ -121,7 +121,7 @@ def test_block_is_queued_without_waiting_for_what_was_queued_before(traces, scor
     assert seen["shape"] == [1, 1, 1 << 16]
 
 
-def test_slab_of_one_track_is_a_whole_block(traces):
+def test_slab_of_one_track_is_a_mb_of_the_genome(traces):
     assert traces["1 track", "mixed", "center", "forward"]["n_windows"] == 4096
 
 

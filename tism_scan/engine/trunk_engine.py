@@ -44,7 +44,7 @@ from tism_scan.plan.scoring import Precision, Scoring
 
 # On a CPU, tensors of a longer slab pass 32 MB, from where glibc asks the system for new pages each time.
 SLAB_BP_ON_CPU = 24_576
-SLAB_BP_ON_GPU = 1 << 20  # a whole block
+SLAB_BP_ON_GPU = 1 << 20
 # On a CPU, more pairs of window and track fall out of its caches, and fewer do not fill a convolution.
 PAIRS_ON_CPU = 32
 PAIRS_ON_GPU = 1024

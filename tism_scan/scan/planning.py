@@ -231,8 +231,7 @@ def plan_scan(
             measured = cheapest_precision(loaded, opened, plan, sharing)
             plan = replace(plan, scoring=replace(scoring, precision=measured.precision))
     if not block_bp:
-        fitting_bp = fitting_block_bp(loaded, scoring, least_shared(sharing), plan.block_bp, on_gpus=on_gpus)
-        plan = replace(plan, block_bp=fitting_bp)
+        plan = replace(plan, block_bp=fitting_block_bp(loaded, plan, least_shared(sharing), on_gpus=on_gpus))
     return PlannedScan(
         plan,
         opened.path,

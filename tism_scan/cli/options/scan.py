@@ -65,7 +65,7 @@ _STORED = (
         "--block-bp",
         type=click.IntRange(1),
         metavar="BP",
-        help="Bases per block, the unit that is resumed. [default: chosen by the number of tracks]",
+        help="Bases per block, the unit that is resumed. [default: chosen by tracks, genome and devices]",
     ),
     click.option(
         "--keep-bits",
