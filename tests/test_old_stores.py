@@ -1,6 +1,7 @@
 """Stores that earlier releases began: they resume, and hold what a new scan gives."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_store_of_an_earlier_release_resumes(release, tmp_path):
     assert f"resumed: {len(done_before)} blocks were already done" in resumed.stdout
     old = ts.ScoreStore.open(folder / "scores.zarr")
     new = ts.scan(ts.plan_scan(folder / "genome.fa", WEIGHTS, **SETTINGS), folder / "new.zarr")
-    assert old.plan == new.plan
+    assert old.plan == replace(new.plan, codec="zstd")
     assert old.done_blocks() == new.done_blocks() > done_before
     for block in new.plan.all_blocks():
         theirs, ours = old.read_block(block), new.read_block(block)

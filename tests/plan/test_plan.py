@@ -36,6 +36,7 @@ CHANGES = {
     "wanted": {"wanted": dict(PLAN.wanted) | {"chr1": ((5, 1300),)}},
     "block_bp": {"block_bp": 1024},
     "keep_bits": {"keep_bits": 10},
+    "codec": {"codec": "zstd"},
 }
 SHOWN_NAME = {
     "track name": "tracks",
@@ -123,7 +124,9 @@ def test_difference_of_names_shows_the_names():
 
 
 def test_digest_stays_the_same_for_one_format():
-    assert PLAN.digest() == "37fa9cf5de71a251eb34be7099fa8ee43be77d0147e68a83984dc316fd358156"
+    as_before = "37fa9cf5de71a251eb34be7099fa8ee43be77d0147e68a83984dc316fd358156"
+    assert replace(PLAN, codec="zstd").digest() == as_before
+    assert PLAN.digest() == "32047bb4e232ce18c5dae058829b6c16c97e4390f5a7dbc72735eca99e462499"
 
 
 def test_digest_does_not_depend_on_the_order_in_which_chroms_were_asked_for():
@@ -157,6 +160,7 @@ def test_chroms_without_a_wanted_base_are_left_out():
         ({"wanted": {"chr1": ((9, 12), (0, 5))}}, "spans of 'chr1' are not sorted"),
         ({"wanted": {"chr1": ((0, 5), (5, 9))}}, "spans of 'chr1' are not sorted, apart"),
         ({"wanted": {"chr1": ((-1, 5),)}}, "spans of 'chr1' are not sorted, apart and within 0"),
+        ({"codec": "gzip"}, "codec 'gzip' is unknown; expected lz4 or zstd"),
         ({"keep_bits": 0}, "keep_bits 0 is outside 1 to 23"),
         ({"keep_bits": 24}, "keep_bits 24 is outside 1 to 23"),
         ({"block_bp": -1}, "a block of -1 bp is impossible"),
@@ -168,16 +172,25 @@ def test_setting_that_cannot_be_used_says_why(change, message):
         changed(PLAN, change)
 
 
-def test_plan_of_one_gradient_is_described_as_earlier_releases_read_it():
-    assert "path" not in PLAN.to_json()["scoring"]
-    assert PLAN.to_json()["format"] == 3
-    along = changed(PLAN, CHANGES["path"])
+def test_plan_of_an_earlier_store_is_described_as_earlier_releases_read_it():
+    plan = replace(PLAN, codec="zstd")
+    assert not {"path", "codec"} & (plan.to_json().keys() | plan.to_json()["scoring"].keys())
+    assert plan.to_json()["format"] == 3
+    along = changed(plan, CHANGES["path"])
     assert along.to_json()["format"] == 4  # which they refuse, rather than resume with other numbers
-    assert PLAN.differences(along) == ["path 1, not 1,0.5"]
+    assert plan.differences(along) == ["path 1, not 1,0.5"]
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_plan_comes_back_with_its_codec(codec):
+    plan = replace(PLAN, codec=codec)
+    described = plan.to_json()
+    assert described["format"] == {"lz4": 7, "zstd": 3}[codec]  # 7 is refused by earlier releases
+    assert ScanPlan.from_json(described).codec == codec
 
 
 def test_plan_of_another_format_is_refused():
-    with pytest.raises(PlanError, match="has format 99, expected 2 to 6; use the release that wrote it"):
+    with pytest.raises(PlanError, match="has format 99, expected 2 to 7; use the release that wrote it"):
         ScanPlan.from_json(PLAN.to_json() | {"format": 99})
 
 

@@ -222,6 +222,16 @@ def test_store_with_an_array_for_each_chrom_is_resumed_as_it_is(tmp_path, genome
     assert np.isfinite(read(store, "ctg129")).all()
 
 
+def test_store_goes_on_with_its_codec_and_a_new_one_takes_the_default(tmp_path, chroms):
+    packed = plan_for(chroms)
+    old = ScoreStore.create(tmp_path / "s.zarr", replace(packed, is_packed=False, codec="zstd"))
+    assert ScoreStore.create(old.path, packed).plan == old.plan
+    with pytest.raises(StoreError, match="made under another plan: stride 6, not 12") as caught:
+        ScoreStore.create(old.path, replace(packed, scoring=replace(packed.scoring, stride=12)))
+    assert "codec" not in str(caught.value)  # which nobody can ask for
+    assert ScoreStore.create(old.path, packed, overwrite=True).plan == packed
+
+
 def test_interrupted_equals_uninterrupted(tmp_path, store, genome, tiny_model):
     stopped = ScoreStore.create(tmp_path / "other.zarr", store.plan)
     blocks = list(store.plan.all_blocks())

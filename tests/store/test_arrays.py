@@ -1,5 +1,6 @@
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,10 @@ from zarr.storage import MemoryStore
 
 from tism_scan.store.arrays import encode_shard, metadata_of, node_name, rounded
 
+CODECS = {
+    name: (BloscCodec(cname=name, clevel=level, shuffle="bitshuffle", typesize=4), Crc32cCodec())
+    for name, level in (("lz4", 9), ("zstd", 3))
+}
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -107,20 +112,22 @@ def scores_of_any_kind(shape, seed):
     n_present=st.integers(1, 9),
     n_cores=st.integers(1, 40),
     n_missing=st.integers(0, 63),
+    codec=st.sampled_from(list(CODECS)),
     keep_bits=st.none() | st.integers(1, 23),
     is_transposed=st.booleans(),
     seed=st.integers(0, 1 << 32),
 )
-@example("tism", 9, 7, 40, 1, None, False, 0)
-@example("mean", 1, 1, 1, 63, 10, True, 1)
+@example("tism", 9, 7, 40, 1, "zstd", None, False, 0)
+@example("mean", 1, 1, 1, 63, "lz4", 10, True, 1)
 @settings(max_examples=80, deadline=None)
 def test_shard_is_the_one_that_zarr_itself_writes(
-    values, n_per_shard, n_present, n_cores, n_missing, keep_bits, is_transposed, seed
+    values, n_per_shard, n_present, n_cores, n_missing, codec, keep_bits, is_transposed, seed
 ):
     bases, block_bp = ((4,) if values == "tism" else ()), 64 * n_cores
     n_present = min(n_per_shard, n_present)
     chroms = {"c": 3 * block_bp - n_missing}
     plan = small_plan(n_per_shard, chroms=chroms, block_bp=block_bp, values=values, keep_bits=keep_bits)
+    plan = replace(plan, codec=codec)
     assert plan.tracks_per_shard == n_per_shard
     for block in list(plan.blocks("c"))[1:]:
         scores = scores_of_any_kind((n_present, *bases, len(block)), seed)
@@ -131,7 +138,7 @@ def test_shard_is_the_one_that_zarr_itself_writes(
             dtype="float32",
             shards=(n_per_shard, *bases, block_bp),
             chunks=(1, *(1 for _ in bases), block_bp),
-            compressors=(BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4), Crc32cCodec()),
+            compressors=CODECS[codec],
             fill_value=float("nan"),
             config={"write_empty_chunks": True},
         )
@@ -144,9 +151,10 @@ def test_shard_is_the_one_that_zarr_itself_writes(
 
 @pytest.mark.parametrize("values", ["mean", "tism"])
 @pytest.mark.parametrize("n_tracks", [1, 3])
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("consolidated", [False, True])
-def test_metadata_are_those_that_zarr_itself_writes(values, n_tracks, consolidated):
-    plan = small_plan(n_tracks, values=values)
+def test_metadata_are_those_that_zarr_itself_writes(values, n_tracks, codec, consolidated):
+    plan = replace(small_plan(n_tracks, values=values), codec=codec)
     ours = metadata_of(plan, consolidated=consolidated)
     memory = MemoryStore()
     group = zarr.create_group(memory, attributes=json.loads(ours["zarr.json"])["attributes"])
@@ -163,7 +171,7 @@ def test_metadata_are_those_that_zarr_itself_writes(values, n_tracks, consolidat
             fill_value=float("nan"),
             shards=(n_tracks, *bases.values(), block_bp),
             chunks=(1, *(1 for _ in bases), block_bp),
-            compressors=(BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4), Crc32cCodec()),
+            compressors=CODECS[codec],
         )
     if consolidated:
         with warnings.catch_warnings():

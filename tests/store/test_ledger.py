@@ -106,7 +106,7 @@ def test_altered_plan_is_told_from_the_recorded_one(ledger, field):
 
 def test_record_of_another_format_asks_for_its_release(ledger):
     ledger.folder.put(RUN_KEY, b'{"digest": "0", "plan": {"format": 1}}')
-    with pytest.raises(PlanError, match="has format 1, expected 2 to 6; use the release that wrote it"):
+    with pytest.raises(PlanError, match="has format 1, expected 2 to 7; use the release that wrote it"):
         ledger.plan()
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,12 +43,13 @@ def test_few_spans_stay_in_the_record(tmp_path):
     plan = small_plan(1, chroms=CHROMS, wanted={"chr1": WANTED["chr1"][:-2], "chr2": WANTED["chr2"]})
     store = ScoreStore.create(tmp_path / "few.zarr", plan)
     described = json.loads((store.path / RUN_KEY).read_bytes())["plan"]
-    assert described["format"] == 3
+    assert described["format"] == 7
     assert sum(len(spans) for _, spans in described["wanted"]) == MOST_SPANS_IN_RECORD
     assert not (store.path / ".scan" / "spans").exists()
 
 
-def test_earlier_releases_refuse_the_record_by_its_format(store):
+def test_earlier_releases_refuse_the_record_by_its_format(plan, tmp_path):
+    store = ScoreStore.create(tmp_path / "earlier.zarr", replace(plan, codec="zstd"))
     assert json.loads((store.path / RUN_KEY).read_bytes())["plan"]["format"] == 4
 
 

@@ -125,7 +125,7 @@ def test_another_models_numbers_are_refused(tmp_path):
 
 def test_store_of_scores_and_parts_do_not_take_each_other(tmp_path, store):
     scores = ScoreStore.create(tmp_path / "s.zarr", small_plan())
-    with pytest.raises(StoreError, match=r"s.zarr holds other results: the plan has format 3"):
+    with pytest.raises(StoreError, match=r"s.zarr holds other results: the plan has format 7"):
         PartStore.create(scores.path, PLAN)
     with pytest.raises(StoreError, match="is a store of variants; expected one that `tism-scan run` made"):
         ScoreStore.create(store.path, small_plan())

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -21,12 +21,14 @@ from tism_scan.storage.digests import short_digest
 
 # Of a store's record. 1 named shards' CRC32C in its markers, which does not depend on what is in them; the
 # markers of 2 bear no plan; 4 has short chroms in one array, very many spans in a file of their own, or
-# gradients along a path; 5 is of exact ISM at selected bases; 6 has a standard deviation beside each mean.
+# gradients along a path; 5 is of exact ISM at selected bases; 6 has a standard deviation beside each mean; 7
+# names the codec.
 FORMAT = 3
 NEWER_FORMAT = 4
 SELECTION_FORMAT = 5
 SD_FORMAT = 6
-_READABLE = (2, 3, 4, 5, 6)
+CODEC_FORMAT = 7
+_READABLE = (2, 3, 4, 5, 6, 7)
 _IDENTITY = 2  # of what the digest is taken, so that a plan's stays the same
 SHARD_BYTES = 128 << 20
 LARGEST_BLOCK_BP = 1 << 20
@@ -35,6 +37,8 @@ SMALLEST_BLOCK_BP_FOR_FEW_BASES = 1 << 15
 BLOCKS_AIMED_AT = 32
 MOST_BLOCKS = 50_000_000  # of which a listing still fits into memory
 _KEYS_SHOWN = 8
+
+Codec = Literal["lz4", "zstd"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class ScanPlan:
     is_packed : bool or None
         Whether short chroms share an array; by default, if there are many of them. Stores of earlier releases
         have an array for each.
+    codec : {"lz4", "zstd"}
+        What the stored scores are compressed with; Zstandard by earlier releases.
     selection : Selection or None
         For a refinement, how its bases were chosen: the scores are effects of exact ISM then.
     probes : Probes or None
@@ -75,6 +81,7 @@ class ScanPlan:
     model: str = "beluga"
     keep_bits: int | None = None
     is_packed: bool | None = None
+    codec: Codec = "lz4"
     selection: Selection | None = None
     probes: Probes | None = field(default=None, compare=False, repr=False)
 
@@ -95,6 +102,8 @@ class ScanPlan:
             problems.append(
                 f"keep_bits {self.keep_bits} is outside 1 to 23, the bits of a float32's mantissa"
             )
+        if self.codec not in get_args(Codec):
+            problems.append(f"codec {self.codec!r} is unknown; expected {' or '.join(get_args(Codec))}")
         if self.block_bp < 0:
             problems.append(f"a block of {self.block_bp} bp is impossible; expected a length of 1 or more")
         if problems:
@@ -268,6 +277,10 @@ class ScanPlan:
             format_number, described["selection"] = SELECTION_FORMAT, self.selection.to_json()
         if self.scoring.values == "mean+sd":
             format_number = SD_FORMAT
+        if self.codec == "zstd":  # as the formats before know it
+            del described["codec"]
+        else:
+            format_number = CODEC_FORMAT
         return described | {
             "format": format_number,
             "scoring": scoring,
@@ -293,6 +306,7 @@ class ScanPlan:
         settings["chroms"] = dict(settings["chroms"])
         settings["wanted"] = {name: Spans.of(spans) for name, spans in settings["wanted"]}
         is_packed = bool(settings.pop("is_packed", False))
+        settings.setdefault("codec", "zstd")
         if "selection" in settings:
             settings["selection"] = Selection.from_json(settings["selection"])
         settings["scoring"] = Scoring.from_json(settings["scoring"])

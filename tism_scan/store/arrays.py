@@ -14,7 +14,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from tism_scan.plan.packing import PACK
-from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scan_plan import Codec, ScanPlan
 from tism_scan.plan.scoring import ONE_GRADIENT
 from tism_scan.plan.tiling import Block
 from tism_scan.storage.digests import n_joined
@@ -22,7 +22,6 @@ from tism_scan.store.shards import BLOSC, compressed, places_in_order, shard_of
 
 GROUP = "zarr.json"
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-COMPRESSORS = (BloscCodec(**BLOSC, shuffle="bitshuffle"), Crc32cCodec())
 
 
 def metadata_of(
@@ -130,11 +129,17 @@ def encode_shard(plan: ScanPlan, block: Block, scores: NDArray[np.float32]) -> m
 
     def chunk(place: tuple[int, ...]) -> bytes:
         kept = rounded(scores[place], plan.keep_bits)
-        return compressed(np.pad(kept, (0, n_past_end), constant_values=np.nan) if n_past_end else kept)
+        padded = np.pad(kept, (0, n_past_end), constant_values=np.nan) if n_past_end else kept
+        return compressed(padded, plan.codec)
 
     # Of the tracks that the last group lacks, the store's array has no chunk.
     present = places_in_order(scores.shape[:-1])
     return shard_of(((place, chunk(place)) for place in present), layout.grid, 4 * layout.block_bp)
+
+
+def compressors(blosc: Mapping[str, Any]) -> tuple[BloscCodec, Crc32cCodec]:
+    """Return how Zarr is told to compress chunks, and to check them."""
+    return BloscCodec(**blosc, shuffle="bitshuffle"), Crc32cCodec()
 
 
 def rounded(scores: NDArray[np.float32], keep_bits: int | None) -> NDArray[np.float32]:
@@ -164,11 +169,13 @@ class _Layout(NamedTuple):
     axis : tuple of str and tuple of str, or None
         See `Scoring.axis`.
     block_bp : int
+    codec : {"lz4", "zstd"}
     """
 
     n_tracks: int
     axis: tuple[str, tuple[str, ...]] | None
     block_bp: int
+    codec: Codec
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -181,14 +188,14 @@ class _Layout(NamedTuple):
             "dtype": "float32",
             "shards": (*self.grid, self.block_bp),
             "chunks": (*(1 for _ in self.grid), self.block_bp),
-            "compressors": COMPRESSORS,
+            "compressors": compressors(BLOSC[self.codec]),
             "fill_value": float("nan"),
             "config": {"write_empty_chunks": True},
         }
 
 
 def _layout(plan: ScanPlan, block_bp: int) -> _Layout:
-    return _Layout(plan.tracks_per_shard, plan.scoring.axis, block_bp)
+    return _Layout(plan.tracks_per_shard, plan.scoring.axis, block_bp, plan.codec)
 
 
 def _template(layout: _Layout, n_tracks: int) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from tism_scan.genome.alphabet import BASES, N_CODE, Codes
@@ -28,9 +27,9 @@ from tism_scan.genome.peaks import PeakSet
 from tism_scan.plan.parts import PartsPlan
 from tism_scan.plan.peak_plan import PeakSettings
 from tism_scan.store.arrays import (
-    COMPRESSORS,
     GROUP,
     as_bytes,
+    compressors,
     gathered,
     labels_of,
     metadata_among,
@@ -39,7 +38,7 @@ from tism_scan.store.arrays import (
 from tism_scan.store.shards import BLOSC
 
 SCORES, SEQUENCE = "scores", "sequence"
-_OF_CODES = (BloscCodec(**BLOSC | {"typesize": 1}, shuffle="bitshuffle"), Crc32cCodec())
+_OF_CODES = compressors(BLOSC["zstd"] | {"typesize": 1})
 _MEANT = {
     "tism": "TISM: about the change of the output if a base replaced the sequence's own; 0 at that base",
     "mean-tism": "minus the mean TISM of the three substitutions",
@@ -129,7 +128,7 @@ def _score_options(plan: PartsPlan, settings: PeakSettings) -> dict[str, Any]:
         "dtype": "float32",
         "shards": (plan.items_per_part, n_tracks, *rest),
         "chunks": (plan.items_per_part, 1, *rest),
-        "compressors": COMPRESSORS,
+        "compressors": compressors(BLOSC["zstd"]),
         "fill_value": float("nan"),
         "config": {"write_empty_chunks": True},
     }

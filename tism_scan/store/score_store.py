@@ -6,6 +6,7 @@ a group of tracks; its inner chunks are one track (and value) wide, so that the 
 own bytes only. Any Zarr v3 reader opens it.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +100,7 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
             If there is no such bucket, or it may not be used.
         """
         folder = open_folder(path)
-        plan = _as_recorded(plan, folder)
+        plan = plan if overwrite else _as_recorded(plan, folder)
         _check_node_names(plan)
         plan.check_listable()
         store = cls(folder, plan)
@@ -355,9 +356,15 @@ class ScoreStore(StoredScores, OwnedStore[ScanPlan]):
 
 
 def _as_recorded(plan: ScanPlan, folder: Folder) -> ScanPlan:
-    """Return a plan with the layout of the store that is there, if it has an array for each short chrom."""
-    if plan.is_packed and (recorded := Ledger(folder).plan()) is not None:
-        in_arrays = replace(plan, is_packed=False)
+    """Return a plan with what earlier releases chose otherwise as in the store that is there."""
+    recorded = None
+    with contextlib.suppress(OSError):  # the beginning of it says it better
+        recorded = Ledger(folder).plan()
+    if recorded is None:
+        return plan
+    plan = replace(plan, codec=recorded.codec)
+    if plan.is_packed:
+        in_arrays = replace(plan, is_packed=False)  # one for each short chrom
         if recorded.digest() == in_arrays.digest():
             return in_arrays
     return plan
