@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ class BlockInput:
         """The block."""
         return self.stretch.block
 
-    @property
+    @cached_property
     def is_scored(self) -> NDArray[np.bool_]:
         """Which of the block's bases get a score, bool (len(block),): wanted, and A, C, G or T."""
         first = self.block.start - self.stretch.start
