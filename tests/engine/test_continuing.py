@@ -100,7 +100,7 @@ def test_neither_blocks_nor_strands_nor_kind_of_engine_change_what_is_counted():
     model, both = loaded_model(Profile(), "m", reduction="sum"), scoring_of(strands="both")
     whole = blocks_scored_by(WindowEngine(model, both), CODES)
     for block_bp in (STRIDE, 3 * STRIDE):
-        scores = blocks_scored_by(SharedEngine(model, both, windows_per_slab=3), CODES, block_bp=block_bp)
+        scores = blocks_scored_by(SharedEngine(model, both, batch_size=3), CODES, block_bp=block_bp)
         np.testing.assert_allclose(scores, whole, rtol=0, atol=2e-6 * np.nanmax(np.abs(whole)))
 
 

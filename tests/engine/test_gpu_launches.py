@@ -67,7 +67,7 @@ def traces(tmp_path_factory):
                 "is_block": False,
                 "tracks": TRACKS[tracks],
                 "scoring": scoring,
-                "windows_per_slab": n_windows,
+                "batch_size": n_windows,
             }
         )
     cases += [{"is_block": True, "scoring": scoring} for scoring in BLOCKS]

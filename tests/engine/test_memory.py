@@ -7,7 +7,7 @@ import pytest
 import torch
 from scan_models import TRACKS, blocks_scored_by
 
-from tism_scan.engine import slabs
+from tism_scan.engine import limits
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import ScanError
 from tism_scan.models.failures import is_out_of_memory
@@ -81,6 +81,6 @@ def test_slabs_on_a_cpu_take_a_share_of_the_memory_and_of_it_what_falls_to_their
     found = {}
     for n_threads in (2, 8, 16):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
-        found[n_threads] = slabs.memory_of(torch.device("cpu"))
-    assert found[8] == found[16] == slabs.SHARE_OF_MEMORY * page * n_pages
+        found[n_threads] = limits.memory_of(torch.device("cpu"))
+    assert found[8] == found[16] == limits.SHARE_OF_MEMORY * page * n_pages
     assert found[2] == found[8] / 4

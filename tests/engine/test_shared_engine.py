@@ -107,7 +107,7 @@ def assert_same(fast, slow):
 @pytest.mark.parametrize("stride", [4, 20, 120])
 def test_shared_engine_equals_window_engine_at_every_base(deep, device, stride):
     scoring = Scoring(TRACKS, INPUT_BP, stride, "mean")
-    fast = blocks_scored_by(SharedEngine(deep, scoring, windows_per_slab=7, device=device), CODES)
+    fast = blocks_scored_by(SharedEngine(deep, scoring, batch_size=7, device=device), CODES)
     assert np.array_equal(np.isfinite(fast).all(axis=0), is_acgt(CODES))
     assert_same(fast, blocks_scored_by(WindowEngine(deep, scoring, device=device), CODES))
 
@@ -134,15 +134,15 @@ def test_scores_do_not_depend_on_blocks_slabs_heads_or_tracks_at_once(monkeypatc
     whole = blocks_scored_by(SharedEngine(model, scoring), CODES)
     monkeypatch.setattr(shared_engine, "HEADS_AT_ONCE", 3)
     monkeypatch.setattr(shared_engine, "TRACKS_AT_ONCE", 2)
-    for windows_per_slab, block_bp in ((1, 100), (5, 20), (64, 400)):
-        engine = SharedEngine(model, scoring, windows_per_slab=windows_per_slab)
+    for batch_size, block_bp in ((1, 100), (5, 20), (64, 400)):
+        engine = SharedEngine(model, scoring, batch_size=batch_size)
         assert_same(blocks_scored_by(engine, CODES, block_bp=block_bp), whole)
 
 
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_unwanted_bases_change_no_other(data):
-    engine = SharedEngine(Deep(), Scoring(TRACKS[:1], INPUT_BP, 20, "mean"), windows_per_slab=6)
+    engine = SharedEngine(Deep(), Scoring(TRACKS[:1], INPUT_BP, 20, "mean"), batch_size=6)
     wanted = np.zeros(len(CODES), bool)
     for _ in range(3):
         start = data.draw(st.integers(0, len(CODES) - 1))
@@ -157,7 +157,7 @@ def test_unwanted_bases_change_no_other(data):
 )
 def test_center_takes_each_base_from_its_own_window(deep, stride, choices, device):
     scoring = Scoring(TRACKS, INPUT_BP, stride, "center", **choices)
-    engine = SharedEngine(deep, scoring, windows_per_slab=7, device=device)
+    engine = SharedEngine(deep, scoring, batch_size=7, device=device)
     is_wanted = RNG.random(len(CODES)) < 0.02  # so that windows are missing between others
     for wanted in (None, is_wanted):
         slow = blocks_scored_by(WindowEngine(deep, scoring, device=device), CODES, wanted=wanted)
@@ -337,7 +337,7 @@ def test_memory_budget_sets_the_size_of_slabs_and_changes_no_score(memory_gb):
 def test_out_of_memory_halves_the_slab_and_goes_on(monkeypatch):
     model, scoring = Deep(), Scoring(TRACKS, INPUT_BP, 20, "mean")
     expected = blocks_scored_by(SharedEngine(model, scoring), CODES)
-    engine = SharedEngine(model, scoring, windows_per_slab=16)
+    engine = SharedEngine(model, scoring, batch_size=16)
 
     def fail_if_long(module, inputs):
         if inputs[0].shape[2] > INPUT_BP + 3 * 20:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scan_models import blocks_scored_by
 from torch import nn
 
-from tism_scan.engine import choice, convolution, slabs, trunk
+from tism_scan.engine import choice, convolution, limits, trunk
 from tism_scan.engine.choice import make_engine
 from tism_scan.engine.cost import most_windows
 from tism_scan.engine.sharing import NotSharedError, why_no_stack
@@ -75,7 +75,7 @@ def assert_same_but_for_flips(fast, slow):
 def test_trunk_engine_equals_window_engine_at_every_base(narrow_beluga, device, stride, stitch):
     codes = CODES[: 2_600 if stride == 16 else None]
     scoring = Scoring(TRACKS, 2000, stride, stitch)
-    fast = blocks_scored_by(TrunkEngine(narrow_beluga, scoring, windows_per_slab=7, device=device), codes)
+    fast = blocks_scored_by(TrunkEngine(narrow_beluga, scoring, batch_size=7, device=device), codes)
     assert np.array_equal(np.isfinite(fast).all(axis=0), is_acgt(codes))
     assert_same(fast, blocks_scored_by(WindowEngine(narrow_beluga, scoring, device=device), codes))
 
@@ -105,7 +105,7 @@ def test_a_trunk_of_another_build_is_shared_just_as_well(stitch, strands, values
     model = Odd()
     for stride in (12, 36, 204):
         scoring = Scoring(TRACKS, 204, stride, stitch, strands, values=values, path=path)
-        fast = blocks_scored_by(TrunkEngine(model, scoring, windows_per_slab=9), CODES[:700])
+        fast = blocks_scored_by(TrunkEngine(model, scoring, batch_size=9), CODES[:700])
         assert_same(fast, blocks_scored_by(WindowEngine(model, scoring), CODES[:700]))
 
 
@@ -124,8 +124,8 @@ def test_order_of_a_function_and_a_pooling_is_kept_where_it_matters(function, po
 def test_scores_do_not_depend_on_blocks_or_slabs(narrow_beluga, stitch):
     scoring = Scoring(TRACKS, 2000, 256, stitch)
     whole = blocks_scored_by(TrunkEngine(narrow_beluga, scoring), CODES, block_bp=8_192)
-    for windows_per_slab, block_bp in ((1, 1024), (3, 256), (64, 2048)):
-        engine = TrunkEngine(narrow_beluga, scoring, windows_per_slab=windows_per_slab)
+    for batch_size, block_bp in ((1, 1024), (3, 256), (64, 2048)):
+        engine = TrunkEngine(narrow_beluga, scoring, batch_size=batch_size)
         assert_same(blocks_scored_by(engine, CODES, block_bp=block_bp), whole)
 
 
@@ -140,7 +140,7 @@ def test_more_tracks_than_are_computed_at_once_are_all_scored(narrow_beluga):
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_unwanted_bases_change_no_other(stitch, data):
-    engine = TrunkEngine(Odd(), Scoring(TRACKS[:1], 204, 12, stitch), windows_per_slab=6)
+    engine = TrunkEngine(Odd(), Scoring(TRACKS[:1], 204, 12, stitch), batch_size=6)
     wanted = np.zeros(700, bool)
     for _ in range(3):
         start = data.draw(st.integers(0, 699))
@@ -225,7 +225,7 @@ def test_out_of_memory_halves_the_slab_and_goes_on(narrow_beluga, monkeypatch):
         return trunk.forward(layers, X, passes)
 
     monkeypatch.setattr("tism_scan.engine.trunk_engine.forward", forward)
-    engine = TrunkEngine(narrow_beluga, scoring, windows_per_slab=16)
+    engine = TrunkEngine(narrow_beluga, scoring, batch_size=16)
     assert_same(blocks_scored_by(engine, CODES), expected)
     assert engine.batch_size == 4
 
@@ -334,7 +334,7 @@ def test_model_that_cannot_be_shared_is_refused_by_the_trunk_engine(tiny_model):
 
 def test_actors_that_share_a_device_take_no_more_than_their_parts_of_its_memory(narrow_beluga, monkeypatch):
     scoring = Scoring(TRACKS, 2000, 256)
-    monkeypatch.setattr(slabs, "memory_of", lambda device: 40e6)
+    monkeypatch.setattr(limits, "memory_of", lambda device: 40e6)
     whole, half = (make_engine(narrow_beluga, scoring, device="cpu", share=share) for share in (1.0, 0.5))
     assert half.batch_size == TrunkEngine(narrow_beluga, scoring, device="cpu", memory_gb=0.02).batch_size
     assert half.batch_size < whole.batch_size
@@ -343,7 +343,7 @@ def test_actors_that_share_a_device_take_no_more_than_their_parts_of_its_memory(
 def test_batch_is_no_larger_than_32_bit_indexing_takes(narrow_beluga, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("tism_scan"), "propagate", True)
     scoring, widest = Scoring(TRACKS, 2000, 256), narrow_beluga.trunk[0].out_channels
-    engine = TrunkEngine(narrow_beluga, scoring, windows_per_slab=10**8, device="cpu")
+    engine = TrunkEngine(narrow_beluga, scoring, batch_size=10**8, device="cpu")
     longest = (engine.batch_size - 1) * 256 + 2000
     assert widest * longest < 2**31 <= widest * (longest + 256)
     assert caplog.text.count("batches of 100000000 windows are more than 32-bit indexing takes") == 1

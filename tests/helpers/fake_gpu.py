@@ -22,7 +22,7 @@ from tism_scan.effects import sharing as effect_sharing
 from tism_scan.effects.engines import TrunkEffects
 from tism_scan.effects.haplotypes import Comparison
 from tism_scan.effects.packing import Packed
-from tism_scan.engine import block_engine, slabs, trunk, trunk_engine
+from tism_scan.engine import block_engine, limits, slabs, trunk, trunk_engine
 from tism_scan.models.beluga import Beluga
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tiling import Block
@@ -159,9 +159,7 @@ def trace(case):
     scoring = Scoring(tracks, 2000, **case["scoring"])
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = model_on_gpu()
-        engine = trunk_engine.TrunkEngine(
-            model, scoring, device="cuda:0", windows_per_slab=case["windows_per_slab"]
-        )
+        engine = trunk_engine.TrunkEngine(model, scoring, device="cuda:0", batch_size=case["batch_size"])
         flop = engine.flop_per_window()
         n = engine.batch_size
         codes = torch.zeros((n - 1) * scoring.stride + 2000, dtype=torch.uint8, device="cuda:0")
@@ -193,7 +191,7 @@ def trace_block(case):
     tracks = (Track("0", (0,), (1.0,)),)
     scoring = Scoring(tracks, 2000, **case["scoring"])
     with FakeTensorMode(allow_non_fake_inputs=True):
-        engine = trunk_engine.TrunkEngine(model_on_gpu(), scoring, device="cuda:0", windows_per_slab=64)
+        engine = trunk_engine.TrunkEngine(model_on_gpu(), scoring, device="cuda:0", batch_size=64)
         block = Block("chr1", 1, 1 << 16, 1 << 17)
         stretch = scoring.lattice.stretch(block, 1 << 18, scoring.stitch)
         wanted = np.zeros(len(block), dtype=np.bool_)
@@ -218,7 +216,7 @@ def without_values(values, device):
 def main():
     ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
     trunk_engine.why_no_stack = lambda *given, **how: None  # tensors without values cannot be compared
-    slabs.memory_of = lambda device: 0.5 * MEMORY
+    limits.memory_of = lambda device: 0.5 * MEMORY
     for module in (torch.nn.modules.conv._ConvNd, torch.nn.Linear):
         module.reset_parameters = lambda self: None
     for module in (block_engine, slabs, trunk, effect_engines, effect_sharing):

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -17,9 +18,9 @@ from tism_scan.engine.cost import bytes_per_bp
 from tism_scan.engine.devices import default_batch_size, default_device
 from tism_scan.engine.fitting import FittingBatches
 from tism_scan.engine.layers import Passes
+from tism_scan.engine.limits import Limits, budget_of
 from tism_scan.engine.queue import to_device
 from tism_scan.engine.sharing import why_no_stack
-from tism_scan.engine.slabs import budget_of
 from tism_scan.engine.trunk import gapless_layers, total_stride
 from tism_scan.genome.alphabet import channel_of_base, complement_channels, one_hot_table
 from tism_scan.models.contract import Model
@@ -52,13 +53,13 @@ class EffectEngine(FittingBatches):
     scoring : Scoring
         Its tracks, window and strands; with both, outputs are the mean of the window's and of its reverse
         complement's.
-    batch_size : int
-        Alleles that are computed together.
-    device : str, optional
-        A GPU if there is one.
+    limits
+        See `tism_scan.engine.limits.Limits`; a batch is of alleles.
     """
 
-    def __init__(self, model: Model, scoring: Scoring, *, batch_size: int, device: str | None = None) -> None:
+    def __init__(self, model: Model, scoring: Scoring, **limits: Unpack[Limits]) -> None:
+        device = limits.get("device")
+        batch_size = limits.get("batch_size") or default_batch_size(device)
         check_batch_size(batch_size)
         self.device = torch.device(device or default_device())
         self.model = model.to(self.device).requires_grad_(False).eval()
@@ -157,29 +158,17 @@ class TrunkEffects(EffectEngine):
 
     Parameters
     ----------
-    model, scoring, device
+    model, scoring, limits
         As for `EffectEngine`.
-    batch_size : int, optional
-    memory_gb, share : float, optional
-        As for `TrunkEngine`.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        scoring: Scoring,
-        *,
-        batch_size: int | None = None,
-        device: str | None = None,
-        memory_gb: float | None = None,
-        share: float = 1.0,
-    ) -> None:
-        super().__init__(model, scoring, batch_size=batch_size or 1, device=device)
+    def __init__(self, model: Model, scoring: Scoring, **limits: Unpack[Limits]) -> None:
+        super().__init__(model, scoring, **limits)
         self._trunk, head = trunk_and_head(model, scoring.input_bp)
         self._head = ChangedHead(head, self._trunk.counts[-1], self._chosen, is_linear=True)
-        budget = budget_of(self.device, memory_gb, share)
+        budget = budget_of(self.device, limits)
         self._n_at_once = self._trunk.most_at_once(self.device, budget)
-        if batch_size is None:
+        if limits.get("batch_size") is None:
             window_bytes = bytes_per_bp(self._trunk.layers, Passes()) * scoring.input_bp
             most = _MOST_ON_GPU if self.device.type == "cuda" else _MOST_ON_CPU
             self.batch_size = max(1, min(most, int(budget / 4 / window_bytes)))
@@ -245,20 +234,10 @@ class MeanEffects:
 AnyEngine = EffectEngine | MeanEffects
 
 
-def make_effect_engine(
-    model: Model,
-    scoring: Scoring,
-    *,
-    batch_size: int | None = None,
-    device: str | None = None,
-    memory_gb: float | None = None,
-    share: float = 1.0,
-) -> AnyEngine:
+def make_effect_engine(model: Model, scoring: Scoring, **limits: Unpack[Limits]) -> AnyEngine:
     """Return the fastest engine for a model; parameters are those of `make_engine` of scans."""
     engines = [
-        TrunkEffects(each, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share)
-        if _has_stack(each, scoring)
-        else WindowEffects(each, scoring, batch_size=batch_size or default_batch_size(device), device=device)
+        (TrunkEffects if _has_stack(each, scoring) else WindowEffects)(each, scoring, **limits)
         for each in members_of(model)
     ]
     return engines[0] if len(engines) == 1 else MeanEffects(engines)

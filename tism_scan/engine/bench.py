@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.choice import make_engine
-from tism_scan.engine.devices import default_device, device_name, seconds_of
+from tism_scan.engine.devices import device_name, seconds_of
 from tism_scan.engine.half import dtype_of_products
 from tism_scan.engine.head import Product
+from tism_scan.engine.limits import Limits
 from tism_scan.engine.trunk_engine import PASSES, TrunkEngine
 from tism_scan.genome.alphabet import Codes
 from tism_scan.models.contract import Model
@@ -121,15 +122,13 @@ def bench(
     scoring: Scoring,
     *,
     seconds: float = 5.0,
-    batch_size: int | None = None,
-    device: str | None = None,
-    memory_gb: float | None = None,
+    **limits: Unpack[Limits],
 ) -> Bench:
     """Return how fast random sequence is scored.
 
     Parameters
     ----------
-    model, scoring, batch_size, device, memory_gb
+    model, scoring, limits
         As for `tism_scan.engine.choice.make_engine`.
     seconds : float
         The least time to score for.
@@ -141,8 +140,8 @@ def bench(
     ScanError
         If a single window is too much for the device's memory.
     """
-    place = torch.device(device or default_device())
-    engine = make_engine(model, scoring, batch_size=batch_size, device=str(place), memory_gb=memory_gb)
+    engine = make_engine(model, scoring, **limits)
+    place = engine.device
     if scoring.precision == "bf16" and not isinstance(engine, TrunkEngine):  # which imitates it in float32
         slowness = slowness_of_bfloat16(place)
         if slowness > 1:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Unpack
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from tism_scan.engine.devices import default_device, device_name
 from tism_scan.engine.fitting import FittingBatches
 from tism_scan.engine.half import sums_in_float32
+from tism_scan.engine.limits import Limits
 from tism_scan.engine.queue import Mark, Queued, to_device, to_host
 from tism_scan.engine.tism import mean_tism_from_gradient, tism_from_gradient
 from tism_scan.errors import PlanError, ScanError
@@ -70,10 +71,8 @@ class BlockEngine(FittingBatches):
         engine takes it over: it is moved to `device`, frozen and put in evaluation mode.
     scoring : Scoring
         Which number is computed.
-    batch_size : int
-        Windows that are computed together. It changes the time, not the scores.
-    device : str, optional
-        Where to compute; a GPU if there is one.
+    limits
+        See `Limits`; a subclass chooses the batch size that is left out.
 
     Raises
     ------
@@ -92,21 +91,16 @@ class BlockEngine(FittingBatches):
     device: torch.device
     share_done: float
 
-    def __init__(
-        self,
-        model: Model,
-        scoring: Scoring,
-        *,
-        batch_size: int,
-        device: str | None = None,
-    ) -> None:
+    def __init__(self, model: Model, scoring: Scoring, **limits: Unpack[Limits]) -> None:
         if scoring.input_bp != model.input_bp:
             raise ValueError(f"the plan's windows have {scoring.input_bp} bp, the model's {model.input_bp}")
         largest = max(max(track.outputs) for track in scoring.tracks)
         if largest >= model.n_outputs:
             raise ValueError(f"output {largest} of {model.n_outputs} is asked for")
-        check_batch_size(batch_size)
-        self.device = torch.device(device or default_device())
+        batch_size = limits.get("batch_size")
+        self.batch_size = 1 if batch_size is None else batch_size
+        check_batch_size(self.batch_size)
+        self.device = torch.device(limits.get("device") or default_device())
         if scoring.precision == "tf32" and self.device.type != "cuda":
             raise PlanError(
                 f"precision 'tf32' is a GPU's, and this device is {device_name(str(self.device))}; use "
@@ -120,7 +114,6 @@ class BlockEngine(FittingBatches):
         self.model = model.to(self.device).requires_grad_(False).eval()
         self.scoring = scoring
         self.lattice = scoring.lattice
-        self.batch_size = batch_size
         self.share_done = 0.0
         alphabet = model.alphabet
         self._one_hot = torch.from_numpy(one_hot_table(alphabet)).to(self.device)

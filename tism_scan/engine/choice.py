@@ -4,11 +4,12 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.continuing import check_outputs_continue
 from tism_scan.engine.ensemble_engine import EnsembleEngine, check_has_several, scoring_of_member
+from tism_scan.engine.limits import Limits
 from tism_scan.engine.shared_engine import SharedEngine
 from tism_scan.engine.sharing import NotSharedError, n_backward_passes, shared_step, why_no_stack
 from tism_scan.engine.trunk_engine import TrunkEngine
@@ -40,12 +41,8 @@ def make_engine(
     model : Model
         As for `WindowEngine`.
     scoring : Scoring
-    batch_size : int, optional
-        Windows that are computed together.
-    device : str, optional
-        Where to compute; a GPU if there is one.
-    memory_gb, share : float, optional
-        As for `TrunkEngine`.
+    batch_size, device, memory_gb, share
+        See `tism_scan.engine.limits.Limits`.
     sharing : sequence of {"none", "trunk", "stack"}, optional
         What `sharing_of` returned for the same model, perhaps in another process: it is not tried again.
 
@@ -55,27 +52,26 @@ def make_engine(
         If the device does not know the scoring's precision, or ``stitch="all"`` does not fit the model.
     """
     check_has_several(model, scoring)
-    limits: dict[str, Any] = {"device": device, "memory_gb": memory_gb, "share": share}
+    limits = Limits(batch_size=batch_size, device=device, memory_gb=memory_gb, share=share)
     if isinstance(model, Ensemble):
         own, members = scoring_of_member(scoring), members_of(model)
         of_members = [None] * len(members) if sharing is None else [[each] for each in sharing]
         engines = [
-            make_engine(member, own, batch_size=batch_size, sharing=each, **limits)
+            make_engine(member, own, sharing=each, **limits)
             for member, each in zip(members, of_members, strict=True)
         ]
         return EnsembleEngine(engines, scoring)
     check_outputs_continue(model, scoring)
     known = None if sharing is None else sharing[0]
-    of_slabs = limits | {"windows_per_slab": batch_size, "is_tried": known is not None}
     if known in (None, "stack"):
         with suppress(NotSharedError):
-            return TrunkEngine(model, scoring, **of_slabs)
+            return TrunkEngine(model, scoring, is_tried=known is not None, **limits)
     if known != "none":
         try:
-            return SharedEngine(model, scoring, **of_slabs)
+            return SharedEngine(model, scoring, is_tried=known is not None, **limits)
         except NotSharedError as refusal:
             _warn_once(str(refusal))
-    return WindowEngine(model, scoring, batch_size=batch_size, **limits)
+    return WindowEngine(model, scoring, **limits)
 
 
 def sharing_of(model: Model, scoring: Scoring) -> tuple[Sharing, ...]:

@@ -9,6 +9,7 @@ says what it has to fulfil.
 
 import math
 from contextlib import nullcontext
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from tism_scan.engine.cost import module_flop, saved_bytes
 from tism_scan.engine.head import TrunkHead
 from tism_scan.engine.layers import Passes
+from tism_scan.engine.limits import Limits, budget_of
 from tism_scan.engine.queue import to_device
 from tism_scan.engine.sharing import NotSharedError, n_backward_passes, shared_step
-from tism_scan.engine.slabs import SlabEngine, budget_of, index_of, summed_over_windows
+from tism_scan.engine.slabs import SlabEngine, index_of, summed_over_windows
 from tism_scan.engine.trunk import declared_parts
 from tism_scan.errors import ModelError
 from tism_scan.models.channels_last import channels_last
@@ -44,9 +46,7 @@ class SharedEngine(SlabEngine):
     model : Model
         As for `WindowEngine`; also has `trunk` and `head`, and its output is ``head(trunk(X))``.
     scoring : Scoring
-    windows_per_slab, device, memory_gb, share
-        As for `TrunkEngine`.
-    is_tried : bool
+    is_tried, limits
         As for `TrunkEngine`.
 
     Raises
@@ -58,21 +58,11 @@ class SharedEngine(SlabEngine):
     """
 
     def __init__(
-        self,
-        model: Model,
-        scoring: Scoring,
-        *,
-        windows_per_slab: int | None = None,
-        device: str | None = None,
-        memory_gb: float | None = None,
-        share: float = 1.0,
-        is_tried: bool = False,
+        self, model: Model, scoring: Scoring, *, is_tried: bool = False, **limits: Unpack[Limits]
     ) -> None:
         self._step = shared_step(model, scoring, is_tried=is_tried)
         self._n_passes = n_backward_passes(scoring)
-        super().__init__(
-            model, scoring, batch_size=1 if windows_per_slab is None else windows_per_slab, device=device
-        )
+        super().__init__(model, scoring, **limits)
         parts = declared_parts(self.model)
         if parts is None:
             raise NotSharedError("the model's parts are gone on its device")
@@ -82,9 +72,9 @@ class SharedEngine(SlabEngine):
             features = self._trunk(window)
         self._n_places = features.shape[2]
         self._head = TrunkHead(head, self._n_places, (0, self._n_places), scoring, Passes(), self.device)
-        budget = budget_of(self.device, memory_gb, share)
+        budget = budget_of(self.device, limits)
         self._n_heads = self._heads_within(budget / 4, head, features)
-        if windows_per_slab is None:
+        if limits.get("batch_size") is None:
             self.batch_size = self._windows_within(budget / 2, window, features)
 
     def flop_per_window(self) -> float:

@@ -1,6 +1,5 @@
 """A slab: neighbouring windows, and the stretch under them, that an engine computes at once."""
 
-import os
 from abc import abstractmethod
 
 import numpy as np
@@ -11,8 +10,6 @@ from torch import Tensor
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.queue import to_device
 from tism_scan.engine.tism import mean_over_path
-
-SHARE_OF_MEMORY = 0.5
 
 
 class SlabEngine(BlockEngine):
@@ -90,16 +87,3 @@ def summed_over_windows(top: Tensor, step: int, windows: NDArray[np.int64]) -> T
         places = summed[:, first * step :].unfold(1, length, n_apart * step)
         places[:, : len(part)].add_(part.permute(1, 0, 3, 2))
     return summed
-
-
-def budget_of(device: torch.device, memory_gb: float | None, share: float) -> float:
-    """Return the bytes that an engine may use: those asked for, in GB, or its part of the default."""
-    return share * memory_of(device) if memory_gb is None else memory_gb * 1e9
-
-
-def memory_of(device: torch.device) -> float:
-    """Return the bytes that a slab may take by default."""
-    if device.type == "cuda":
-        return SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]
-    n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return SHARE_OF_MEMORY * n_bytes * min(1.0, torch.get_num_threads() / (os.cpu_count() or 1))

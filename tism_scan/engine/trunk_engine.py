@@ -11,6 +11,7 @@ positions, need not compute each window by itself:
 """
 
 import logging
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -26,8 +27,9 @@ from tism_scan.engine.cost import (
 )
 from tism_scan.engine.head import TrunkHead
 from tism_scan.engine.layers import Passes
+from tism_scan.engine.limits import Limits, budget_of
 from tism_scan.engine.sharing import NotSharedError, why_no_stack
-from tism_scan.engine.slabs import SlabEngine, budget_of, index_of, summed_over_windows
+from tism_scan.engine.slabs import SlabEngine, index_of, summed_over_windows
 from tism_scan.engine.trunk import (
     backward,
     cone,
@@ -71,18 +73,10 @@ class TrunkEngine(SlabEngine):
         As for `WindowEngine`; also has `trunk` and `head`, and its output is ``head(trunk(X))``.
     scoring : Scoring
         Its stride is a multiple of the trunk's.
-    windows_per_slab : int, optional
-        Windows whose trunk is computed together; it changes memory and time, not the scores.
-    device : str, optional
-        Where to compute; a GPU if there is one.
-    memory_gb : float, optional
-        Memory for a slab, beside the model and the block's scores, in GB of 10^9 bytes. By default half of
-        what a GPU has free, or of a CPU's share of the machine's. Memory beyond what the engine can use is
-        not allocated.
-    share : float
-        The part of the device that is ours, where others compute on it too: the default takes no more.
     is_tried : bool
         Whether another process has found that the same model allows it: it is not tried again in full.
+    limits
+        See `Limits`.
 
     Raises
     ------
@@ -93,22 +87,12 @@ class TrunkEngine(SlabEngine):
     """
 
     def __init__(
-        self,
-        model: Model,
-        scoring: Scoring,
-        *,
-        windows_per_slab: int | None = None,
-        device: str | None = None,
-        memory_gb: float | None = None,
-        share: float = 1.0,
-        is_tried: bool = False,
+        self, model: Model, scoring: Scoring, *, is_tried: bool = False, **limits: Unpack[Limits]
     ) -> None:
         reason, parts = why_no_stack(model, scoring, is_tried=is_tried), declared_parts(model)
         if reason is not None or parts is None:
             raise NotSharedError(reason)
-        super().__init__(
-            model, scoring, batch_size=1 if windows_per_slab is None else windows_per_slab, device=device
-        )
+        super().__init__(model, scoring, **limits)
         self.passes = PASSES[scoring.precision]
         trunk, head = parts
         self.layers = joined(trunk_layers(trunk, self.passes) or [])
@@ -119,9 +103,9 @@ class TrunkEngine(SlabEngine):
         reach = scoring.reach
         self._extents = cone(self.layers, scoring.input_bp, reach.start, reach.stop)
         self._head = TrunkHead(head, self._n_positions, self._extents[-1], scoring, self.passes, self.device)
-        budget = budget_of(self.device, memory_gb, share)
+        budget = budget_of(self.device, limits)
         self._n_pairs = self._pairs_within(budget / 2)
-        if windows_per_slab is None:
+        if limits.get("batch_size") is None:
             self.batch_size = self._windows_within(budget / 2)
         most = most_windows(self.layers, scoring.input_bp, scoring.stride, self.passes)
         if self.batch_size > most:

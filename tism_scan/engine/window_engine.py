@@ -12,9 +12,9 @@ from torch import Tensor
 from tism_scan.engine.block_engine import BlockEngine
 from tism_scan.engine.cost import module_flop, saved_bytes
 from tism_scan.engine.devices import BATCH_ON_GPU
+from tism_scan.engine.limits import Limits, budget_of
 from tism_scan.engine.queue import to_device
 from tism_scan.engine.readout import TrackReader
-from tism_scan.engine.slabs import budget_of
 from tism_scan.engine.tism import mean_over_path
 from tism_scan.models.contract import Model
 from tism_scan.models.frozen import frozen
@@ -28,13 +28,10 @@ class WindowEngine(BlockEngine):
 
     Parameters
     ----------
-    model, scoring, device
+    model, scoring
         As for `BlockEngine`.
-    batch_size : int, optional
-        Windows that go through the model together. It changes the time, not the scores. By default as many as
-        are quick on the device, and fit the memory.
-    memory_gb, share : float, optional
-        As for `TrunkEngine`, for what the windows of a batch take.
+    batch_size, device, memory_gb, share
+        See `tism_scan.engine.limits.Limits`.
     """
 
     def __init__(
@@ -47,11 +44,11 @@ class WindowEngine(BlockEngine):
         memory_gb: float | None = None,
         share: float = 1.0,
     ) -> None:
-        super().__init__(model, scoring, batch_size=1 if batch_size is None else batch_size, device=device)
+        limits = Limits(batch_size=batch_size, device=device, memory_gb=memory_gb, share=share)
+        super().__init__(model, scoring, **limits)
         self._reader = TrackReader(scoring.tracks, self.device)
         if batch_size is None:
-            budget = budget_of(self.device, memory_gb, share)
-            self.batch_size = self._windows_within(budget)
+            self.batch_size = self._windows_within(budget_of(self.device, limits))
 
     def _windows_within(self, budget: float) -> int:
         """Return how many windows a batch has."""

@@ -5,7 +5,7 @@ it. They are what `tism_scan.attribution.ism` gives for that window.
 """
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ from tism_scan.engine.block_engine import BlockEngine, Engine
 from tism_scan.engine.cost import bytes_per_bp, module_flop, most_windows
 from tism_scan.engine.ensemble_engine import EnsembleEngine
 from tism_scan.engine.layers import Passes
+from tism_scan.engine.limits import Limits, budget_of
 from tism_scan.engine.queue import Queued, to_device
 from tism_scan.engine.readout import values_of_tracks
 from tism_scan.engine.sharing import why_no_stack
-from tism_scan.engine.slabs import budget_of, first_slab
+from tism_scan.engine.slabs import first_slab
 from tism_scan.engine.trunk import gapless_layers
 from tism_scan.genome.alphabet import Codes, is_acgt
 from tism_scan.models.contract import Model
@@ -123,16 +124,14 @@ class WindowIsm(IsmEngine):
 
     Parameters
     ----------
-    model, scoring, device
+    model, scoring, limits
         As for `IsmEngine`.
-    batch_size : int, optional
-        Windows that go through the model together. It changes the time, not the effects.
     """
 
-    def __init__(
-        self, model: Model, scoring: Scoring, *, batch_size: int | None = None, device: str | None = None
-    ) -> None:
-        super().__init__(model, scoring, batch_size=batch_size or BATCH_SIZE, device=device)
+    def __init__(self, model: Model, scoring: Scoring, **limits: Unpack[Limits]) -> None:
+        super().__init__(model, scoring, **limits)
+        if limits.get("batch_size") is None:
+            self.batch_size = BATCH_SIZE
 
     def _effects(self, X: Tensor, windows: NDArray[np.int64], sites: Sites) -> Tensor:
         starts = to_device(windows, self.device) * self.lattice.stride
@@ -160,25 +159,12 @@ class TrunkIsm(IsmEngine):
 
     Parameters
     ----------
-    model, scoring, device
+    model, scoring, limits
         As for `IsmEngine`; the model is one that `TrunkEngine` takes.
-    batch_size : int, optional
-        Windows whose trunk is computed together.
-    memory_gb, share : float, optional
-        As for `TrunkEngine`.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        scoring: Scoring,
-        *,
-        batch_size: int | None = None,
-        device: str | None = None,
-        memory_gb: float | None = None,
-        share: float = 1.0,
-    ) -> None:
-        super().__init__(model, scoring, batch_size=batch_size or 1, device=device)
+    def __init__(self, model: Model, scoring: Scoring, **limits: Unpack[Limits]) -> None:
+        super().__init__(model, scoring, **limits)
         self._trunk, head = trunk_and_head(model, scoring.input_bp)
         layers = self._trunk.layers
         is_linear = scoring.output_space == "logit"
@@ -187,9 +173,9 @@ class TrunkIsm(IsmEngine):
         for layer in layers:
             steps.append(steps[-1] // layer.stride)
         self._steps = steps
-        budget = budget_of(self.device, memory_gb, share)
+        budget = budget_of(self.device, limits)
         self._n_at_once = self._trunk.most_at_once(self.device, budget)
-        if batch_size is None:
+        if limits.get("batch_size") is None:
             slab_bp = SLAB_BP_ON_GPU if self.device.type == "cuda" else SLAB_BP_ON_CPU
             slab_bp = min(slab_bp, int(budget / 4 / bytes_per_bp(layers, Passes())))
             self.batch_size = max(1, (slab_bp - scoring.input_bp) // scoring.stride)
@@ -232,27 +218,14 @@ def substitutions(X: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     return i_site.flatten(), (others + (others >= reference[:, None])).flatten()
 
 
-def make_ism_engine(
-    model: Model,
-    scoring: Scoring,
-    *,
-    batch_size: int | None = None,
-    device: str | None = None,
-    memory_gb: float | None = None,
-    share: float = 1.0,
-) -> Engine:
+def make_ism_engine(model: Model, scoring: Scoring, **limits: Unpack[Limits]) -> Engine:
     """Return the fastest engine that computes exact ISM of a scoring with a model.
 
     Parameters are those of `tism_scan.engine.choice.make_engine`. Of an ensemble, it is the mean over models.
     """
     if isinstance(model, Ensemble):
-        limits: dict[str, Any] = {"device": device, "memory_gb": memory_gb, "share": share}
-        engines = [
-            make_ism_engine(member, scoring, batch_size=batch_size, **limits) for member in members_of(model)
-        ]
+        engines = [make_ism_engine(member, scoring, **limits) for member in members_of(model)]
         return EnsembleEngine(engines, scoring)
     if gapless_layers(model) and why_no_stack(model, scoring) is None:
-        return TrunkIsm(
-            model, scoring, batch_size=batch_size, device=device, memory_gb=memory_gb, share=share
-        )
-    return WindowIsm(model, scoring, batch_size=batch_size, device=device)
+        return TrunkIsm(model, scoring, **limits)
+    return WindowIsm(model, scoring, **limits)

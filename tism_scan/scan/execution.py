@@ -1,10 +1,10 @@
 """How a scan is carried out. None of it changes the scores; what does is the plan's."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.choice import Sharing, make_engine
+from tism_scan.engine.limits import Limits
 from tism_scan.models.contract import Model
 from tism_scan.plan.scoring import Scoring
 
@@ -56,7 +56,8 @@ class Execution:
         return make_engine(model, scoring, sharing=self.sharing, **self.limits)
 
     @property
-    def limits(self) -> dict[str, Any]:
+    def limits(self) -> Limits:
         """What the makers of engines are told of it."""
-        names = ("batch_size", "device", "memory_gb", "share")
-        return {name: getattr(self, name) for name in names}
+        return Limits(
+            batch_size=self.batch_size, device=self.device, memory_gb=self.memory_gb, share=self.share
+        )
