@@ -1,10 +1,11 @@
 """Where rows around peaks come from: the scores of a genome, or the store of a set of peaks."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,36 +95,44 @@ class Described(NamedTuple):
     digest: str
 
 
-class RowSource(Protocol):
-    """What rows of scores are read from."""
+class RowSource(ABC):
+    """What rows of scores are read from.
 
-    @property
-    def peaks(self) -> PeakSet:
-        """The peaks, of which each has a row."""
-        ...
+    Attributes
+    ----------
+    store : ScoreStore or PeakStore
+    peaks : PeakSet
+        Each has a row.
+    width : int
+        Length of a row, in bp.
+    """
 
-    @property
-    def width(self) -> int:
-        """Length of a row, in bp."""
-        ...
+    store: ScoreStore | PeakStore
+    peaks: PeakSet
+    width: int
 
     @property
     def tracks(self) -> tuple[Track, ...]:
         """The store's tracks."""
-        ...
+        return self.store.plan.scoring.tracks
 
     @property
     def chroms(self) -> Mapping[str, int]:
         """Every chrom of the genome and its length."""
-        ...
+        return self.store.plan.chroms
 
+    @abstractmethod
     def described(self, counts: BaseCounts) -> Described:
         """Return what the scores are, of whose bases some are zeros."""
-        ...
 
     def read(self, i_track: int, folder: Path, on_rows: OnRows) -> TrackRows:
         """Return the rows of one track, kept in a folder until they are closed."""
-        ...
+        batches = partial(self._batches, i_track)
+        return TrackRows.filled(folder, (len(self.peaks), self.width), batches, on_rows)
+
+    @abstractmethod
+    def _batches(self, i_track: int, counts: BaseCounts) -> Iterator[RowBatch]:
+        """Yield the rows of one track, and count the bases that are zeros."""
 
 
 def row_source(store: ScoreStore | PeakStore, request: RegionsRequest) -> RowSource:
@@ -136,7 +145,7 @@ def row_source(store: ScoreStore | PeakStore, request: RegionsRequest) -> RowSou
 
 
 @dataclass(frozen=True)
-class _ScanRows:
+class _ScanRows(RowSource):
     """Rows out of the scores of a genome."""
 
     store: ScoreStore
@@ -144,14 +153,6 @@ class _ScanRows:
     peaks: PeakSet
     width: int
     reference: Reference
-
-    @property
-    def tracks(self) -> tuple[Track, ...]:
-        return self.store.plan.scoring.tracks
-
-    @property
-    def chroms(self) -> Mapping[str, int]:
-        return self.store.plan.chroms
 
     def described(self, counts: BaseCounts) -> Described:
         plan, title, zeros = self.store.plan, "Scores of a scan by tism-scan", _ZEROS
@@ -168,10 +169,9 @@ class _ScanRows:
         meant = _MEANT[method].format(space=plan.scoring.output_space)
         return Described(title, meant, zeros, plan.model, plan.digest())
 
-    def read(self, i_track: int, folder: Path, on_rows: OnRows) -> TrackRows:
+    def _batches(self, i_track: int, counts: BaseCounts) -> Iterator[RowBatch]:
         around = self.peaks, self.width
-        batches = partial(rows_of_scan, self.store, self.refined, i_track, around, self.reference)
-        return TrackRows.filled(folder, (len(self.peaks), self.width), batches, on_rows)
+        return rows_of_scan(self.store, self.refined, i_track, around, self.reference, counts)
 
 
 def _scan_rows(store: ScoreStore, request: RegionsRequest) -> _ScanRows:
@@ -216,35 +216,19 @@ def _has_any(refined: ScoreStore, peaks: PeakSet, width: int) -> bool:
 
 
 @dataclass(frozen=True)
-class _PeakRows:
+class _PeakRows(RowSource):
     """Rows out of the store of a set of peaks: the middle of each, if fewer bases are asked for."""
 
     store: PeakStore
+    peaks: PeakSet
     width: int
-
-    @property
-    def peaks(self) -> PeakSet:
-        return self.store.peaks
-
-    @property
-    def tracks(self) -> tuple[Track, ...]:
-        return self.store.plan.scoring.tracks
-
-    @property
-    def chroms(self) -> Mapping[str, int]:
-        return self.store.plan.chroms
 
     def described(self, counts: BaseCounts) -> Described:
         plan, method = self.store.plan, self.store.settings.method
         meant = _MEANT[method.method].format(space=method.output_space)
         return Described("Scores of peaks by tism-scan attribute", meant, _ZEROS, plan.model, plan.digest())
 
-    def read(self, i_track: int, folder: Path, on_rows: OnRows) -> TrackRows:
-        batches = partial(self._batches, i_track)
-        return TrackRows.filled(folder, (len(self.peaks), self.width), batches, on_rows)
-
     def _batches(self, i_track: int, counts: BaseCounts) -> Iterator[RowBatch]:
-        """Yield the rows of one track in the peaks' order, and count the bases that are zeros."""
         n, first = len(self.peaks), (self.store.settings.width - self.width) // 2
         here = slice(first, first + self.width)
         is_hypothetical = self.store.settings.method.method in HYPOTHETICAL_METHODS
@@ -297,4 +281,4 @@ def _peak_rows(store: PeakStore, request: RegionsRequest) -> _PeakRows:
         )
     if not request.allow_incomplete:
         store.check_complete()
-    return _PeakRows(store, width)
+    return _PeakRows(store, store.peaks, width)
