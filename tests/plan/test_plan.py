@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from small_plans import small_plan, tracks_of
 
 from tism_scan.errors import PlanError
-from tism_scan.plan.scan_plan import LARGEST_BLOCK_BP, SHARD_BYTES, ScanPlan
+from tism_scan.plan.scan_plan import DEFAULT_BLOCK_BP, SHARD_BYTES, ScanPlan
 from tism_scan.plan.scoring import Scoring
 from tism_scan.plan.tracks import Track
 
@@ -230,7 +230,7 @@ def test_block_is_rounded_up_to_a_multiple_of_the_stride(block_bp, half_stride):
     stride = 2 * half_stride
     rounded = large_plan(1, block_bp=block_bp, stride=stride).block_bp
     assert rounded % stride == 0
-    assert 0 <= rounded - (block_bp or LARGEST_BLOCK_BP) < stride
+    assert 0 <= rounded - (block_bp or DEFAULT_BLOCK_BP) < stride
 
 
 def test_few_bases_are_cut_into_enough_blocks_to_share_out():

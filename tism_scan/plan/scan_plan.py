@@ -31,7 +31,7 @@ CODEC_FORMAT = 7
 _READABLE = (2, 3, 4, 5, 6, 7)
 _IDENTITY = 2  # of what the digest is taken, so that a plan's stays the same
 SHARD_BYTES = 128 << 20
-LARGEST_BLOCK_BP = 1 << 20
+DEFAULT_BLOCK_BP = 1 << 20
 SMALLEST_BLOCK_BP_FOR_MANY_TRACKS = 1 << 18
 SMALLEST_BLOCK_BP_FOR_FEW_BASES = 1 << 15
 BLOCKS_AIMED_AT = 32
@@ -119,7 +119,7 @@ class ScanPlan:
     def _default_block_bp(self) -> int:
         """Return a block whose shard is neither too large nor, for few bases, the only one."""
         value_bytes = 4 * self.scoring.n_channels * len(self.scoring.tracks)
-        block_bp = LARGEST_BLOCK_BP
+        block_bp = DEFAULT_BLOCK_BP
         while block_bp > SMALLEST_BLOCK_BP_FOR_MANY_TRACKS and block_bp * value_bytes > SHARD_BYTES:
             block_bp //= 2
         while block_bp > SMALLEST_BLOCK_BP_FOR_FEW_BASES and block_bp * BLOCKS_AIMED_AT > self.n_wanted:

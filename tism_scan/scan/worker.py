@@ -282,8 +282,8 @@ class BlockWorker(Worker[Block, Engine]):
 def keep_freed_memory() -> None:
     """Have this process keep what it frees for its next arrays; where its C library is not glibc, do nothing.
 
-    A block of one track is copied, compressed and written by way of arrays of 4 MB: to get new pages for each
-    of them is a fifth of the time that the host of a GPU spends on it.
+    A block of one track is copied, compressed and written by way of arrays of 4 MB a Mb: to get new pages for
+    each of them is a fifth of the time that the host of a GPU spends on it.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
