@@ -12,8 +12,7 @@ from tism_scan.browser.shown import Highest
 from tism_scan.export.seqlets import SeqletRule, find_seqlets
 from tism_scan.genome.intervals import Interval
 
-N_SHOWN = 20
-
+_N_SHOWN = 20
 _RULE = SeqletRule()
 _MARGIN_BP = 1 << 10  # seqlets are shorter
 _MOST_BINS = 2000  # in noise there may be no seqlet at all
@@ -47,7 +46,7 @@ class FeatureNames:
         return tuple(dict.fromkeys(name for name in found if name != "."))
 
 
-def highest_seqlets(path: Path, limit: float, names: FeatureNames, n: int = N_SHOWN) -> Sequence[Highest]:
+def highest_seqlets(path: Path, limit: float, names: FeatureNames) -> Sequence[Highest]:
     """Return the seqlets with the greatest magnitudes, the greatest first.
 
     Parameters
@@ -57,16 +56,14 @@ def highest_seqlets(path: Path, limit: float, names: FeatureNames, n: int = N_SH
     limit : float
         Magnitude from which on a base is high; at 0 there is no seqlet.
     names : FeatureNames
-    n : int
-        How many, at most.
     """
     found: dict[Interval, float] = {}
     if limit <= 0:
         return []
     with Peaks(path) as peaks:
         for bound, chrom, bin_start, bin_end in peaks.bins()[:_MOST_BINS]:
-            best = sorted(map(abs, found.values()), reverse=True)[:n]
-            if bound < limit or (len(best) == n and best[-1] >= bound):
+            best = sorted(map(abs, found.values()), reverse=True)[:_N_SHOWN]
+            if bound < limit or (len(best) == _N_SHOWN and best[-1] >= bound):
                 break
             start = max(0, bin_start - _MARGIN_BP)
             scores = peaks.scores(chrom, start, bin_end + _MARGIN_BP)
@@ -74,5 +71,5 @@ def highest_seqlets(path: Path, limit: float, names: FeatureNames, n: int = N_SH
                 for first, end, extreme in zip(seqlets.start, seqlets.end, seqlets.extreme, strict=True):
                     if bin_start <= first < bin_end:
                         found[Interval(chrom, int(first), int(end))] = float(extreme)
-    order = sorted(found, key=lambda each: (-abs(found[each]), each))[:n]
+    order = sorted(found, key=lambda each: (-abs(found[each]), each))[:_N_SHOWN]
     return [Highest(place, found[place], names.over(place)) for place in order]
