@@ -13,6 +13,7 @@ TismScanError
 │   ├── ClusterError      a Ray cluster that cannot be used
 │   │   └── UnreachableError  no cluster answers: try again later (exit code 75)
 │   └── AccessError       a URL or bucket that is not there, or may not be used
+│       └── ReadOnlyError a store that may be read, and not written
 ├── LeaseError            another process is scanning into the store: try again later (exit code 75)
 ├── StorageFullError      no room left; the scan stopped and can be resumed (exit code 1)
 ├── StorageError          object storage that does not answer; the scan can be resumed (exit code 1)
@@ -87,6 +88,23 @@ class UnreachableError(ClusterError):
 
 class AccessError(InputError):
     """A URL names nothing, or may not be used from here."""
+
+
+class ReadOnlyError(AccessError):
+    """A store may be read, and not written.
+
+    Attributes
+    ----------
+    reason : str
+        What the system or the service says of it.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class LeaseError(TismScanError):

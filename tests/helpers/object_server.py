@@ -45,6 +45,7 @@ class Faults:
     passes_over: tuple[str, ...] = ()
     rejects: tuple[str, ...] = ()
     wrong_credentials: bool = False
+    is_read_only: bool = False
     behind_s: float = 0.0
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     counts: Counter = field(default_factory=Counter)
@@ -131,6 +132,8 @@ class ObjectServer:
     def _outcome(self, environ, body, faults):
         if faults.wrong_credentials:
             return refusal("403 Forbidden", "InvalidAccessKeyId")
+        if faults.is_read_only and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return refusal("403 Forbidden", "AccessDenied")
         if faults.happens("slow"):
             time.sleep(faults.slow_s)
         if faults.happens("errors"):

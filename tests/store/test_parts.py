@@ -141,7 +141,8 @@ def test_store_of_scores_and_parts_do_not_take_each_other(tmp_path, store):
 def test_damaged_part_is_found_and_pending_again(store, damage):
     publish(store)
     damage(store.path / "parts/0000001")
-    assert store.verify() == [Part(1, 3, 6)]
+    assert store.damaged() == [Part(1, 3, 6)]
+    store.make_pending(Part(1, 3, 6), store.ledger.done())
     assert [part.i_part for part in store.pending()] == [1]
     with pytest.raises(StoreError, match=r"variants 4-6 are missing or damaged"):
         list(store.results())

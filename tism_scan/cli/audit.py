@@ -138,7 +138,9 @@ def command(
 
 def _store_of(place: Place, paths: Sequence[tuple[float, ...]]) -> "ScoreStore":
     """Return the store that an audit is of, or raise if its scores are of another number than the audit's."""
+    from tism_scan.storage.read_only import check_may_write
     from tism_scan.store.score_store import ScoreStore
+    from tism_scan.store.slopes import REMEDY
 
     store = ScoreStore.open(place)
     scoring = store.plan.scoring
@@ -152,6 +154,7 @@ def _store_of(place: Place, paths: Sequence[tuple[float, ...]]) -> "ScoreStore":
             f"{place} holds effects on {'all outputs' if scoring.stitch == 'all' else 'the probability'}; "
             "expected those on a window's logit, which audit takes; leave --store out"
         )
+    check_may_write("the slopes", store.path, REMEDY)
     return store
 
 

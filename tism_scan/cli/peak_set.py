@@ -12,7 +12,7 @@ from tism_scan.cli.options.cluster import ray_options
 from tism_scan.cli.options.common import taken
 from tism_scan.cli.options.model import check_tracks_chosen, model_source
 from tism_scan.cli.options.scan import execution
-from tism_scan.cli.run import NOTHING_PENDING, has_to_go, say_what_is_missing
+from tism_scan.cli.run import NOTHING_PENDING, beside, has_to_go, say_what_is_missing
 from tism_scan.cli.typed import pasteable, typed_again, typed_command
 from tism_scan.cli.waiting import progress_bar, waiting
 from tism_scan.plan.methods import ONE_VALUE_METHODS
@@ -98,8 +98,8 @@ def _attribute(planned: "PlannedPeaks", store: "PeakStore", how: "Execution", ra
         say(NOTHING_PENDING)
     code = say_what_is_missing(store, result, "part")
     if not code and planned.settings.method.method not in ONE_VALUE_METHODS:
-        beside = store.path.parent / "modisco" if isinstance(store.path, Path) else "modisco"
-        say(f"next: {pasteable('export', store.path, '--format', 'modisco', '--out', beside)}")
+        out = beside(store.path, "modisco")
+        say(f"next: {pasteable('export', store.path, '--format', 'modisco', '--out', out)}")
     return code
 
 

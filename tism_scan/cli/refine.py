@@ -13,7 +13,7 @@ from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.headed import Headed
 from tism_scan.cli.options.model import memory_option, model_source, source_options
 from tism_scan.cli.options.scan import execution
-from tism_scan.cli.run import NOTHING_PENDING, has_to_go, say_what_is_missing
+from tism_scan.cli.run import NOTHING_PENDING, beside, has_to_go, say_what_is_missing
 from tism_scan.cli.typed import pasteable, typed_again, typed_command
 from tism_scan.cli.waiting import progress_bar, waiting
 from tism_scan.errors import InputError
@@ -134,8 +134,7 @@ def _refine(planned: "PlannedRefinement", options: dict[str, Any], *, overwrite:
     code = say_what_is_missing(existing_refinement(planned.scan), result)
     if not code:
         path = planned.scan.path
-        beside = path.parent / "bigwig" if isinstance(path, Path) else "bigwig"
-        say(f"next: {pasteable('export', path, '--values', 'ism', '--out', beside)}")
+        say(f"next: {pasteable('export', path, '--values', 'ism', '--out', beside(path, 'bigwig'))}")
     return code
 
 

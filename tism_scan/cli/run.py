@@ -1,5 +1,6 @@
 """``tism-scan run``: scan a genome into a store."""
 
+import os
 import shlex
 import sys
 import time
@@ -130,10 +131,16 @@ def scan_and_report(
 
 
 def _folder_for_bigwigs(store: Place) -> Path:
-    """Return a folder beside a store, or here if it is in a bucket; another one for each store."""
+    """Return a folder for a store's bigWigs; another one for each store."""
     name = PurePosixPath(str(store)).stem
-    folder = "bigwig" if name == "scores" else f"{name}_bigwig"
-    return store.parent / folder if isinstance(store, Path) else Path(folder)
+    return beside(store, "bigwig" if name == "scores" else f"{name}_bigwig")
+
+
+def beside(store: Place, name: str) -> Path:
+    """Return a folder beside a store, or here if it is in a bucket, or nothing can be written beside it."""
+    if isinstance(store, Path) and os.access(store.parent, os.W_OK):
+        return store.parent / name
+    return Path(name)
 
 
 def _say_what_was_done(store: "ScoreStore", result: "ScanResult", seconds: float, n_done_before: int) -> None:

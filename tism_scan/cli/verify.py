@@ -61,7 +61,8 @@ def command(
 
     By default only the sizes of files are compared, which takes seconds. Use --full after you copied a store,
     or if you do not trust its disk. The exact ISM of `refine` and the ranks of `calibrate` are checked, too.
-    The exit code is 1 if anything is damaged, or if blocks changed after `calibrate`.
+    A store that can only be read is checked, and left as it is. The exit code is 1 if anything is damaged, or
+    if blocks changed after `calibrate`.
     """
     from tism_scan.scan.verify import verify_store
     from tism_scan.store.opening import is_of_peaks
@@ -152,6 +153,7 @@ def _plain(report: "VerifyReport") -> dict[str, Any]:
         "damaged": [damage._asdict() for damage in report.damaged],
         "mended": [damage._asdict() for damage in report.mended],
         "swept": report.swept,
+        "read_only": report.read_only,
         "device": report.device,
         "devices": report.devices,
         "recomputed": [asdict(found) | {"block": str(found.block)} for found in report.recomputed],
@@ -169,10 +171,20 @@ def _say(report: "VerifyReport") -> None:
         _say_recomputed(report)
     if report.damaged:
         n_units = len({damage.what for damage in report.damaged})
-        say(f"{count_of(n_units, f'{report.unit} is', f'{report.unit}s are')} damaged, and pending again")
+        are_damaged = f"{count_of(n_units, f'{report.unit} is', f'{report.unit}s are')} damaged"
+        say(are_damaged if report.read_only else f"{are_damaged}, and pending again")
     elif report.is_sound:
         say("no damage")
-    if report.n_pending:
+    if report.read_only and not report.is_sound:
+        only = f"the store can only be read here ({report.read_only})"
+        say(
+            f"nothing was made pending or repaired: {only}; verify a copy of it, which then says what to type"
+        )
+    elif report.read_only and report.n_pending:
+        are_pending = count_of(report.n_pending, f"{report.unit} is", f"{report.unit}s are")
+        only = f"the store can only be read here ({report.read_only})"
+        say(f"{are_pending} pending; {only}: go on in a copy of it")
+    elif report.n_pending:
         say(f"next, to compute {count_of(report.n_pending, f'pending {report.unit}')}, the same run again:")
         begun = ("run",) if report.unit == "block" else ("attribute", "--peaks", "X.narrowPeak")
         say(f"  {called_as_now(report.command) or pasteable(*begun, '--out', report.path) + ' ...'}")

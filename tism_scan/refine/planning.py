@@ -19,6 +19,7 @@ from tism_scan.refine.selecting import (
     select_listed,
 )
 from tism_scan.scan.likeness import checked_model
+from tism_scan.storage.read_only import check_may_write
 from tism_scan.store.refined import open_refinement, refinement_place
 from tism_scan.store.score_store import ScoreStore
 
@@ -96,6 +97,8 @@ def plan_refinement(
         half of them.
     GenomeError, WeightsError
         If the genome or the model are not those of the scan.
+    ReadOnlyError
+        If there is no refinement yet, and the store can only be read.
     PlanError
         If the quantile is none, or chooses more than half, or a BED file is given, too.
     RegionError
@@ -121,6 +124,7 @@ def plan_refinement(
                 "same, or --overwrite"
             )
         return PlannedRefinement(scan, found.plan, genome, source)
+    check_may_write("exact ISM", scan.path, "refine a copy of it")  # before all scores are read
     if quantile is not None:
         steps.info("choosing the bases")
         spans, thresholds = select_highest(scan, quantile, on_progress)

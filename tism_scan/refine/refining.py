@@ -1,6 +1,7 @@
 """The carrying out of a refinement: the scan's own loop, in this process or on Ray, with another engine."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tism_scan.engine.block_engine import Engine
@@ -13,7 +14,9 @@ from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ScanResult
 from tism_scan.scan.work import Plan
 from tism_scan.scan.worker import BlockWorker
+from tism_scan.storage.read_only import cannot_write
 from tism_scan.store.lease import Lease
+from tism_scan.store.refined import open_refinement
 
 if TYPE_CHECKING:
     from tism_scan.ray_scan import RayOptions
@@ -60,6 +63,8 @@ def refine(
         If another process writes the store, or takes it over.
     StoreError
         If there is a refinement under another plan.
+    ReadOnlyError
+        If something is to be computed, and the store can only be read.
     ModelError
         If Ray is to compute with a module that is in memory.
     StorageFullError
@@ -69,7 +74,11 @@ def refine(
     """
     execution = execution or Execution()
     check_travels(planned.model, ray)
-    with Lease(planned.scan.folder).acquire(break_lock=execution.break_lock):
+    lease = Lease(planned.scan.folder)
+    read_only = lease.acquire_if_writable(break_lock=execution.break_lock)
+    if read_only and (overwrite or open_refinement(planned.scan) is None):
+        raise cannot_write("exact ISM", planned.scan.path, read_only, "refine a copy of it")
+    with nullcontext() if read_only else lease:
         store = planned.create_store(typed, overwrite=overwrite, break_lock=execution.break_lock)
         return scan_pending(
             store,

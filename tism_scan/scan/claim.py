@@ -13,6 +13,7 @@ from tism_scan.progress import steps
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.result import ScanResult
 from tism_scan.scan.work import U, Work
+from tism_scan.storage.read_only import cannot_write
 from tism_scan.store.lease import Lease
 
 
@@ -52,12 +53,15 @@ class Claim(Generic[U]):
 def claimed(store: Work[U], execution: Execution) -> Iterator[Claim[U]]:
     """Hold a store while its pending blocks are computed; in the end, consolidate it if none is left.
 
-    What interrupted writers left is removed first.
+    What interrupted writers left is removed first. A store that can only be read will do if nothing is
+    pending in it: nothing is written then.
 
     Raises
     ------
     LeaseError
         If another process is scanning into the store, or has taken it over.
+    ReadOnlyError
+        If something is pending in a store that can only be read.
     ScanError
         If a block is pending in the end that neither failed nor was stopped.
     """
@@ -65,7 +69,15 @@ def claimed(store: Work[U], execution: Execution) -> Iterator[Claim[U]]:
     lease = Lease(store.folder)
     claim = Claim(store, lease)
     lease.on_lost = claim.leave  # before the first heartbeat: listing what is pending may take longer
-    with lease.acquire(break_lock=execution.break_lock):
+    read_only = lease.acquire_if_writable(break_lock=execution.break_lock)
+    if read_only:
+        pending = store.in_order(retry_failed=execution.retry_failed)
+        if len(pending):
+            what = f"what is still to be computed (of {store.counts}: {pending.size:,})"
+            raise cannot_write(what, store.path, read_only, "go on in a copy of it")
+        yield replace(claim, result=ScanResult(n_bp_before=store.size, unit=store.counts))
+        return
+    with lease:
         store = store.held_by(lease.tenure)
         blocks = store.in_order(retry_failed=execution.retry_failed)
         result = ScanResult(len(blocks), blocks.size, n_bp_before=store.size - blocks.size, unit=store.counts)

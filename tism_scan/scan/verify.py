@@ -3,10 +3,12 @@
 import os
 import random
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tism_scan.engine.block_engine import Engine
 from tism_scan.engine.choice import make_engine
@@ -15,6 +17,7 @@ from tism_scan.errors import StoreError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.contract import Model
 from tism_scan.models.source import Source
+from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress, Progress
 from tism_scan.scan.claim import finish
 from tism_scan.scan.likeness import checked_model
@@ -25,6 +28,8 @@ from tism_scan.store.lease import Lease
 from tism_scan.store.ledger import Checksum, ShardAddress, checksum_of
 from tism_scan.store.owned import OwnedStore
 from tism_scan.store.score_store import ScoreStore
+
+S = TypeVar("S", bound=OwnedStore[Any])
 
 
 class Damage(NamedTuple):
@@ -80,9 +85,10 @@ class VerifyReport:
     n_objects, n_bytes : int
         Objects that are recorded as finished, and their recorded size.
     damaged : list of Damage
-        Blocks; they are pending again.
+        Blocks; they are pending again, unless the store can only be read.
     mended : list of Damage
-        What was repaired at once: metadata, records that belong to no block.
+        What was repaired at once, unless the store can only be read: metadata, records that belong to no
+        block.
     swept : list of str
         Temporary files left by interrupted writers; no damage.
     recomputed : list of Recomputed
@@ -96,6 +102,8 @@ class VerifyReport:
         What was typed to begin the store, and resumes it; empty if that was not recorded.
     unit : str
         What is damaged and pending: a block, or a part of a list.
+    read_only : str
+        Why nothing of this could be written; empty if it could.
     """
 
     path: Place
@@ -111,11 +119,25 @@ class VerifyReport:
     n_pending: int = 0
     command: str = ""
     unit: str = "block"
+    read_only: str = ""
 
     @property
     def is_sound(self) -> bool:
         """Whether no damage was found."""
         return not self.damaged and not self.mended
+
+    def add(self, damage: Damage, make_pending: Callable[[], object]) -> None:
+        """Note a block that is damaged, and make it pending."""
+        if not self.read_only:
+            make_pending()
+        self.damaged.append(damage)
+
+    def mend(self, damage: Damage, remedy: str, repair: Callable[[], object]) -> None:
+        """Note something else that is damaged, and repair it."""
+        if not self.read_only:
+            repair()
+            damage = Damage(damage.what, f"{damage.fault}; {remedy}")
+        self.mended.append(damage)
 
 
 def verify_store(
@@ -127,6 +149,8 @@ def verify_store(
     on_progress: OnProgress | None = None,
 ) -> VerifyReport:
     """Compare a store with its records, make damaged blocks pending again, and return what was found.
+
+    A store that can only be read is left as it is.
 
     Parameters
     ----------
@@ -151,22 +175,46 @@ def verify_store(
     """
     found = ScoreStore.open(path)
     show = on_progress or (lambda progress: None)
-    with Lease(found.folder).acquire(break_lock=break_lock) as lease:
-        store = found.held_by(lease.tenure)
+    report = VerifyReport(found.path, full)
+    with held_for_verifying(found, report, break_lock=break_lock) as store:
         loaded = None
         if sample is not None:
             loaded = checked_model(store.plan, sample.genome, sample.model)
-        report = VerifyReport(store.path, full)
-        report.swept = lease.swept
         _mend_metadata(store, report)
         _mend_records(store, report)
         _check_objects(store, report, show)
         if sample is not None and loaded is not None:
             _recompute(store, sample, loaded, report, show)
-        finish(store)
-        report.command = resuming_command(store)
-        report.n_pending = sum(1 for _ in store.pending(retry_failed=True))
+        sum_up(store, report)
         return report
+
+
+@contextmanager
+def held_for_verifying(store: S, report: VerifyReport, *, break_lock: bool) -> Iterator[S]:
+    """Yield a store that nobody else writes: for writing, unless it can only be read, as the report says.
+
+    Raises
+    ------
+    LeaseError
+        If a process is writing the store.
+    """
+    lease = Lease(store.folder)
+    report.read_only = lease.acquire_if_writable(break_lock=break_lock)
+    if report.read_only:
+        yield store
+        return
+    with lease:
+        report.swept = lease.swept
+        yield store.held_by(lease.tenure)
+
+
+def sum_up(store: Any, report: VerifyReport) -> None:
+    """Count what is pending, and consolidate a store in which nothing is."""
+    pending = {str(unit) for unit in store.pending(retry_failed=True)}
+    report.n_pending = len(pending | {damage.what for damage in report.damaged})
+    report.command = resuming_command(store)
+    if not report.read_only:
+        finish(store)
 
 
 def resuming_command(store: OwnedStore[Any]) -> str:
@@ -199,30 +247,33 @@ def _mend_metadata(store: ScoreStore, report: VerifyReport) -> None:
     """Write the arrays' metadata again, from the plan, where it is damaged."""
     for key, content in store.unsound_metadata().items():
         fault = "is missing" if store.folder.get(key) is None else "does not describe the plan's arrays"
-        store.folder.put(key, content)
-        report.mended.append(Damage(key, f"{fault}; it was written again"))
+        report.mend(Damage(key, fault), "it was written again", partial(store.folder.put, key, content))
 
 
 def _mend_records(store: ScoreStore, report: VerifyReport) -> None:
     """Remove records that cannot be read, or are of no block."""
     for key in store.ledger.damaged_failures():
-        store.folder.remove(key)
-        report.mended.append(Damage(key, "does not name a failed block; it was removed"))
+        removal = partial(store.folder.remove, key)
+        report.mend(Damage(key, "does not name a failed block"), "it was removed", removal)
     for key in store.ledger.foreign_markers():
-        store.folder.remove(key)
-        report.mended.append(Damage(key, "is of another plan; it was removed"))
+        removal = partial(store.folder.remove, key)
+        report.mend(Damage(key, "is of another plan"), "it was removed", removal)
     for address, checksums in store.ledger.done().items():
         if store.block_at(address) is None:
-            for checksum in checksums:
-                store.ledger.unmark(address, checksum)
-            report.mended.append(
-                Damage(f".scan/done/{'.'.join(map(str, address))}", "is of no block; it was removed")
-            )
+            found = Damage(f".scan/done/{'.'.join(map(str, address))}", "is of no block")
+            report.mend(found, "it was removed", partial(_unmark, store, address, checksums))
+
+
+def _unmark(store: ScoreStore, address: ShardAddress, checksums: Iterable[Checksum]) -> None:
+    """Make an object pending."""
+    for checksum in checksums:
+        store.ledger.unmark(address, checksum)
 
 
 def _check_objects(store: ScoreStore, report: VerifyReport, show: OnProgress) -> None:
     """Compare every finished object with its records, and make the blocks of those that differ pending."""
-    marked = dict(sorted(store.ledger.done().items()))
+    done = sorted(store.ledger.done().items())
+    marked = {address: checksums for address, checksums in done if store.block_at(address) is not None}
     sizes = store.shard_sizes({address.i_array for address in marked})
     report.n_objects = len(marked)
     report.n_bytes = sum(checksums[0].size for checksums in marked.values())
@@ -233,10 +284,8 @@ def _check_objects(store: ScoreStore, report: VerifyReport, show: OnProgress) ->
         show(Progress(n_bytes_seen, report.n_bytes, "bytes", note=note))
         if fault is None:
             continue
-        for checksum in marked[address]:
-            store.ledger.unmark(address, checksum)
         damage = Damage(str(store.block_at(address)), f"is damaged: {store.shard_key(address)} {fault}")
-        report.damaged.append(damage)
+        report.add(damage, partial(_unmark, store, address, marked[address]))
 
 
 def _faults(
@@ -310,7 +359,10 @@ def _recompute(
                     f"is wrong: {found.n_wrong:,} of {found.n_values:,} scores come out differently, the "
                     f"most by {found.largest:.2g} of its track's largest"
                 )
-            for address in store.addresses(block):
-                for checksum in marked[address]:
-                    store.ledger.unmark(address, checksum)
-            report.damaged.append(Damage(str(block), fault))
+            report.add(Damage(str(block), fault), partial(_unmark_block, store, block, marked))
+
+
+def _unmark_block(store: ScoreStore, block: Block, marked: Mapping[ShardAddress, Sequence[Checksum]]) -> None:
+    """Make all objects of a block pending."""
+    for address in store.addresses(block):
+        _unmark(store, address, marked[address])

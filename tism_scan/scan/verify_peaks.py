@@ -1,14 +1,16 @@
 """Whether the store of a set of peaks still holds what was published; what is damaged is pending again."""
 
-from tism_scan.scan.claim import finish
-from tism_scan.scan.verify import Damage, VerifyReport, resuming_command
+from functools import partial
+
+from tism_scan.scan.verify import Damage, VerifyReport, held_for_verifying, sum_up
 from tism_scan.storage.places import Place
-from tism_scan.store.lease import Lease
 from tism_scan.store.peak_store import PeakStore
 
 
 def verify_peaks(path: str | Place, *, full: bool = False, break_lock: bool = False) -> VerifyReport:
     """Compare a store with its records, make damaged parts pending again, and return what was found.
+
+    A store that can only be read is left as it is.
 
     Parameters
     ----------
@@ -26,17 +28,20 @@ def verify_peaks(path: str | Place, *, full: bool = False, break_lock: bool = Fa
         If a process is writing the store.
     """
     found = PeakStore.open(path)
-    with Lease(found.folder).acquire(break_lock=break_lock) as lease:
-        store = found.held_by(lease.tenure)
-        report = VerifyReport(store.path, full, unit="part")
-        report.swept = lease.swept
-        report.mended = [Damage(key, "was missing or damaged; it was written again") for key in store.mend()]
+    report = VerifyReport(found.path, full, unit="part")
+    with held_for_verifying(found, report, break_lock=break_lock) as store:
+        for key, content in store.unsound_metadata().items():
+            report.mend(
+                Damage(key, "was missing or damaged"),
+                "it was written again",
+                partial(store.folder.put, key, content),
+            )
         marked = store.ledger.done()
         report.n_objects = len(marked)
         report.n_bytes = sum(checksums[0].size for checksums in marked.values())
-        damaged = store.verify(full=full)
-        report.damaged = [Damage(str(part), "are not what was published") for part in damaged]
-        finish(store)
-        report.command = resuming_command(store)
-        report.n_pending = sum(1 for _ in store.pending(retry_failed=True))
+        for part in store.damaged(full=full):
+            report.add(
+                Damage(str(part), "are not what was published"), partial(store.make_pending, part, marked)
+            )
+        sum_up(store, report)
         return report

@@ -10,7 +10,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from tism_scan.errors import AccessError, StorageError, TismScanError
+from tism_scan.errors import AccessError, ReadOnlyError, StorageError, TismScanError
 from tism_scan.optional import required
 from tism_scan.storage.places import Url
 
@@ -129,9 +129,11 @@ def explanation(error: Exception, place: Url, url: str, doing: str) -> TismScanE
     if "169.254." in first_line or (status is None and _NO_CREDENTIALS.search(first_line)):
         return _no_credentials(place, "none were found, and this machine has no role")
     if status is not None and status[1] in ("401", "403"):
-        return AccessError(
+        refused = (
             f"{url} may not be {done} with these credentials ({reason}); check them, and what they allow"
         )
+        is_for_reading = status[1] == "403" and doing in ("write", "remove")
+        return ReadOnlyError(refused, reason) if is_for_reading else AccessError(refused)
     if (status is not None and status[1].startswith("3")) or "redirect" in first_line.lower():
         return AccessError(f"{place} is in another region; set AWS_REGION to that of the bucket")
     if not reason:

@@ -23,9 +23,10 @@ from types import TracebackType
 
 import psutil
 
-from tism_scan.errors import LeaseError, TismScanError
+from tism_scan.errors import LeaseError, ReadOnlyError, TismScanError
 from tism_scan.storage.folder import Folder
 from tism_scan.storage.hosts import this_host
+from tism_scan.storage.read_only import reason_of_refusal
 from tism_scan.store.ledger import ROOT
 
 HEARTBEAT_S = 30.0
@@ -200,6 +201,21 @@ class Lease:
             self.release()
             raise
         return self
+
+    def acquire_if_writable(self, *, break_lock: bool = False) -> str:
+        """Take the lease, unless the store can only be read; return why, or nothing.
+
+        Whether another process writes the store is looked at all the same. Parameters and errors are those of
+        `acquire`.
+        """
+        try:
+            self.acquire(break_lock=break_lock)
+        except (OSError, ReadOnlyError) as error:
+            refusal = reason_of_refusal(error)
+            if not refusal:
+                raise
+            return refusal
+        return ""
 
     def release(self) -> None:
         """Give the lease back; the store may be taken at once."""

@@ -234,8 +234,8 @@ class PartStore(OwnedStore[PartsPlan]):
                 raise self._damaged(part)
             yield part, None if contents is None else contents[0]
 
-    def verify(self, *, full: bool = True) -> list[Part]:
-        """Return the finished parts that are damaged; they are pending then.
+    def damaged(self, *, full: bool = True) -> list[Part]:
+        """Return the finished parts that are damaged.
 
         Parameters
         ----------
@@ -251,6 +251,12 @@ class PartStore(OwnedStore[PartsPlan]):
 
         with reading_threads() as readers:
             return list(compress(parts, readers.map(is_damaged, parts)))
+
+    def make_pending(self, part: Part, marked: Mapping[ShardAddress, Sequence[Checksum]]) -> None:
+        """Have a part computed again; what is marked as done is given, since it takes a listing."""
+        for address, _ in self.objects(part):
+            for checksum in marked.get(address, ()):
+                self.ledger.unmark(address, checksum)
 
     def pending(self, *, retry_failed: bool = False) -> Iterator[Part]:
         """Yield the parts that are still to be computed, in the list's order.
@@ -295,18 +301,18 @@ class PartStore(OwnedStore[PartsPlan]):
         )
 
     def _sound(self, part: Part, marked: Mapping[ShardAddress, Sequence[Checksum]]) -> list[bytes] | None:
-        """Return the objects of a part if they are what was published; else make the part pending."""
+        """Return the objects of a part if they are what was published."""
         contents = []
         for address, key in self.objects(part):
             content, checksums = self.folder.get(key), marked.get(address, ())
             if content is None or checksum_of(content) not in checksums:
-                for checksum in checksums:
-                    self.ledger.unmark(address, checksum)
                 return None
             contents.append(content)
         return contents
 
     def _damaged(self, part: Part) -> StoreError:
+        """Make a part pending, and return the error that says so."""
+        self.make_pending(part, self.ledger.done())
         return StoreError(f"{part} are missing or damaged in {self.path}; run the same command again")
 
     def _recorded_plan(self) -> PartsPlan | None:

@@ -189,17 +189,16 @@ class PeakStore(PartStore):
         if not is_gathered(present):
             self.folder.put(GROUP, peak_objects(self.plan, self.peaks, consolidated=True)[GROUP])
 
-    def mend(self) -> list[str]:
-        """Write again what is missing or damaged of what `lay_out` writes, and return the keys."""
-        mended = []
+    def unsound_metadata(self) -> dict[str, bytes]:
+        """Return what the plan asks for of each object of `lay_out` that is missing or damaged."""
+        unsound = {}
         consolidated = is_gathered(self.folder.get(GROUP))
         for key, content in peak_objects(self.plan, self.peaks, consolidated=consolidated).items():
             present = self.folder.get(key)
             is_sound = present == content or (key.endswith(GROUP) and is_equivalent(present, content))
             if not is_sound:
-                self.folder.put(key, content)
-                mended.append(key)
-        return mended
+                unsound[key] = content
+        return unsound
 
     def _read(self, name: str, where: tuple[slice | int, ...]) -> NDArray[Any]:
         try:

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 
+from tism_scan.storage.read_only import refusal_explained
 from tism_scan.store.score_store import ScoreStore
 
 KEY = ".scan/slopes.json"
+REMEDY = "audit with a copy of it, or leave --store out"
 
 
 def keep_slopes(store: ScoreStore, slopes: Mapping[str, float]) -> None:
@@ -19,11 +21,12 @@ def keep_slopes(store: ScoreStore, slopes: Mapping[str, float]) -> None:
 
     Raises
     ------
-    StorageFullError, StorageError
+    StorageFullError, StorageError, ReadOnlyError
         If they cannot be kept.
     """
     kept = {"plan": store.plan.digest(), "slopes": dict(slopes)}
-    store.folder.put(KEY, json.dumps(kept, indent=2).encode() + b"\n")
+    with refusal_explained("the slopes", store.path, REMEDY):
+        store.folder.put(KEY, json.dumps(kept, indent=2).encode() + b"\n")
 
 
 def kept_slopes(store: ScoreStore) -> dict[str, float]:

@@ -16,9 +16,17 @@ from tism_scan.genome.spans import Spans, overlaps, span_mask
 from tism_scan.plan.scoring import minus_mean_effect
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress, Progress
+from tism_scan.storage.read_only import check_may_write
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.backgrounds import name_of, read_background
-from tism_scan.variants.kept_ranks import MEAN, SUBSTITUTIONS, Calibration, keep_calibration, kinds_of
+from tism_scan.variants.kept_ranks import (
+    MEAN,
+    REMEDY,
+    SUBSTITUTIONS,
+    Calibration,
+    keep_calibration,
+    kinds_of,
+)
 from tism_scan.variants.ranks import (
     Counts,
     RankTable,
@@ -92,7 +100,7 @@ def calibrate(
         a score.
     RegionError, InputError
         If the background cannot be used.
-    StorageFullError, StorageError
+    StorageFullError, StorageError, ReadOnlyError
         If the ranks cannot be kept.
     ScanError
         If a process died.
@@ -101,6 +109,7 @@ def calibrate(
     background = None if background is None else Path(background)
     spans = None if background is None else read_background(background, plan.chroms)
     store.check_complete(list(plan.wanted))
+    check_may_write("the ranks", store.path, REMEDY)
     kinds = kinds_of(plan.scoring)
     jobs = jobs_for(jobs, plan.n_wanted, _BASES_WORTH_A_PROCESS)
     tables: dict[str, list[RankTable]] = {kind: [] for kind in kinds}

@@ -13,12 +13,14 @@ from tism_scan.errors import InputError, StoreError
 from tism_scan.export.record import content_of
 from tism_scan.export.seqlets import Limits
 from tism_scan.plan.scoring import Scoring
+from tism_scan.storage.read_only import refusal_explained
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.variants.ranks import RankTable
 
 KEY = ".scan/calibration.npz"
 FORMAT = 1
 SUBSTITUTIONS, MEAN = "substitutions", "bases"  # what is ranked, in the plural
+REMEDY = "calibrate a copy of it"
 _AGAIN = "run `tism-scan calibrate` again"
 
 
@@ -55,10 +57,12 @@ def keep_calibration(store: ScoreStore, calibration: Calibration, content: str) 
 
     Raises
     ------
-    StorageFullError, StorageError
+    StorageFullError, StorageError, ReadOnlyError
         If they cannot be kept.
     """
-    store.folder.put(KEY, _packed(calibration, content, store.plan.digest()))
+    packed = _packed(calibration, content, store.plan.digest())
+    with refusal_explained("the ranks", store.path, REMEDY):
+        store.folder.put(KEY, packed)
 
 
 def read_calibration(store: ScoreStore) -> Calibration | None:
