@@ -73,6 +73,16 @@ def test_names_are_printed_as_they_are(capsys, name):
     assert told.err == f"Error: {name}\n"
 
 
+def test_names_of_rows_stay_whole_where_the_other_columns_have_to_be_broken(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    block, device = "chr1:248,000,001-249,048,576", "Intel(R) Xeon(R) Processor @ 2.80GHz (AVX512)"
+    headers = ["block", "scores", "not equal to the bit", "largest difference", "first computed on"]
+    say_table("blocks computed again", headers, [[block, "4,096", "0", "0.0e+00", device]])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(block in line for line in lines) == 1
+    assert max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_bars_tell_names_as_they_are(capsys, monkeypatch, name):
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes a terminal of what is none

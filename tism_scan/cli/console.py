@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -101,10 +102,15 @@ def log_aside(text: str) -> None:
 
 
 def say_table(title: str, headers: list[str], rows: list[list[str]]) -> None:
-    """Print a table, its first column to the left and the others to the right."""
+    """Print a table, its first column to the left and the others to the right.
+
+    Where it is too wide, what names a row is broken last: not if it leaves half of the width to the others.
+    """
     table = Table(title=title, title_justify="left", header_style="bold")
+    longest = max(cell_len(name) for name, *_ in [headers, *rows])
     for i, header in enumerate(headers):
-        table.add_column(header, justify="left" if i == 0 else "right", overflow="fold")
+        is_whole = i == 0 and longest <= out.width // 2
+        table.add_column(header, justify="left" if i == 0 else "right", overflow="fold", no_wrap=is_whole)
     for row in rows:
         table.add_row(*row)
     out.print(table)
