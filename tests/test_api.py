@@ -17,6 +17,9 @@ from variant_stores import vcf_text
 import tism_scan as ts
 from tism_scan import api
 from tism_scan.effects.worker import EffectWorker
+from tism_scan.locus.auditing import audit
+from tism_scan.models.source import model_source
+from tism_scan.scan.verify import Sample, verify_store
 
 PACKAGES = [
     *(
@@ -89,6 +92,25 @@ def test_default_dtype_of_pytorch_changes_no_score(genome, tmp_path, make):
             torch.set_default_dtype(torch.float32)
     np.testing.assert_array_equal(found[0], found[2])
     np.testing.assert_array_equal(found[1], found[3])
+
+
+@pytest.mark.parametrize("make", [Linear, Shared, lambda: Shared(torch.nn.GELU)])
+def test_calls_in_inference_mode_give_the_same_scores_by_the_same_engine(genome, tmp_path, make):
+    model = make()
+    found = []
+    for is_inferring in (False, True):
+        with torch.inference_mode(is_inferring):
+            plan = ts.plan_scan(genome, model, tracks=0, stride=6)
+            store = ts.scan(plan, tmp_path / f"{is_inferring}.zarr")
+            sample = Sample(1, genome, model_source(model))
+            assert verify_store(store.path, sample=sample).recomputed[0].is_equal
+            scores = ts.attribute(model, genome=genome, region="chr2", tracks=0, stride=6).values
+            engine = ts.make_engine(plan.loaded, plan.plan.scoring)
+            with ts.Genome(genome) as opened:
+                audited = audit(plan.loaded, opened, plan.plan.scoring.tracks, n_windows=2, core_bp=4)
+            found.append((plan.sharing, type(engine), store.read("chr2"), scores, audited[0].approximate))
+    for without, within in zip(*found, strict=True):
+        np.testing.assert_array_equal(without, within)
 
 
 def run(code):

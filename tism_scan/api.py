@@ -21,6 +21,7 @@ from tism_scan.genome.fasta import Genome
 from tism_scan.genome.intervals import parse_region
 from tism_scan.locus.output import locus_figure
 from tism_scan.locus.scores import LocusScores, score_region, score_sequence
+from tism_scan.models.frozen import outside_inference_mode
 from tism_scan.models.source import AnyModel, model_source
 from tism_scan.peaks import attribute_pending, plan_peaks
 from tism_scan.plan.methods import Method, MethodSettings
@@ -113,6 +114,7 @@ def _raise_unless_done(store: OwnedStore[Any], result: ScanResult, unit: str = "
         )
 
 
+@outside_inference_mode
 def attribute(
     model: AnyModel,
     sequence: str | None = None,

@@ -16,6 +16,7 @@ from tism_scan.engine.trunk_engine import TrunkEngine
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.models.contract import Model
 from tism_scan.models.ensemble import Ensemble, members_of
+from tism_scan.models.frozen import outside_inference_mode
 from tism_scan.plan.scoring import Scoring
 
 Sharing = Literal["none", "trunk", "stack"]
@@ -24,6 +25,7 @@ _FROM_SLOWEST: tuple[Sharing, ...] = get_args(Sharing)
 log = logging.getLogger(__name__)
 
 
+@outside_inference_mode
 def make_engine(
     model: Model,
     scoring: Scoring,

@@ -26,7 +26,7 @@ from tism_scan.genome.spans import Spans
 from tism_scan.locus.sampling import sample_windows
 from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
-from tism_scan.models.frozen import BATCH_SIZE
+from tism_scan.models.frozen import BATCH_SIZE, outside_inference_mode
 from tism_scan.models.probe import check_windows_apart
 from tism_scan.plan.scoring import ONE_GRADIENT, checked_path
 from tism_scan.plan.tiling import Lattice
@@ -122,6 +122,7 @@ class Audit:
         }
 
 
+@outside_inference_mode
 def audit(
     model: Model,
     genome: Genome,

@@ -1,7 +1,8 @@
 """A model held still while it is read: in evaluation mode, its parameters frozen, on one device."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -11,6 +12,15 @@ from tism_scan.models.rounding import rounding
 
 # Model inputs in one pass, where nobody asked for another number.
 BATCH_SIZE = 32
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def outside_inference_mode(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function that computes gradients even where its caller is in ``torch.inference_mode()``."""
+    decorated: Callable[P, R] = torch.inference_mode(False)(function)
+    return decorated
 
 
 @contextmanager

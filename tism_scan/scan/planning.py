@@ -15,6 +15,7 @@ from tism_scan.errors import StoreError
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.wanted import wanted_spans
 from tism_scan.models.contract import Model
+from tism_scan.models.frozen import outside_inference_mode
 from tism_scan.models.source import AnyModel, Source, model_source
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Precision, Scoring, Strands, Values
@@ -112,6 +113,7 @@ class PlannedScan:
         )
 
 
+@outside_inference_mode
 def plan_scan(
     genome: str | Path,
     model: AnyModel,

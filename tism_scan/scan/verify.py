@@ -16,6 +16,7 @@ from tism_scan.engine.devices import name_of_device
 from tism_scan.errors import StoreError
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.contract import Model
+from tism_scan.models.frozen import outside_inference_mode
 from tism_scan.models.source import Source
 from tism_scan.plan.tiling import Block
 from tism_scan.progress import OnProgress, Progress
@@ -140,6 +141,7 @@ class VerifyReport:
         self.mended.append(damage)
 
 
+@outside_inference_mode
 def verify_store(
     path: str | Place,
     *,
