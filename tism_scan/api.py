@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tism_scan.effects import EffectSummary, PlannedEffects, compute_effects
 from tism_scan.effects.tables import Shape
 from tism_scan.engine.devices import default_precision
-from tism_scan.engine.readout import TrackChoice, chosen_tracks
+from tism_scan.engine.readout import chosen_tracks
 from tism_scan.errors import InputError, ScanError
 from tism_scan.executors import check_travels, scan_pending
 from tism_scan.genome.alphabet import encode
@@ -27,6 +27,7 @@ from tism_scan.peaks import attribute_pending, plan_peaks
 from tism_scan.plan.methods import Method, MethodSettings
 from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Strands
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
+from tism_scan.plan.tracks import TrackChoice
 from tism_scan.progress import OnProgress, count_of
 from tism_scan.scan.execution import Execution
 from tism_scan.scan.planning import PlannedScan

@@ -218,7 +218,7 @@ def test_overwrite_starts_anew_on_a_region_only(scan_arguments, inputs, tmp_path
         (["--genome", "absent.fa"], "absent.fa.*No such file"),
         (["--weights", "absent.pth"], "cannot read the weights absent.pth"),
         (["--weights", __file__], "not a plain state dict"),
-        (["--tracks", "CTCQ"], "'CTCQ' is no track name.*CTCF"),
+        (["--tracks", "CTCQ"], "'CTCQ' fits no track of the model.*CTCF"),
         (["--tracks", "7"], "expected an index in 0-6"),
         (["--region", "chr9:1-100"], "'chr9' is no chrom"),
         (["--region", "chr1:5000-4000"], "ends before it starts"),

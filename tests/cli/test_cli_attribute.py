@@ -211,7 +211,7 @@ def test_contributions_that_do_not_add_up_are_told_once_each_on_a_line(folder, t
         ("--sequence A --out s.npz", "no track was chosen; expected a selection"),
         ("--sequence A --tracks 0 --out s.npz", "the model 'beluga' was given no weights"),
         ("--sequence AXQ --model my_model:load --tracks 0 --out s.npz", "sequence 'AXQ' holds 'Q', 'X'"),
-        ("--sequence A --model my_model:load --tracks 9 --out s.npz", "'9' is out of range; expected an"),
+        ("--sequence A --model my_model:load --tracks 9 --out s.npz", "'9' is out of range: the model has"),
         ("--sequence A --model my_model:load --tracks 0 --background 1,2 --out s.npz", "four numbers"),
         ("--sequence A --model my_model:load --tracks 0 --path 1,x --out s.npz", "'1,x' is no list of num"),
         ("--sequence A --model my_model:load --tracks 0 --method ism --path 0.5 --out s.npz", "not made of"),

@@ -382,5 +382,5 @@ def test_the_example_of_ones_own_model_is_a_model(module, tmp_path):
     tracks = select_tracks("CTCF", model.n_outputs, model.output_names)
     scores = score_sequence(model, "s", encode("ACGTTGCA" * 20), MethodSettings(tracks))
     assert np.isfinite(scores.values).all()
-    with pytest.raises(TrackError, match="'nothing' is no track name"):
+    with pytest.raises(TrackError, match="'nothing' fits no track of the model"):
         select_tracks("nothing", model.n_outputs, model.output_names)

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from tism_scan.errors import TrackError
 from tism_scan.plan.tracks import (
     Track,
+    choose_tracks,
     match_outputs,
     read_track_names,
     select_tracks,
@@ -101,15 +103,19 @@ def test_outputs_are_matched_in_the_order_of_the_selection(spec, outputs):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("7", "'7' is out of range; expected an index in 0-6"),
-        ("5-9", "'5-9' is out of range; expected an index in 0-6"),
+        ("7", "'7' is out of range: the model has no output 7; expected an index in 0-6"),
+        ("5-9", "'5-9' is out of range: the model has no output 7; expected an index in 0-6"),
+        ("-1", "'-1' fits no track of the model.* or an index in 0-6"),
         ("4-2", "'4-2' ends before it starts"),
-        ("HepG2_CTC_None", r"is no track name; expected a name such as 'HepG2_CTCF_None'"),
-        ("zzzzzzzz", "'zzzzzzzz' is no track name; no name is near"),
-        ("*POLR2A*", r"'\*POLR2A\*' fits no track name"),
+        ("HepG2_CTC_None", "fits no track of the model; expected a name such as 'HepG2_CTCF_None'"),
+        (
+            "zzzzzzzz",
+            r"fits no track of the model; expected a name \(none is near\) or an index in 0-6",
+        ),
+        ("*POLR2A*", r"'\*POLR2A\*' fits no track of the model"),
         (" , ", "selects no track"),
         ("9,1,*q*,4-2", r"'9' is out of range.*'\*q\*' fits no.*'4-2' ends before"),
-        ("1" * 5000, "is no track name"),
+        ("1" * 5000, "fits no track of the model"),
     ],
 )
 def test_selection_at_fault_names_every_part_of_it(spec, message):
@@ -120,6 +126,58 @@ def test_selection_at_fault_names_every_part_of_it(spec, message):
 def test_name_without_a_list_of_names_asks_for_one():
     with pytest.raises(TrackError, match=r"'CTCF' is no index.*0-6; give the names with --track-names"):
         match_outputs("CTCF", N)
+
+
+@given(st.lists(st.integers(0, 29), min_size=1, unique=True), st.data())
+def test_a_store_reads_a_selection_as_the_model_does(outputs, data):
+    names = [f"of_{i % 7}" for i in range(30)]
+    tracks = [Track(names[i], (i,), (1.0,)) for i in outputs]
+    first, last = sorted(data.draw(st.sampled_from(outputs)) for _ in range(2))
+    several = [f"{first}-{last}", f" {first} - {last},", "of_3", "OF_*", "all", f"0{first}"]
+    spec = data.draw(st.sampled_from(several))
+    meant = match_outputs(spec, 30, names)
+    if "-" in spec and not set(meant) <= set(outputs):
+        with pytest.raises(TrackError, match="out of range: the store has no output"):
+            choose_tracks(tracks, spec)
+    elif set(meant) & set(outputs):
+        assert {outputs[i] for i in choose_tracks(tracks, spec)} == set(meant) & set(outputs)
+
+
+@given(st.integers(0, 20), st.integers(0, 20))
+def test_range_is_the_list_of_its_indices(first, n):
+    listed = ",".join(map(str, range(first, first + n + 1)))
+    assert match_outputs(f"{first}-{first + n}", 99) == match_outputs(listed, 99)
+
+
+@pytest.mark.parametrize("spec", [3, np.int64(3), [3], np.array([3]), ("3",), "3", " 3 ,", range(3, 4)])
+def test_one_index_may_be_given_as_any_kind_of_number_or_list(spec):
+    assert match_outputs(spec, N, NAMES) == [3]
+    assert choose_tracks([Track("x", (5,), (1.0,)), Track("y", (3,), (1.0,))], spec) == [1]
+
+
+@pytest.mark.parametrize("spec", ["a,b (1)", ["a,b (1)", "a"]])
+def test_name_with_a_comma_is_one_name(spec):
+    assert match_outputs(spec, 3, ("a", "a,b (1)", "b"))[0] == 1
+
+
+def test_group_of_a_store_has_precedence_over_what_its_name_looks_like():
+    tracks = [Track("a", (3,), (1.0,)), Track("all", (3, 4), (0.5, 0.5)), Track("3-4", (3, 5), (0.5, 0.5))]
+    assert [choose_tracks(tracks, spec) for spec in ("all", "3-4", "3", "*")] == [[1], [2], [0], [0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("300-309", "'300-309' is out of range: the store has no output 306; expected an index in 7,300-305"),
+        ("0-99999999999999", "the store has no output 0; expected an index in 7,300-305"),
+        ("8", "'8' is out of range: the store has no output 8; expected an index in 7,300-305"),
+        ("output_99", "expected a name such as 'output_7'.*; see `tism-scan status`"),
+    ],
+)
+def test_outputs_that_a_store_lacks_are_told_from_those_it_has(spec, message):
+    tracks = [Track(f"output_{i}", (i,), (1.0,)) for i in (7, *range(300, 306))]
+    with pytest.raises(TrackError, match=message):
+        choose_tracks(tracks, spec)
 
 
 @given(st.lists(st.integers(0, 2001), min_size=1))

@@ -7,7 +7,7 @@ from typing import Any
 
 from tism_scan.effects.haplotypes import MOST_PLACEMENTS, OnMismatch
 from tism_scan.effects.reading import Survey, inputs_of, survey
-from tism_scan.engine.readout import TrackChoice, chosen_tracks
+from tism_scan.engine.readout import chosen_tracks
 from tism_scan.errors import InputError
 from tism_scan.export.aliases import read_aliases
 from tism_scan.genome.fasta import Genome
@@ -17,6 +17,7 @@ from tism_scan.models.ensemble import members_of
 from tism_scan.models.source import AnyModel, Source, model_source
 from tism_scan.plan.parts import PartsPlan
 from tism_scan.plan.scoring import Scoring, Strands
+from tism_scan.plan.tracks import TrackChoice
 from tism_scan.progress import steps
 from tism_scan.scan.likeness import probes_of
 from tism_scan.storage.atomic import file_digest

@@ -11,15 +11,11 @@ from torch import Tensor, nn
 from tism_scan.errors import TrackError
 from tism_scan.models.contract import Model
 from tism_scan.models.outputs import flat_outputs
-from tism_scan.plan.tracks import Track, read_track_names, select_tracks
+from tism_scan.plan.tracks import Track, TrackChoice, read_track_names, select_tracks
 from tism_scan.storage.copies import local_copy
 from tism_scan.storage.places import Url, file_place
 
 Tracks = int | Track | Sequence[int | Track] | None
-
-
-# Which tracks a user means: "267,*CTCF*", an index, several of these, or none named.
-TrackChoice = str | int | Sequence[str | int] | None
 
 
 def chosen_tracks(
@@ -54,12 +50,7 @@ def chosen_tracks(
         tracks = 0
     if isinstance(names, str | Path | Url):
         names = read_track_names(local_copy(file_place(names)))
-    spec = tracks if isinstance(tracks, str | None) else _joined(tracks)
-    return select_tracks(spec, model.n_outputs, names or model.output_names, groups)
-
-
-def _joined(tracks: int | Sequence[str | int]) -> str:
-    return ",".join(map(str, [tracks] if isinstance(tracks, int) else tracks))
+    return select_tracks(tracks, model.n_outputs, names or model.output_names, groups)
 
 
 def track_outputs(model: nn.Module, X: Tensor, tracks: Tracks = None) -> Tensor:

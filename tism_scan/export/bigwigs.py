@@ -74,7 +74,7 @@ def export_bigwigs(
     out : str or Path
         A folder; made if it is missing.
     tracks : str, optional
-        Output indices, names and globs; all tracks by default.
+        As in `tism_scan.select_tracks`; all tracks by default.
     chroms : sequence of str
         Globs; all scanned chroms by default.
     chrom_alias : str or Path, optional

@@ -57,7 +57,7 @@ class RegionsRequest:
         Length of a row, in bp; even, since the centre is the middle for every reader. By default 400, or all
         that a store of peaks has.
     tracks : str or None
-        Output indices, names and globs; None for all tracks.
+        As in `tism_scan.select_tracks`; None for all tracks.
     chrom_alias : Path or None
         A table of two columns: a chrom's name in the store, and the peaks'.
     genome : Path or None

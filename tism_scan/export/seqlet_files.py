@@ -77,7 +77,7 @@ def write_seqlets(
         renamed.
     rule : SeqletRule, optional
     tracks : str, optional
-        Output indices, names and globs; all tracks by default.
+        As in `tism_scan.select_tracks`; all tracks by default.
     chroms : sequence of str
         Globs; all scanned chroms by default. The quantile is taken over these.
     naming : Naming, optional

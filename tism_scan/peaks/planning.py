@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tism_scan.engine.readout import TrackChoice, chosen_tracks
+from tism_scan.engine.readout import chosen_tracks
 from tism_scan.export.aliases import read_aliases
 from tism_scan.genome.fasta import Genome
 from tism_scan.genome.peaks import PeakSet, read_peaks
@@ -15,6 +15,7 @@ from tism_scan.plan.methods import Method, MethodSettings
 from tism_scan.plan.parts import PartsPlan
 from tism_scan.plan.peak_plan import DEFAULT_WIDTH, PeakSettings, peak_plan
 from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Strands
+from tism_scan.plan.tracks import TrackChoice
 from tism_scan.progress import steps
 from tism_scan.scan.likeness import probes_of
 from tism_scan.storage.places import Place

@@ -21,8 +21,7 @@ def file_stems(tracks: Sequence[Track]) -> tuple[str, ...]:
         all different even where file names ignore case.
     """
     stems = (
-        _safe(f"{track.outputs[0]:04d}_{track.name}" if track.weights == (1.0,) else track.name)
-        for track in tracks
+        _safe(f"{track.outputs[0]:04d}_{track.name}" if track.is_output else track.name) for track in tracks
     )
     return tuple(unique_names(stems, _STEM_LENGTH))
 

@@ -3,16 +3,20 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tism_scan.errors import TrackError
 
-_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_RANGE = re.compile(r"([0-9]{1,18})(?: *- *([0-9]{1,18}))?")
 _GLOB_SIGNS = frozenset("*?[")
+_MOST_SPANS = 8
+
+# Which tracks a user means: "267,*CTCF*", an index, several of these, or none named.
+TrackChoice = str | int | Sequence[str | int] | None
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,14 @@ class Track:
             )
 
     @property
+    def is_output(self) -> bool:
+        """Whether this is a single output of weight 1, and no group."""
+        return self.weights == (1.0,)
+
+    @property
     def key(self) -> str:
         """The output's index for a single output of weight 1, else the name; names may not be unique."""
-        return str(self.outputs[0]) if self.weights == (1.0,) else self.name
+        return str(self.outputs[0]) if self.is_output else self.name
 
     def to_json(self) -> dict[str, Any]:
         """Return the track as a plain dict."""
@@ -90,16 +99,16 @@ def read_track_names(path: str | Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def match_outputs(spec: str, n_outputs: int, names: Sequence[str] | None = None) -> list[int]:
+def match_outputs(spec: TrackChoice, n_outputs: int, names: Sequence[str] | None = None) -> list[int]:
     """Return the outputs that a selection names, in its order, each once.
 
     Parameters
     ----------
-    spec : str
+    spec : str, int, or sequence of these
         Comma-separated: an index (``267``), an inclusive range (``300-309``), a name, a glob of names
         (``*CTCF*``), or ``all``. Digits, and digits-digits, are never names. A name or glob selects every
-        output that it fits, in upper or lower case; but a text that is a name to the letter selects that
-        name only, and is not read as a glob.
+        output that it fits, in upper or lower case; but a text that is a name to the letter, commas and all,
+        selects that name only, and is not read as a glob.
     n_outputs : int
     names : sequence of str, optional
         Name of every output, repeats allowed.
@@ -109,29 +118,46 @@ def match_outputs(spec: str, n_outputs: int, names: Sequence[str] | None = None)
     TrackError
         If any part selects nothing; all such parts are named.
     """
-    chosen: dict[int, None] = {}
-    faults = []
-    parts = [part for part in (part.strip() for part in spec.split(",")) if part]
-    for part in parts:
-        try:
-            chosen.update(dict.fromkeys(_match_part(part, n_outputs, names)))
-        except TrackError as error:
-            faults.append(str(error))
-    if not parts:
-        faults.append(f"{spec!r} selects no track; expected an index, a range, a name, a glob or 'all'")
-    if faults:
-        raise TrackError(" | ".join(faults))
-    return list(chosen)
+    return _Listed("the model", {i: i for i in range(n_outputs)}, names).positions(spec)
+
+
+def choose_tracks(tracks: Sequence[Track], spec: TrackChoice) -> list[int]:
+    """Return the positions of the tracks of a store that a selection names, in the store's order.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        The store's tracks.
+    spec : str, int, sequence of these, or None
+        As in `match_outputs`: a number is the index of the model's output, not the track's position in the
+        store. None chooses all.
+
+    Raises
+    ------
+    TrackError
+        If any part selects nothing, or outputs that the store lacks; all such parts are named.
+    """
+    if spec is None:
+        return list(range(len(tracks)))
+    outputs = {track.outputs[0]: i for i, track in enumerate(tracks) if track.is_output}
+    groups = {track.name: i for i, track in enumerate(tracks) if not track.is_output}
+    listed = _Listed("the store", outputs, [track.name for track in tracks], groups)
+    return sorted(listed.positions(spec))
+
+
+def is_one(spec: TrackChoice) -> bool:
+    """Return whether a selection is one text or number, and not several of them, or none."""
+    return isinstance(spec, str) or not (spec is None or isinstance(spec, Iterable))
 
 
 def select_tracks(
-    spec: str | None, n_outputs: int, names: Sequence[str] | None = None, groups: Sequence[str] = ()
+    spec: TrackChoice, n_outputs: int, names: Sequence[str] | None = None, groups: Sequence[str] = ()
 ) -> tuple[Track, ...]:
     """Return a track for every selected output, then one for every group, the mean of its outputs.
 
     Parameters
     ----------
-    spec : str or None
+    spec : str, int, sequence of these, or None
         See `match_outputs`; None if there are only groups.
     n_outputs : int
     names : sequence of str, optional
@@ -202,43 +228,6 @@ def output_names(n_outputs: int, names: Sequence[str] | None) -> Sequence[str]:
     return names
 
 
-def _match_part(part: str, n_outputs: int, names: Sequence[str] | None) -> list[int]:
-    """Return the outputs of one part of a selection."""
-    if part == "all":
-        return list(range(n_outputs))
-    match = _RANGE.fullmatch(part)
-    if match:
-        first = int(match[1])
-        last = int(match[2]) if match[2] else first
-        if last < first:
-            raise TrackError(f"{part!r} ends before it starts; expected first-last; swap the two numbers")
-        if last >= n_outputs:
-            raise TrackError(f"{part!r} is out of range; expected an index in 0-{n_outputs - 1}")
-        return list(range(first, last + 1))
-    if names is None:
-        raise TrackError(
-            f"{part!r} is no index, and the outputs have no names here; expected an index in "
-            f"0-{n_outputs - 1}; give the names with --track-names"
-        )
-    return _match_names(part, names)
-
-
-def _match_names(part: str, names: Sequence[str]) -> list[int]:
-    """Return the outputs whose name a part of a selection is or fits, or raise TrackError."""
-    found = _named(part, names)
-    if found:
-        return found
-    if _GLOB_SIGNS & set(part):
-        raise TrackError(
-            f"{part!r} fits no track name; expected a glob such as '*CTCF*'; see 'tism-scan tracks'"
-        )
-    near = nearest(part, names)
-    hint = f"expected a name such as {', '.join(map(repr, near))}" if near else "no name is near"
-    raise TrackError(
-        f"{part!r} is no track name; {hint}; see 'tism-scan tracks', or use a glob such as '*CTCF*'"
-    )
-
-
 def _named(part: str, names: Sequence[str]) -> list[int]:
     """Return the positions of the names that are `part`, or else are it, or fit it, in either case."""
     exact = [i for i, name in enumerate(names) if name == part]
@@ -275,32 +264,96 @@ def _group_track(group: str, n_outputs: int, names: Sequence[str] | None, taken:
     return Track(name, outputs, (1 / len(outputs),) * len(outputs))
 
 
-def choose_tracks(tracks: Sequence[Track], spec: str | None) -> list[int]:
-    """Return the positions of the tracks that a selection fits, in the store's order.
+@dataclass(frozen=True)
+class _Listed:
+    """What a selection chooses from: the outputs of a model, or the tracks of a store.
 
-    Parameters
+    Attributes
     ----------
-    tracks : sequence of Track
-        The store's tracks.
-    spec : str or None
-        Comma-separated output indices, and names and globs as in `match_outputs`; None fits all.
-
-    Raises
-    ------
-    TrackError
-        If a part of the selection fits no track of the store; the nearest names are listed.
+    whose : str
+        "the model" or "the store".
+    position_of : mapping from int to int
+        Where each output is, by its index.
+    names : sequence of str or None
+        By position.
+    groups : mapping from str to int
+        Where each group of outputs is, by its name.
     """
-    if spec is None:
-        return list(range(len(tracks)))
-    chosen: set[int] = set()
-    faults = []
-    names, position_of = [track.name for track in tracks], {track.key: i for i, track in enumerate(tracks)}
-    for part in filter(None, map(str.strip, spec.split(","))):
-        found = [position_of[part]] if part in position_of else _named(part, names)
-        if not found:
-            near = ", ".join(map(repr, nearest(part, names) or names[:3]))
-            faults.append(f"{part!r} fits no track of the store; expected a name such as {near}")
-        chosen.update(found)
-    if faults or not chosen:
-        raise TrackError(" | ".join(faults) or f"{spec!r} chooses no track; give indices, names or globs")
-    return sorted(chosen)
+
+    whose: str
+    position_of: Mapping[int, int]
+    names: Sequence[str] | None
+    groups: Mapping[str, int] = field(default_factory=dict)
+
+    def positions(self, spec: TrackChoice) -> list[int]:
+        """Return the positions that a selection names, in its order, each once, or raise TrackError."""
+        chosen: dict[int, None] = {}
+        faults = []
+        parts = list(self._parts(spec))
+        for part in parts:
+            try:
+                chosen.update(dict.fromkeys(self._of_part(part)))
+            except TrackError as error:
+                faults.append(str(error))
+        if not parts:
+            faults.append(f"{spec!r} selects no track; expected an index, a range, a name, a glob or 'all'")
+        if faults:
+            raise TrackError(" | ".join(faults))
+        return list(chosen)
+
+    def _parts(self, spec: TrackChoice) -> Iterator[str]:
+        """Yield the parts of a selection, without the blanks around them."""
+        names = frozenset(self.names or ())
+        several = spec if isinstance(spec, Iterable) and not isinstance(spec, str) else [spec]
+        for text in map(str, several):
+            parts = [text] if text in names else text.split(",")
+            yield from filter(None, map(str.strip, parts))
+
+    def _of_part(self, part: str) -> list[int]:
+        if part in self.groups:
+            return [self.groups[part]]
+        if part == "all":
+            return list(range(len(self.position_of) + len(self.groups)))
+        match = _RANGE.fullmatch(part)
+        if match:
+            return self._in_range(part, int(match[1]), int(match[2] or match[1]))
+        if self.names is None:
+            raise TrackError(
+                f"{part!r} is no index, and the outputs have no names here; expected {self._indices()}; give "
+                "the names with --track-names"
+            )
+        return _named(part, self.names) or self._refuse_name(part, self.names)
+
+    def _in_range(self, part: str, first: int, last: int) -> list[int]:
+        if last < first:
+            raise TrackError(f"{part!r} ends before it starts; expected first-last; swap the two numbers")
+        for i_output in range(first, last + 1):
+            if i_output not in self.position_of:
+                raise TrackError(
+                    f"{part!r} is out of range: {self.whose} has no output {i_output}; expected "
+                    f"{self._indices()}"
+                )
+        return [self.position_of[i_output] for i_output in range(first, last + 1)]
+
+    def _refuse_name(self, part: str, names: Sequence[str]) -> NoReturn:
+        near = ", ".join(map(repr, nearest(part, names)))
+        if _GLOB_SIGNS & set(part):
+            hint = "a glob such as '*CTCF*'"
+        else:
+            hint = f"a name such as {near}" if near else f"a name (none is near) or {self._indices()}"
+            hint += "; or use a glob such as '*CTCF*'"
+        raise TrackError(f"{part!r} fits no track of {self.whose}; expected {hint}; see {self._listing()}")
+
+    def _listing(self) -> str:
+        """Return what shows all names."""
+        return "`tism-scan tracks`" if self.whose == "the model" else "`tism-scan status`"
+
+    def _indices(self) -> str:
+        """Return which indices there are: ``an index in 0-2001``, ``an index in 7,300-309``."""
+        ordered = sorted(self.position_of)
+        if not ordered:
+            return "a name"
+        starts = [i for n, i in enumerate(ordered) if not n or ordered[n - 1] != i - 1]
+        ends = [i for n, i in enumerate(ordered) if ordered[n + 1 : n + 2] != [i + 1]]
+        spans = [f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
+        return f"an index in {','.join(spans[:_MOST_SPANS])}{',...' if len(spans) > _MOST_SPANS else ''}"

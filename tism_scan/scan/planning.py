@@ -9,7 +9,7 @@ from tism_scan.engine.choice import Sharing, least_shared, sharing_of
 from tism_scan.engine.continuing import check_outputs_continue
 from tism_scan.engine.devices import default_device
 from tism_scan.engine.ensemble_engine import check_has_several
-from tism_scan.engine.readout import TrackChoice, chosen_tracks
+from tism_scan.engine.readout import chosen_tracks
 from tism_scan.engine.sizing import fitting_block_bp
 from tism_scan.errors import StoreError
 from tism_scan.genome.fasta import Genome
@@ -20,6 +20,7 @@ from tism_scan.models.source import AnyModel, Source, model_source
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import ONE_GRADIENT, OutputSpace, Precision, Scoring, Strands, Values
 from tism_scan.plan.tiling import DEFAULT_STRIDE, Stitch
+from tism_scan.plan.tracks import TrackChoice
 from tism_scan.progress import steps
 from tism_scan.scan.likeness import probes_of
 from tism_scan.scan.precision import PrecisionChoice, cheapest_precision

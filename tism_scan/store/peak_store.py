@@ -13,6 +13,7 @@ from tism_scan.genome.alphabet import Codes
 from tism_scan.genome.peaks import PeakSet
 from tism_scan.plan.parts import Part, PartsPlan
 from tism_scan.plan.peak_plan import PEAKS, PeakSettings
+from tism_scan.plan.tracks import TrackChoice, is_one
 from tism_scan.storage.places import Place
 from tism_scan.store.arrays import GROUP, is_equivalent, is_gathered
 from tism_scan.store.ledger import ShardAddress
@@ -26,7 +27,7 @@ from tism_scan.store.peak_arrays import (
     peak_objects,
     rows_key,
 )
-from tism_scan.store.reading import TrackNames, is_one, named_tracks, opened_group
+from tism_scan.store.reading import named_tracks, opened_group
 
 TABLE = "peaks.tsv"
 
@@ -86,13 +87,15 @@ class PeakStore(PartStore):
             raise StoreError(f"the peaks of {self.path} are not those of its plan; restore its {TABLE}")
         return peaks
 
-    def scores(self, track: TrackNames = None, start: int = 0, end: int | None = None) -> NDArray[np.float32]:
+    def scores(
+        self, track: TrackChoice = None, start: int = 0, end: int | None = None
+    ) -> NDArray[np.float32]:
         """Return the rows of the peaks [start, end).
 
         Parameters
         ----------
         track : str, int, or sequence of these, optional
-            A track's name or output index, or several names, indices or globs; all tracks by default.
+            As in `ScoreStore.read`; all tracks by default.
         start, end : int
             Positions in the file of peaks, 0-based, half-open; all by default.
 

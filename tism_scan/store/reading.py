@@ -17,7 +17,7 @@ from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import MEAN, SD, minus_mean_effect
 from tism_scan.plan.tiling import Block
-from tism_scan.plan.tracks import Track, choose_tracks
+from tism_scan.plan.tracks import Track, TrackChoice, choose_tracks, is_one
 from tism_scan.storage.folder import Folder
 from tism_scan.storage.object_folder import ObjectFolder
 from tism_scan.storage.places import Place
@@ -25,9 +25,6 @@ from tism_scan.store.arrays import fits_plan, node_name
 
 if TYPE_CHECKING:
     from xarray import DataArray
-
-# One track, by name or output index; several of them; or None for all.
-TrackNames = str | int | Sequence[str | int] | None
 
 _NAMES_SHOWN = 4
 _KINDS = {"mean": "mean {}", "tism": "{}", "mean+sd": "mean {}, and its standard deviation over models,"}
@@ -85,7 +82,7 @@ class StoredScores:
         """Where the store is, for every process: an absolute path, or a URL."""
         return self.folder.place
 
-    def read(self, region: str | Interval, track: TrackNames = None) -> NDArray[np.float32]:
+    def read(self, region: str | Interval, track: TrackChoice = None) -> NDArray[np.float32]:
         """Return the mean TISM of a region.
 
         Parameters
@@ -93,7 +90,8 @@ class StoredScores:
         region : str or Interval
             ``"chr1:1,000-2,000"`` (1-based, both ends included), ``"chr1"``, or an interval.
         track : str, int, or sequence of these, optional
-            A track's name or output index, or several names, indices or globs; all tracks by default.
+            The index of an output of the model, or a name, of one track; or several, as
+            `tism_scan.select_tracks` reads them. All tracks by default.
 
         Returns
         -------
@@ -115,7 +113,7 @@ class StoredScores:
         values = [self.read_track(place.chrom, place.start, place.end, i_track) for i_track in chosen]
         return values[0] if is_one(track) else np.stack(values)
 
-    def read_tism(self, region: str | Interval, track: TrackNames = None) -> NDArray[np.float32]:
+    def read_tism(self, region: str | Interval, track: TrackChoice = None) -> NDArray[np.float32]:
         """Return the TISM of all four bases of a region, of a store with ``values="tism"``.
 
         Parameters
@@ -143,7 +141,7 @@ class StoredScores:
         values = np.stack([self.read_channels(place.chrom, place.start, place.end, i) for i in chosen])
         return values[0] if is_one(track) else values
 
-    def read_sd(self, region: str | Interval, track: TrackNames = None) -> NDArray[np.float32]:
+    def read_sd(self, region: str | Interval, track: TrackChoice = None) -> NDArray[np.float32]:
         """Return the standard deviation over models of a region's mean TISM, of a store of mean and sd.
 
         Parameters
@@ -170,7 +168,7 @@ class StoredScores:
         values = [self.read_value(place.chrom, place.start, place.end, i, SD) for i in chosen]
         return values[0] if is_one(track) else np.stack(values)
 
-    def to_xarray(self, region: str | Interval, track: TrackNames = None) -> "DataArray":
+    def to_xarray(self, region: str | Interval, track: TrackChoice = None) -> "DataArray":
         """Return the scores of a region as a labelled array.
 
         Parameters
@@ -301,7 +299,7 @@ class StoredScores:
             return parse_region(region, self.plan.chroms)
         return parse_region(str(region), self.plan.chroms)
 
-    def _i_tracks(self, track: TrackNames) -> list[int]:
+    def _i_tracks(self, track: TrackChoice) -> list[int]:
         """Return the positions of the tracks that a user names."""
         return named_tracks(self.plan.scoring.tracks, track)
 
@@ -328,7 +326,7 @@ class StoredScores:
         return self._arrays[name]
 
 
-def named_tracks(tracks: Sequence[Track], track: TrackNames) -> list[int]:
+def named_tracks(tracks: Sequence[Track], track: TrackChoice) -> list[int]:
     """Return the positions of the tracks that a user names.
 
     Raises
@@ -336,23 +334,14 @@ def named_tracks(tracks: Sequence[Track], track: TrackNames) -> list[int]:
     TrackError
         If a name fits no track, or one name fits several.
     """
-    if track is None:
-        return list(range(len(tracks)))
-    if not isinstance(track, str | int):
-        return choose_tracks(tracks, ",".join(map(str, track)))
-    chosen = choose_tracks(tracks, str(track))
-    if len(chosen) > 1:
+    chosen = choose_tracks(tracks, track)
+    if len(chosen) > 1 and is_one(track):
         names = ", ".join(repr(tracks[i].key) for i in chosen[:5])
         raise TrackError(
             f"{track!r} fits {len(chosen):,} tracks ({names}); expected one; give an index, or a list "
             f"such as [{track!r}] for all of them"
         )
     return chosen
-
-
-def is_one(track: TrackNames) -> bool:
-    """Return whether a user names one track, and not several or all."""
-    return isinstance(track, str | int)
 
 
 def opened_group(folder: Folder) -> zarr.Group:

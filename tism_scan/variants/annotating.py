@@ -76,7 +76,7 @@ def annotate(
     out : str or Path
         ``.vcf.gz``, or ``.tsv.gz`` for a table: bgzip, with its index beside it; written aside and renamed.
     tracks : str, optional
-        Output indices, names and globs; all tracks by default.
+        As in `tism_scan.select_tracks`; all tracks by default.
     chrom_alias : str or Path, optional
         A table of two columns: a chrom's name in the store, and the file's.
     jobs : int or None

@@ -48,7 +48,7 @@ class ListingRequest:
     ----------
     format : {"snv-tsv", "snv-vcf"}
     tracks : str or None
-        Output indices, names and globs; None for all tracks.
+        As in `tism_scan.select_tracks`; None for all tracks.
     chroms : tuple of str
         Globs; empty for all scanned chroms.
     chrom_alias : Path or None

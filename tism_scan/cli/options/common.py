@@ -39,10 +39,13 @@ def jobs_option(help_text: str) -> Callable[[Command], Command]:
     return click.option("--jobs", type=click.IntRange(1), metavar="N", help=help_text)
 
 
+# How tracks are named, wherever they are.
+TRACK_GRAMMAR = (
+    "indices of the model's outputs from 0, inclusive ranges, names and globs, such as 267,300-309,'*CTCF*'; "
+    "or 'all'."
+)
 tracks_option = click.option(
-    "--tracks",
-    metavar="SPEC",
-    help="Tracks of the store: indices, names and globs, such as 267,'*CTCF*'. [default: all]",
+    "--tracks", metavar="SPEC", help=f"Tracks of the store: {TRACK_GRAMMAR} [default: all]"
 )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tism_scan.cli.options.common import FILE, Command, with_options
+from tism_scan.cli.options.common import FILE, TRACK_GRAMMAR, Command, with_options
 from tism_scan.cli.waiting import waiting
 from tism_scan.errors import TrackError
 
@@ -58,10 +58,7 @@ _SOURCE_OPTIONS = (
 )
 _TRACK_OPTIONS = (
     click.option(
-        "--tracks",
-        metavar="SPEC",
-        help="Outputs to score: indices from 0, ranges, names and globs, such as 267,300-309,'*CTCF*'; or "
-        "'all'. Required without --group.",
+        "--tracks", metavar="SPEC", help=f"Tracks to score: {TRACK_GRAMMAR} Required without --group."
     ),
     click.option(
         "--track-names",
