@@ -167,6 +167,32 @@ def test_empty_path_is_not_the_working_folder(words):
     assert "the path is empty, as from a shell variable that is not set" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        ("run", "--out and --genome"),
+        ("run --out s.zarr", "--genome"),
+        ("annotate", "VARIANTS, --store and --out"),
+        ("annotate --out x.vcf.gz", "VARIANTS and --store"),
+        ("export", "STORE and --out"),
+        ("refine s.zarr --quantile 0.9", "--genome"),
+        ("view", "FOLDER"),
+    ],
+)
+def test_all_that_is_required_and_missing_is_in_one_line(words, missing):
+    done = tism_scan(*words.split())
+    assert done.returncode == 2
+    (command, *_) = words.split()
+    assert done.stderr.startswith(f"Error: missing {missing}; see `")
+    assert done.stderr.endswith(f" {command} --help`\n")
+
+
+def test_what_a_config_file_gives_is_not_missing(tmp_path):
+    (tmp_path / "run.toml").write_text("genome = 'g.fa'\n")
+    done = tism_scan("run", "--config", "run.toml", cwd=tmp_path)
+    assert "missing --out; see" in done.stderr
+
+
 def test_export_of_an_unfinished_store_is_refused(scanned, tmp_path):
     store = ts.ScoreStore.open(scanned[0])
     marker = next((scanned[0] / ".scan" / "done").iterdir())

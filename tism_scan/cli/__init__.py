@@ -78,6 +78,18 @@ def cli(*, verbose: bool) -> None:
     log_to_console(verbose=verbose)
 
 
+def _all_missing(context: click.Context) -> str:
+    """Return what was not typed and is required; Click stops at the first, after it took what was typed."""
+    missing = [
+        parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.required
+        and parameter.name not in context.params
+        and parameter.value_is_missing(parameter.consume_value(context, {})[0])
+    ]
+    return f"missing {' and '.join(filter(None, [', '.join(missing[:-1]), missing[-1]]))}"
+
+
 def main() -> None:
     """Run the command line; every error that a user can mend is one line."""
     fill_closed_descriptors()
@@ -91,7 +103,9 @@ def main() -> None:
         code = error.exit_code
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "tism-scan"
-        say_error(f"{error.format_message().rstrip('.')}; see `{where} --help`")
+        is_missing = isinstance(error, click.MissingParameter) and error.ctx is not None
+        words = _all_missing(error.ctx) if is_missing and error.ctx else error.format_message().rstrip(".")
+        say_error(f"{words}; see `{where} --help`")
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say_error("stopped; what is finished is kept")
