@@ -8,8 +8,9 @@ from sequences import random_sequence
 from small_plans import publish, small_plan
 from variant_stores import BASES, variant_store
 
+from tism_scan.cli.seqlets import command
 from tism_scan.demo.genome import write_motifs
-from tism_scan.errors import GenomeError, InputError, StoreError
+from tism_scan.errors import GenomeError, InputError, StoreError, TismScanError
 from tism_scan.export import seqlet_names
 from tism_scan.export.seqlet_files import write_seqlets
 from tism_scan.export.seqlet_names import Naming
@@ -178,6 +179,24 @@ def test_another_genome_is_refused_before_anything_is_written(planted, tmp_path)
     with pytest.raises(GenomeError, match=r"genome.fa is another genome, SHA-256 .*expected genome"):
         write_seqlets(store, tmp_path / "s.bed", RULE, naming=Naming(MOTIFS, tmp_path / "genome.fa"))
     assert not list(tmp_path.glob("s.*bed*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--genome", "absent.fa"], "absent.fa"),
+        (["--tracks", "nothing"], "'nothing' fits no track"),
+        (["--chroms", "chrX"], "chrX"),
+        (["--out", "s.txt"], "s.txt"),
+    ],
+)
+def test_all_inputs_are_checked_before_tomtom_is_compiled(planted, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setattr(Naming, "prepare", lambda _: pytest.fail("Tomtom was compiled"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "motifs.meme").write_text(meme_text(MOTIFS))
+    words = [str(planted[0].path), "--out", "s.bed", "--motifs", "motifs.meme", *arguments]
+    with pytest.raises(TismScanError, match=message):
+        command.main(words, standalone_mode=False)
 
 
 def test_without_memelite_the_extra_is_named(planted, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import click
 
 from tism_scan.cli.console import say, say_table
 from tism_scan.cli.options.common import PATH, STORE, refuse_unused, tracks_option, values_option
-from tism_scan.cli.waiting import progress_bar, waiting
+from tism_scan.cli.waiting import progress_bar
 from tism_scan.errors import InputError
 from tism_scan.progress import count_of
 from tism_scan.storage.places import Place
@@ -115,7 +115,6 @@ def command(
     """
     from tism_scan.export.seqlet_files import write_seqlets
     from tism_scan.export.seqlets import SeqletRule
-    from tism_scan.motifs.tomtom import compile_tomtom
     from tism_scan.store.score_store import ScoreStore
 
     rule = SeqletRule(quantile, gap, min_bases)
@@ -126,9 +125,6 @@ def command(
 
         refuse_unused({"quantile", *({"values"} if values == "ism" else ())}, "with --phred")
         rule = replace(rule, limits=limits_of(opened, phred))
-    if naming is not None:
-        with waiting("loading Tomtom (the first time, a minute: it is compiled)"):
-            compile_tomtom(naming.motifs)
     with progress_bar("seqlets") as show:
         called = write_seqlets(
             opened,

@@ -116,6 +116,7 @@ def write_seqlets(
             each.check_complete(chosen)
     if naming is not None:
         naming.check(store)
+        naming.prepare()
     called = []
     n_passes = 2 * len(chosen) * len(i_tracks)
     with folder_beside(out) as aside:

@@ -21,6 +21,7 @@ from tism_scan.genome.alphabet import N_CODE, Codes
 from tism_scan.genome.fasta import Genome, check_digest
 from tism_scan.motifs.motif import NO_MOTIF, Motif
 from tism_scan.motifs.tomtom import MOST_BP, check_tomtom, nearest_motifs
+from tism_scan.progress import steps
 from tism_scan.store.refined import ExactScores
 from tism_scan.store.score_store import ScoreStore
 
@@ -132,6 +133,11 @@ class Naming:
                 )
             return
         check_digest(self.genome, store.plan.genome_digest)
+
+    def prepare(self) -> None:
+        """Compile Tomtom, unless that was done before: what was compiled is kept on disk."""
+        steps.info("loading Tomtom (the first time, a minute: it is compiled)")
+        nearest_motifs([np.eye(4)], self.motifs)
 
 
 class Namer:

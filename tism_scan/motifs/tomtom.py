@@ -43,11 +43,6 @@ def check_tomtom() -> None:
     _memelite()
 
 
-def compile_tomtom(motifs: Sequence[Motif]) -> None:
-    """Compile Tomtom, unless that was done before; what was compiled is kept on disk."""
-    nearest_motifs([np.eye(4)], motifs)
-
-
 def nearest_motifs(sequences: Sequence[NDArray[np.float64]], motifs: Sequence[Motif]) -> Nearest:
     """Return the motif with the lowest p-value for each sequence, on either strand.
 
