@@ -355,11 +355,11 @@ def test_readme_asks_for_the_genome_only_where_browsers_do_not_know_it(tmp_path,
     assert ("first: faToTwoBit" in readme) == (genome_id is None)
 
 
-def test_files_bear_the_names_of_their_tracks():
+def test_files_bear_the_names_of_their_tracks_and_equal_ones_the_index():
     tracks = [Track("A B", (3,), (1.0,)), Track("A B", (4,), (1.0,)), Track("mean", (3, 4), (0.5, 0.5))]
     paths = ["0003_A_B.bw", "0004_A_B.bw", "mean.bw", "mean_G.bw", "other.bw"]
     found = track_files([track_file(f"/x/{path}", "") for path in paths], tracks)
-    assert [each.name for each in found] == ["A B", "A B", "mean", "mean, G", "other"]
+    assert [each.name for each in found] == ["A B (3)", "A B (4)", "mean", "mean, G", "other"]
     assert {(each.limit, each.minimum, each.maximum, each.total, each.n_bases) for each in found} == {
         (0.5, -1.5, 2.5, 7.25, 900)
     }

@@ -16,6 +16,7 @@ from tism_scan.errors import PlanError
 from tism_scan.genome.alphabet import one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.locus.auditing import audit, best_of
+from tism_scan.plan.labels import names_apart
 from tism_scan.plan.tiling import Lattice
 
 LATTICE = Lattice(INPUT_BP, 8)
@@ -123,3 +124,10 @@ def test_what_was_found_is_plain_json_and_nan_is_null(genome, linear_model):
 def test_a_core_that_does_not_fit_the_window_is_refused(genome, tiny_model):
     with pytest.raises(PlanError, match="stride 26 does not fit a window of 24 bp"):
         audit(tiny_model, genome, TRACKS, core_bp=26)
+
+
+def test_tracks_of_equal_names_are_told_apart_by_their_index(genome, linear_model):
+    tracks = [replace(track, name="CTCF") for track in TRACKS]
+    (result,) = audit(linear_model, genome, tracks, n_windows=2, core_bp=8)
+    assert [each.track for each in result.agreements] == names_apart(tracks)
+    assert len({each.track for each in result.agreements}) == len(TRACKS)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from tism_scan.browser.annotations import Annotation
 from tism_scan.genome.intervals import Interval
-from tism_scan.plan.labels import EXACT_SUFFIX, file_stems, unique_names
+from tism_scan.plan.labels import EXACT_SUFFIX, file_stems, names_apart, unique_names
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Values
 from tism_scan.plan.tracks import Track
@@ -209,7 +209,7 @@ def track_files(
         Whether they are of exact ISM, with the suffix of such files.
     """
     suffix = EXACT_SUFFIX if is_exact else ""
-    name_of = dict(zip(file_stems(tracks), (track.name for track in tracks), strict=True))
+    name_of = dict(zip(file_stems(tracks), names_apart(tracks), strict=True))
     found = []
     for summary in summaries:
         stem = summary.path.stem

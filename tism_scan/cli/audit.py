@@ -14,6 +14,7 @@ from tism_scan.cli.options.common import PATH, STORE
 from tism_scan.cli.options.model import model_and_tracks, model_options
 from tism_scan.cli.options.scoring import path_option
 from tism_scan.errors import StoreError
+from tism_scan.plan.labels import names_apart
 from tism_scan.plan.scoring import ONE_GRADIENT, path_text
 from tism_scan.progress import count_of
 from tism_scan.storage.places import Place
@@ -162,7 +163,10 @@ def _keep_slopes(store: "ScoreStore", results: Sequence["Audit"], tracks: Sequen
     from tism_scan.store.slopes import keep_slopes
 
     (result,) = [each for each in results if each.path == store.plan.scoring.path]
-    name_of = {(track.outputs, track.weights): track.name for track in store.plan.scoring.tracks}
+    stored = store.plan.scoring.tracks
+    name_of = {
+        (track.outputs, track.weights): name for track, name in zip(stored, names_apart(stored), strict=True)
+    }
     found = {
         name_of.get((track.outputs, track.weights)): agreement.slope
         for track, agreement in zip(tracks, result.agreements, strict=True)

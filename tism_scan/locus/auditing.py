@@ -28,6 +28,7 @@ from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.frozen import BATCH_SIZE, outside_inference_mode
 from tism_scan.models.probe import check_windows_apart
+from tism_scan.plan.labels import names_apart
 from tism_scan.plan.scoring import ONE_GRADIENT, checked_path
 from tism_scan.plan.tiling import Lattice
 from tism_scan.plan.tracks import Track
@@ -190,7 +191,7 @@ def audit(
         one_track = _tism_seconds(model, X, chosen[:1], batch_size, path)
         all_tracks = _tism_seconds(model, X, chosen, batch_size, path) if len(chosen) > 1 else one_track
         each = Audit(
-            agreements=found.per_track([track.name for track in chosen]),
+            agreements=found.per_track(names_apart(chosen)),
             window_pearson=_window_pearson(found),
             n_windows=n_windows,
             core_bp=core_bp,

@@ -24,6 +24,7 @@ from tism_scan.models.contract import Model
 from tism_scan.models.differentiable import check_differentiable
 from tism_scan.models.frozen import BATCH_SIZE
 from tism_scan.models.probe import check_windows_apart
+from tism_scan.plan.labels import names_apart
 from tism_scan.plan.methods import ISM_METHODS, TISM_METHODS, MethodSettings
 from tism_scan.plan.tiling import Block, Lattice
 from tism_scan.plan.tracks import Track
@@ -77,7 +78,7 @@ class LocusScores:
     windows: tuple[Window, ...]
 
     def __repr__(self) -> str:
-        names = ", ".join(track.name for track in self.tracks[:5]) + ", ..." * (len(self.tracks) > 5)
+        names = ", ".join(names_apart(self.tracks)[:5]) + ", ..." * (len(self.tracks) > 5)
         of_tracks = f"{count_of(len(self.tracks), 'track')} ({names})"
         what = f"{self.settings.method}, {of_tracks}, values {self.values.shape}"
         return f"LocusScores({self.interval}: {what})"

@@ -13,6 +13,7 @@ from zarr.storage import LocalStore, ObjectStore
 from tism_scan.errors import StoreError, TrackError
 from tism_scan.genome.intervals import Interval, parse_region
 from tism_scan.optional import required
+from tism_scan.plan.labels import names_apart
 from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import MEAN, SD, minus_mean_effect
@@ -65,7 +66,7 @@ class StoredScores:
     def _described(self) -> dict[str, str]:
         """Return in a few words what the plan says; what is done is for `status`, which lists the store."""
         plan, scoring = self.plan, self.plan.scoring
-        names = [track.name for track in scoring.tracks]
+        names = names_apart(scoring.tracks)
         shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
         kind = "TISM" if plan.selection is None else "exact ISM"
         return {
