@@ -368,7 +368,7 @@ def test_command_opens_the_address_in_the_users_browser(genome_folder, stand_in_
         (["--genome", "absent.fa"], "absent.fa"),
         (["--igv-js", Path(small_plans.__file__)], "is no igv.js for web pages"),
         (["--igv-js", "absent.js"], "cannot read 'absent.js'"),
-        (["--port", "99999"], "port 99999 cannot be used"),
+        (["--port", "99999"], "99999 is not in the range 0<=x<=65535"),
         (["--allow-origin", "*"], "'*' is no origin; expected ucsc, "),
     ],
 )

@@ -187,6 +187,24 @@ def test_all_that_is_required_and_missing_is_in_one_line(words, missing):
     assert done.stderr.endswith(f" {command} --help`\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("plan --seconds -1", "x>0"),
+        ("plan --seconds 0", "x>0"),
+        ("bench --seconds -1", "x>0"),
+        ("audit --seed -1", "x>=0"),
+        ("audit --core-bp -1", "x>=1"),
+        ("attribute --seed -1", "x>=0"),
+    ],
+)
+def test_number_below_what_is_possible_is_refused(words, expected):
+    done = tism_scan(*words.split())
+    assert done.returncode == 2
+    assert f"is not in the range {expected};" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_what_a_config_file_gives_is_not_missing(tmp_path):
     (tmp_path / "run.toml").write_text("genome = 'g.fa'\n")
     done = tism_scan("run", "--config", "run.toml", cwd=tmp_path)

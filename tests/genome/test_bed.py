@@ -39,7 +39,10 @@ def test_contig_whose_name_begins_like_a_header_is_read(tmp_path, chrom):
     ("line", "message"),
     [
         ("chr1\t10", r"line 2: 'chr1\\t10' has 2 of at least 3 columns"),
-        ("chr1\tten\t20", r"line 2: start 'ten' and end '20' are not both whole numbers"),
+        (
+            "chr1\tten\t20",
+            "start 'ten' and end '20' are not both whole numbers; put # before a header",
+        ),
         ("chr1\t-1\t20", r"line 2: start -1 is below 0"),
         ("chr1\t30\t20", r"line 2: end 20 is before start 30"),
         ("chr1\t30\t10001", r"line 2: end 10001 is past the end of 'chr1', 10000 bp"),

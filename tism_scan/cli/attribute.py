@@ -111,7 +111,12 @@ _HEADINGS = {
 @scoring_options
 @click.option("--background", metavar="A,C,G,T", help="Base frequencies for hypothetical. [default: equal]")
 @click.option(
-    "--seed", default=0, show_default=True, metavar="N", help="Seed of the shuffles of deepliftshap."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of the shuffles of deepliftshap.",
 )
 @click.option(
     "--width",

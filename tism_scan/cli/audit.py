@@ -48,10 +48,16 @@ _MOST_WARNED = 5
     help="Number of windows.",
 )
 @click.option(
-    "--seed", default=0, show_default=True, metavar="N", help="Seed of the random choice of windows."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of the random choice of windows.",
 )
 @click.option(
     "--core-bp",
+    type=click.IntRange(1),
     default=256,
     show_default=True,
     metavar="BP",

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     "--tracks", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Number of tracks."
 )
 @click.option(
-    "--seconds", default=5.0, show_default=True, metavar="S", help="Score for at least this many seconds."
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="S",
+    help="Score for at least this many seconds.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(*, tracks: int, seconds: float, memory_gb: float | None, as_json: bool, **options: Any) -> int:

@@ -48,7 +48,12 @@ if TYPE_CHECKING:
 )
 @click.option("--device", metavar="cpu|cuda", help="Device to measure here. [default: a GPU if there is one]")
 @click.option(
-    "--seconds", default=5.0, show_default=True, metavar="S", help="Measure for at least this many seconds."
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="S",
+    help="Measure for at least this many seconds.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(*, gpus: int, bases_per_s: float | None, seconds: float, as_json: bool, **options: Any) -> int:

@@ -24,7 +24,10 @@ _LOOK_S = 0.1
 @click.command(name="view")
 @click.argument("folder", type=PATH)
 @click.option(
-    "--port", type=int, metavar="N", help="Port on this machine. [default: 8765, or any that is free]"
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Port on this machine. [default: 8765, or any that is free]",
 )
 @click.option("--genome", type=PATH, help="The FASTA that was scanned; needed to draw letters.")
 @click.option(

@@ -188,7 +188,9 @@ def interval_of(line: str) -> Interval:
     try:
         start, end = int(fields[1]), int(fields[2])
     except ValueError:
-        raise ValueError(f"start {fields[1]!r} and end {fields[2]!r} are not both whole numbers") from None
+        raise ValueError(
+            f"start {fields[1]!r} and end {fields[2]!r} are not both whole numbers; put # before a header"
+        ) from None
     if start < 0:
         raise ValueError(f"start {start} is below 0")
     if end < start:
