@@ -40,6 +40,8 @@ def test_every_base_stands_once_in_the_pack(chroms, lattice, data):
             found[part.chrom] += range(part.start, part.end)
         assert at_least <= end
     assert found == {chrom: list(range(length)) for chrom, length in chroms.items()}
+    *_, last = pack.parts(0, len(pack) + 500)
+    assert last.at + last.end - last.start == len(pack)  # it ends with a base
 
 
 @given(CHROMS, LATTICES)

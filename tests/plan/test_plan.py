@@ -10,6 +10,7 @@ from small_plans import small_plan, tracks_of
 from tism_scan.errors import PlanError
 from tism_scan.plan.scan_plan import DEFAULT_BLOCK_BP, SHARD_BYTES, ScanPlan
 from tism_scan.plan.scoring import Scoring
+from tism_scan.plan.selection import Selection
 from tism_scan.plan.tracks import Track
 
 PLAN = small_plan(2)
@@ -269,3 +270,9 @@ def test_plan_of_more_blocks_than_can_be_listed_is_refused():
     described = small_plan(1).to_json() | {"chroms": [["c", 1 << 60]], "wanted": [["c", [[0, 1 << 60]]]]}
     with pytest.raises(PlanError, match="expected at most 50,000,000"):
         ScanPlan.from_json(described)
+
+
+@given(st.lists(st.floats(0, 10), max_size=5))
+def test_selection_survives_json(thresholds):
+    selection = Selection("a digest", "quantile 0.997", tuple(thresholds))
+    assert Selection.from_json(json.loads(json.dumps(selection.to_json()))) == selection

@@ -71,3 +71,8 @@ def test_block_that_cuts_a_core_is_refused():
 def test_stride_whose_core_has_no_centre_is_refused_with_those_that_have_one(input_bp, stride, expected):
     with pytest.raises(PlanError, match=rf"^stride {stride} does not fit .*; expected {expected}$"):
         Lattice(input_bp, stride)
+
+
+def test_block_is_shown_as_browsers_show_an_interval_and_has_the_size_of_what_is_computed():
+    assert str(Block("chr1", 2, 1000, 2000)) == "chr1:1,001-2,000"
+    assert [Block("c", 0, 0, 64, gap_bp=4, n_chosen=n).size for n in (None, 7, 0)] == [60, 7, 0]
