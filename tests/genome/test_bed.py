@@ -82,8 +82,10 @@ def test_bed_file_that_cannot_be_read_says_why(tmp_path, raw, message):
 
 def test_exclusion_list_may_name_foreign_chroms_and_overrun_ends(tmp_path):
     path = tmp_path / "exclude.bed"
-    path.write_text("chr9\t0\t5\nchr2\t400\t900\nchr2\t600\t700\n")
-    assert merge(read_bed(path, CHROMS, skip_unknown=True)) == {"chr2": ((400, 500),)}
+    path.write_text("chr9\t0\t5\n1\t0\t5\nchr2\t400\t900\nchr2\t600\t700\n")
+    intervals = read_bed(path, CHROMS, skip_unknown=True)
+    assert intervals == [Interval("chr2", 400, 500), Interval("chr2", 500, 500)]
+    assert merge(intervals) == {"chr2": ((400, 500),)}
 
 
 def test_exclusion_list_of_the_other_prefix_is_not_passed_over(tmp_path):

@@ -22,6 +22,7 @@ def peaks_of(tmp_path, text, **options):
         (ROW.replace("\t30", "\t0"), 100),
         (ROW.replace("\t30", "\t-1"), 150),
         (ROW.replace("\t30", "\t."), 150),
+        (ROW.replace("\t30", "\t100"), 200),
         ("chr1\t100\t200", 150),
         ("chr1 100 203 name", 151),
         ("chr1\t7\t7", 7),
@@ -78,6 +79,7 @@ def test_alias_names_the_files_chroms(tmp_path):
         (ROW.replace("\t30", "\t130"), r"summit 130 \(column 10\) is outside its peak of 100 bp"),
         (ROW.replace("\t30", "\t-2"), r"summit -2 \(column 10\) is outside"),
         ("chr1\t1000\t1400\n", "the centre 1,200 is past the end of 'chr1', 1,000 bp"),
+        ("chr1\t1000\t1000\n", "the centre 1,000 is past the end of 'chr1', 1,000 bp"),
         ("chr9\t1\t2\nchr1\t9\t2\n", "2 faults: line 1.*line 2"),
     ],
 )

@@ -1,7 +1,7 @@
 import time
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tism_scan.genome.intervals import Interval
@@ -61,6 +61,8 @@ def test_mask_of_a_stretch_is_that_stretch_of_the_mask(intervals, a, b):
 
 
 @given(interval_lists, st.integers(-5, N_BASES + 5), st.integers(-5, N_BASES + 5))
+@example([Interval("chr1", 3, 9)], 5, 5)
+@example([Interval("chr1", 3, 9)], 9, 12)
 def test_stretch_overlaps_if_its_mask_holds_a_base(intervals, a, b):
     start, end = min(a, b), max(a, b)
     spans = merge(intervals).get("chr1", ())
