@@ -1,5 +1,7 @@
 """An allele's windows, beside those that are cut out of strings."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tism_scan.attribution import ism
-from tism_scan.effects import haplotypes
+from tism_scan.effects import haplotypes, reading
 from tism_scan.effects.engines import TrunkEffects, WindowEffects, make_effect_engine
 from tism_scan.effects.haplotypes import Allele, resolved
 from tism_scan.effects.worker import computed
@@ -179,7 +181,10 @@ def test_all_placements_of_a_repeat_give_one_sequence_and_are_averaged(small_gen
         (Allele("chr2", 6, "AC", "C"), haplotypes.OFF_CHROM),
         (Allele("chr1", -1, "A", "C"), haplotypes.OFF_CHROM),
         (Allele("chr1", 130, "A", "C"), haplotypes.N_IN_REF),
+        (Allele("chr1", 5, "a", "r"), haplotypes.LETTERS),
+        (Allele("chr1", 5, "a", "A"), haplotypes.SAME),
         (Allele("chr2", 0, "G", "G" + "T" * (L // 2 + 1)), haplotypes.TOO_LONG),
+        (Allele("chr1", 5, "A" * (L // 2 + 2), "A"), haplotypes.TOO_LONG),
     ],
 )
 def test_allele_that_cannot_be_scored_says_why(genome, allele, reason):
@@ -187,9 +192,24 @@ def test_allele_that_cannot_be_scored_says_why(genome, allele, reason):
     assert (found.reason, found.comparisons) == (reason, ())
 
 
-def test_longest_allele_that_a_window_holds_is_scored(genome):
-    found = resolved(genome, Allele("chr2", 0, "G", "G" + "T" * (L // 2)), L)
-    assert decode(found.comparisons[0].alternative) == "N" * 19 + "G" + "T" * 20
+@pytest.mark.parametrize("input_bp", [L, L + 1])
+def test_longest_allele_that_a_window_holds_is_scored(genome, input_bp):
+    n = input_bp - input_bp // 2
+    found = resolved(genome, Allele("chr2", 0, "G", "G" + "T" * n), input_bp)
+    assert decode(found.comparisons[0].alternative) == "N" * 19 + "G" + "T" * n
+    assert resolved(genome, Allele("chr2", 0, "G", "GT" + "T" * n), input_bp).reason == haplotypes.TOO_LONG
+    last = Allele("chr2", 5, "CA", "CG")  # that ends with the chrom
+    assert resolved(genome, last, input_bp).comparisons[0].base == 2
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from(["chr1", "chr2"]), st.integers(0, 300), st.integers(0, 9))))
+def test_bases_that_are_read_some_at_once_are_the_genomes(genome, asked):
+    with mock.patch.object(reading, "_CHUNK_BP", 6):
+        bases = reading.ReferenceBases(genome)
+        for chrom, start, n in asked:
+            expected = genome.fetch(chrom, start, start + n)
+            np.testing.assert_array_equal(bases.at(chrom, start, start + n), expected)
 
 
 def test_mismatch_is_flagged_skipped_or_swapped(small_genome, genome):
@@ -211,7 +231,8 @@ def test_mismatch_is_flagged_skipped_or_swapped(small_genome, genome):
 
 def test_log2_fold_change_is_of_probabilities(small_genome, genome):
     text = small_genome.letters["chr1"]
-    model, scoring = model_of(StackModel), Scoring(TRACKS, L, L)
+    half = Track("half", (2,), (0.5,))  # a ratio knows no factor
+    model, scoring = model_of(StackModel), Scoring((*TRACKS, half), L, L)
     found = [resolved(genome, Allele("chr1", 70, text[70], alt), L) for alt in "ACGT" if alt != text[70]]
     engine = make_effect_engine(model, scoring, device="cpu")
     results = computed(engine, scoring, found, has_log2fc=True)
@@ -219,7 +240,7 @@ def test_log2_fold_change_is_of_probabilities(small_genome, genome):
     before, after = (1 / (1 + np.exp(-each)) for each in (reference, reference + change))
     single = np.log2(after[:, 2] / before[:, 2])
     group = np.log2(after[:, :2].mean(1) / before[:, :2].mean(1))
-    np.testing.assert_allclose(results.log2fc, np.stack([single, group], axis=1), atol=1e-5)
+    np.testing.assert_allclose(results.log2fc, np.stack([single, group, single], axis=1), atol=1e-5)
     assert computed(engine, scoring, found, has_log2fc=False).log2fc.shape == (3, 0)
 
 

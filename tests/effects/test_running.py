@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ from effect_models import PlainModel, StackModel, table_of
 from leftovers import left_by_killed_writer
 from variant_stores import HEADER, vcf_text
 
-from tism_scan.effects import compute_effects, parquet, plan_effects, planning
+from tism_scan.effects import compute_effects, parquet, plan_effects, planning, running
 from tism_scan.effects import worker as worker_module
 from tism_scan.effects.haplotypes import FAILED, MISMATCH, MOST_PLACEMENTS, N_IN_REF
 from tism_scan.effects.reading import packed, unpacked
@@ -139,6 +140,17 @@ def test_interrupted_work_goes_on_and_gives_the_same_bytes(scored, rows, small_p
     assert not (tmp_path / "out.tsv.gz.parts").exists()
 
 
+def test_work_that_is_stopped_writes_no_file_and_keeps_its_parts(scored, rows, monkeypatch, tmp_path):
+    scan_pending, out = running.scan_pending, tmp_path / "out.tsv.gz"
+
+    def stopped(*arguments, **settings):
+        return replace(scan_pending(*arguments, **settings), was_stopped=True)
+
+    monkeypatch.setattr(running, "scan_pending", stopped)
+    assert scored(rows, out=out)[1].out is None
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.tsv.gz.parts"]
+
+
 def test_file_of_variants_that_is_changed_during_the_work_gets_no_results_of_others(
     small_genome, rows, small_parts, tmp_path
 ):
@@ -242,6 +254,7 @@ def test_parquet_has_the_tables_rows_in_typed_columns(
     assert [{name: as_text(name, value) for name, value in row.items()} for row in found.to_pylist()] == table
     assert (n_groups == 1) == (group_bytes == 1 << 30)
     assert (n_groups == len(table)) == (group_bytes == 1)
+    assert found["id"].null_count == len(table)  # none has a name
     types = {name: str(found.schema.field(name).type) for name in found.schema.names}
     assert (types.pop("pos"), types.pop("ref_match"), types.pop("n_in_window")) == ("int32", "bool", "int32")
     assert {types.pop(name) for name in ("id", "ref", "alt")} == {"string"}
@@ -281,7 +294,27 @@ def test_vcf_keeps_its_records_and_has_the_tables_numbers(scored, rows, tmp_path
     assert several["EFFECT_N"].split(",")[1] == "."
     assert infos[0]["EFFECT_both_LOG2FC"] == table[0]["both_log2fc"]
     assert infos[-1] == {"EFFECT_REASON": "contig_that_the_genome_lacks"}
+    for record, info in zip(records, infos, strict=True):
+        n_alleles = 0 if record[4] == "." else record[4].count(",") + 1
+        assert {value.count(",") + 1 for key, value in info.items() if value} <= {n_alleles}
+        assert (record[7] == ".") == (n_alleles == 0)
     assert (tmp_path / "out.vcf.gz.tbi").exists()
+
+
+def test_vcf_flags_each_ref_that_is_not_the_genomes_and_again_the_same(scored, rows, small_genome, tmp_path):
+    chrom, position, ref, alt = rows[3]
+    scored([*rows[:3], (chrom, position, alt, f"{ref},<DEL>"), *rows[4:]], out=tmp_path / "out.vcf.gz")
+    lines = gzip.decompress((tmp_path / "out.vcf.gz").read_bytes()).decode().splitlines()
+    records = [line.split("\t") for line in lines if not line.startswith("#")]
+    assert [r[1] for r in records if "EFFECT_REFMISMATCH" in r[7].split(";")] == [str(position)]
+    planned = plan_effects(small_genome.path, MODEL, tmp_path / "out.vcf.gz", **SETTINGS)
+    compute_effects(planned, tmp_path / "again.vcf.gz")
+    again = gzip.decompress((tmp_path / "again.vcf.gz").read_bytes()).decode().splitlines()
+    assert again[-len(rows) :] == lines[-len(rows) :]
+    before = (tmp_path / "out.vcf.gz").read_bytes()
+    with pytest.raises(ExportError, match=r"out.vcf.gz' is the file of variants; expected another"):
+        compute_effects(planned, tmp_path / "out.vcf.gz")
+    assert (tmp_path / "out.vcf.gz").read_bytes() == before
 
 
 def mismatched(rows):
@@ -302,7 +335,7 @@ def test_mismatch_is_treated_as_asked(scored, rows, how):
     (row,) = (row for row in table if row["pos"] == position)
     (known,) = (row for row in straight if row["pos"] == position)
     assert row["ref_match"] == "0"
-    assert summary.tally.n_mismatches == 1
+    assert (summary.tally.n_mismatches, summary.tally.n_checked) == (1, 20)
     if how == "skip":
         assert (row["reason"], row["both_diff"]) == (MISMATCH, "NA")
     elif how == "swap":
@@ -316,6 +349,14 @@ def test_variants_of_another_genome_are_refused(scored, rows):
     others = [(c, p, alt, r) for c, p, r, alt in rows[:17]]
     with pytest.raises(InputError, match=r"is of another genome: 17 of 17 REF alleles are not this one's"):
         scored(others)
+    scored(others[:9])  # which is too few to tell
+    scored([*others[:5], *rows[5:10]])
+
+
+def test_file_with_ref_and_alt_exchanged_throughout_is_read_with_swap(scored, rows):
+    snvs = rows[:17]
+    table, _ = scored([(c, p, alt, r) for c, p, r, alt in snvs], on_mismatch="swap")
+    np.testing.assert_array_equal(numbers_of(table), numbers_of(scored(snvs)[0]))
 
 
 def test_bases_that_the_genome_does_not_know_are_no_mismatches(scored, small_genome):
@@ -327,10 +368,21 @@ def test_bases_that_the_genome_does_not_know_are_no_mismatches(scored, small_gen
 
 
 @pytest.mark.parametrize("suffix", [".tsv.gz", ".vcf.gz"])
-def test_position_past_what_the_usual_index_holds_gets_another_index(scored, rows, tmp_path, suffix):
+@pytest.mark.parametrize(("position", "ref"), [(1 << 30, "A"), ((1 << 29) - 1, "ATTT")])
+def test_position_past_what_the_usual_index_holds_gets_another_index(
+    scored, rows, tmp_path, suffix, position, ref
+):
     out = tmp_path / f"out{suffix}"
-    scored([*rows[:2], ("chr1", 1 << 30, "A", "C")], out=out)
+    scored([*rows[:2], ("chr1", position, ref, "C")], out=out)
     assert sorted(path.name for path in tmp_path.glob("out*")) == [out.name, f"{out.name}.csi"]
+
+
+def test_records_out_of_order_get_no_index_and_leave_none(scored, rows, tmp_path):
+    out, elsewhere = tmp_path / "out.tsv.gz", ("chr2", 3, "T", "G")
+    scored(rows[:2], out=out)
+    assert (tmp_path / "out.tsv.gz.tbi").exists()
+    scored([rows[0], elsewhere, rows[1]], out=out)
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.tsv.gz"]
 
 
 @pytest.mark.parametrize("input_bp", [2000, 200_000])
