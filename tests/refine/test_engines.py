@@ -186,3 +186,10 @@ def test_a_stride_that_the_trunk_cannot_share_is_computed_by_whole_windows(codes
     assert_close(
         blocks_scored_by(engine, codes, block_bp=120, wanted=wanted), exact(model, scoring, codes, wanted)
     )
+
+
+@pytest.mark.parametrize("of", [TrunkIsm, WindowIsm])
+def test_both_strands_take_twice_the_arithmetic(of):
+    model = WithTrunk(next(iter(TRUNKS.values()))()).float()
+    one, two = (of(model, scoring_of(16, strands=strands), device="cpu") for strands in ("forward", "both"))
+    assert two.flop_per_window() == 2 * one.flop_per_window() > 0

@@ -13,6 +13,7 @@ import zarr
 from refining import started
 from scan_models import smooth_model
 from sequences import random_sequence
+from small_plans import small_plan
 
 from tism_scan.attribution import ism
 from tism_scan.errors import GenomeError, LeaseError, ModelError, PlanError, StoreError, WeightsError
@@ -21,7 +22,7 @@ from tism_scan.genome.alphabet import channel_of_base, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import load_beluga
 from tism_scan.models.source import model_source
-from tism_scan.plan.scan_plan import ScanPlan
+from tism_scan.plan.scan_plan import SHARD_BYTES, ScanPlan
 from tism_scan.plan.selection import Selection
 from tism_scan.refine import plan_refinement, refine
 from tism_scan.refine import planning as refine_planning
@@ -259,8 +260,11 @@ def test_what_cannot_be_refined_is_refused(refined, make_scan, scan_copy, tmp_pa
     for address, checksums in scan.ledger.done().items():
         scan.ledger.unmark(address, checksums[0])
         break
-    with pytest.raises(StoreError, match="is not complete: 1 block is still to be computed"):
-        plan_refinement(scan, genome, weights)
+    (block,) = scan.pending()
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is not complete: 1 block is still to be computed"):
+            plan_refinement(scan, genome, weights)
+        scan.mark_failed(block, "no luck", 3)
     assert not (scan.path / "ism").exists()
 
 
@@ -315,3 +319,25 @@ def test_short_chroms_that_share_an_array_are_refined_as_each_alone(tmp_path):
         np.testing.assert_array_equal(np.isnan(packed), np.isnan(alone))
         np.testing.assert_allclose(packed, alone, rtol=0, atol=1e-6)
         assert np.isfinite(packed).sum() == 2 * 4 * 3
+
+
+@pytest.mark.parametrize(
+    "settings", [{"strands": "both"}, {"output_space": "probability"}, {"stitch": "mean"}, {"keep_bits": 10}]
+)
+def test_a_refinement_has_the_tracks_windows_strands_and_outputs_of_its_scan(settings):
+    scan = replace(small_plan(**settings), model="other.pth")
+    ours = refinement_plan(scan, {"c": ((3, 9),)}, Selection(scan.digest(), "bed 0"))
+    for name in ("tracks", "input_bp", "stride", "strands", "output_space"):
+        assert getattr(ours.scoring, name) == getattr(scan.scoring, name)
+    for name in ("genome_digest", "weights_digest", "chroms", "block_bp", "model", "keep_bits"):
+        assert getattr(ours, name) == getattr(scan, name)
+    assert (ours.scoring.values, ours.scoring.stitch, ours.scoring.precision) == ("tism", "center", "fp32")
+
+
+@pytest.mark.parametrize("n_tracks", [1, 10, 100, 500])
+def test_effects_of_a_block_fit_four_shards(n_tracks):
+    scan = small_plan(n_tracks, chroms={"c": 1 << 21}, block_bp=1 << 20)
+    ours = refinement_plan(scan, {"c": ((3, 9),)}, Selection(scan.digest(), "bed 0"))
+    n_bytes = ours.block_bp * n_tracks * 4 * 4
+    assert n_bytes <= 4 * SHARD_BYTES
+    assert ours.block_bp == scan.block_bp or 2 * n_bytes > 4 * SHARD_BYTES

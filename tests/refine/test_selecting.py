@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from small_plans import CHROMS, publish, random_scores, small_plan
 
@@ -51,16 +51,23 @@ def test_chosen_are_the_highest_of_each_track_over_all_chroms(values, quantile, 
     assert chosen_positions(spans) == {chrom: each for chrom, each in expected.items() if each}
 
 
+def test_progress_grows_to_the_bases_of_all_tracks(tmp_path):
+    store, told = store_of(tmp_path), []
+    select_highest(store, 0.95, told.append)
+    assert [each.n_done for each in told] == sorted(each.n_done for each in told)
+    assert told[-1].n_done == 2 * store.plan.n_wanted
+    assert {each.n_total for each in told} == {2 * store.plan.n_wanted}
+
+
 def test_equal_scores_are_chosen_together_and_zeros_never(tmp_path):
     def with_ties(scores):
         tied = np.where(np.isnan(scores), np.nan, np.float32(0))
-        tied[0, 10:30] = 0.5
+        tied[0, :20] = 0.5
         return tied
 
     spans, thresholds = select_highest(store_of(tmp_path, with_ties, chroms={"chr1": 1300}), 0.995)
     assert thresholds == (0.5, 0.0)  # the other track is 0 everywhere
-    assert set(chosen_positions(spans)["chr1"]) <= set(range(10, 30))
-    assert len(chosen_positions(spans)["chr1"]) > 10
+    assert chosen_positions(spans) == {"chr1": list(range(20))}
 
 
 @given(
@@ -68,6 +75,7 @@ def test_equal_scores_are_chosen_together_and_zeros_never(tmp_path):
     st.lists(st.integers(0, 80)),
     st.sampled_from([0.5, 0.8, 0.95, 1]),
 )
+@example([1.0] * 10, [3], 0.8)
 def test_highest_do_not_depend_on_the_pieces_that_the_scores_come_in(scores, cuts, quantile):
     scores = np.array(scores, np.float32)
     edges = [0, *sorted(cut for cut in cuts if cut <= len(scores)), len(scores)]
@@ -110,6 +118,8 @@ def test_bases_of_a_file_are_those_that_were_scanned(tmp_path):
     assert spans == {"chr1": ((450, 500), (900, 960)), "c": ((3, 4),)}
     (tmp_path / "again.bed").write_text("c\t3\t4\nchr1\t900\t960\nchr1\t450\t500\n")
     assert select_listed(store, tmp_path / "again.bed") == (spans, digest)
+    (tmp_path / "other.bed").write_text("c\t4\t5\nchr1\t900\t960\nchr1\t450\t500\n")
+    assert select_listed(store, tmp_path / "other.bed")[1] != digest
 
 
 def test_a_file_without_a_scanned_base_is_refused(tmp_path):
