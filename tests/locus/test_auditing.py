@@ -71,6 +71,12 @@ def test_each_path_is_compared_with_the_same_exact_ism(genome, tiny_model):
 def test_cheapest_of_paths_that_agree_alike_is_the_best(genome, linear_model):
     audits = audit(linear_model, genome, TRACKS, paths=[(1, 0.5), (0.5,)], n_windows=2, core_bp=8)
     assert best_of(audits).path == (0.5,)
+    close, unknown = (
+        replace(audits[0], path=path, agreements=[replace(audits[0].agreements[0], tism_pearson=r)])
+        for path, r in (((1.0, 0.5), 0.8002), ((0.9,), np.nan))
+    )
+    cheap = replace(close, path=(1.0,), agreements=[replace(close.agreements[0], tism_pearson=0.8001)])
+    assert best_of([unknown, close, cheap]) is cheap  # to three places, they agree alike
 
 
 def test_track_whose_correlation_is_negative_gets_a_word(genome, linear_model, capsys):

@@ -81,6 +81,16 @@ def test_a_region_has_the_numbers_of_a_scan(
         np.testing.assert_allclose(scores.values, stored, atol=1e-6)
 
 
+def test_a_region_may_begin_anywhere_in_a_core_whatever_the_stride(genome, tiny_model):
+    stride = 6  # the flank is no multiple of it
+    scoring = Scoring(TRACKS, INPUT_BP, stride, "mean", values="tism")
+    expected = naive_scores(tiny_model, scoring, genome.fetch("chr1", 0, 379))
+    for start in range(54, 54 + stride):
+        region = Interval("chr1", start, start + 3)
+        scores = score_region(tiny_model, genome, region, _settings("tism", stitch="mean", stride=stride))
+        np.testing.assert_allclose(scores.values, expected[..., start : start + 3], atol=1e-5)
+
+
 @pytest.mark.parametrize("stitch", ["center", "mean"])
 def test_gradients_along_a_path_have_the_numbers_of_the_engine(genome, tiny_model, stitch):
     region, path = Interval("chr1", 20, 45), (1, 0.75, 0.5)

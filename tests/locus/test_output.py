@@ -45,6 +45,18 @@ def test_any_two_methods_are_drawn_together(methods):
     assert sum(bool(axes.images) for axes in figure.axes) == (4 if has_heat_maps else 0)
 
 
+def test_each_panel_has_the_units_of_its_own_method():
+    figure = locus_figure([_made_up("ism"), _made_up("corrected")])
+    logos = _logos(figure)
+    assert list(logos) == [
+        f"{track.name}, {name}" for track in TRACKS for name in ("ISM", "corrected gradient")
+    ]
+    units = [axes.get_ylabel().partition("\n")[0] for axes in logos.values()]
+    assert units == ["mean ISM", "corrected gradient"] * 2
+    bars = [axes.get_ylabel() for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    assert bars == ["ISM", "corrected gradient"] * 2
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_logo_is_the_same_beside_another_method(method):
     other = "mean-ism" if method == "mean-tism" else "mean-tism"

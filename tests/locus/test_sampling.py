@@ -21,6 +21,7 @@ def genome(tiny_genome):
 def test_windows_stand_on_the_lattice_and_have_no_n_in_their_cores(genome):
     windows = sample_windows(genome, LATTICE, 30, seed=4)
     assert len(set(windows)) == 30
+    assert windows == sorted(windows, key=lambda each: (list(genome.chroms).index(each[0]), each[1]))
     for chrom, start in windows:
         assert (start + LATTICE.flank) % 8 == 0
         assert is_acgt(genome.fetch(chrom, start + LATTICE.flank, start + LATTICE.flank + 8)).all()
