@@ -12,7 +12,7 @@ from small_plans import WEIRD_NAMES, small_plan
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
-from tism_scan.store.arrays import encode_shard, metadata_of, node_name, rounded
+from tism_scan.store.arrays import encode_shard, is_equivalent, metadata_of, node_name, rounded
 
 CODECS = {
     name: (BloscCodec(cname=name, clevel=level, shuffle="bitshuffle", typesize=4), Crc32cCodec())
@@ -179,6 +179,35 @@ def test_metadata_are_those_that_zarr_itself_writes(values, n_tracks, codec, con
             zarr.consolidate_metadata(memory)
     theirs = {key: json.loads(buffer.to_bytes()) for key, buffer in memory._store_dict.items()}
     assert {key: json.loads(content) for key, content in ours.items()} == theirs
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"stitch": "mean", "strands": "both", "output_space": "probability", "stride": 32},
+        {"path": (1, 0.5)},
+    ],
+)
+def test_attributes_say_how_the_scores_were_made(settings):
+    plan = small_plan(**settings)
+    described = json.loads(metadata_of(plan, consolidated=False)["zarr.json"])["attributes"]["tism_scan"]
+    for name in ("stride", "stitch", "strands", "output_space"):
+        assert described[name] == getattr(plan.scoring, name)
+    assert described.get("path", [1]) == list(plan.scoring.path)
+    assert ("path" in described) == ("path" in settings)
+
+
+def test_metadata_that_gather_other_arrays_or_say_something_else_are_not_equivalent():
+    ours = metadata_of(small_plan(), consolidated=True)["zarr.json"]
+    fewer, other, more = (json.loads(ours) for _ in range(3))
+    del fewer["consolidated_metadata"]["metadata"]["chr1"]
+    other["attributes"]["tism_scan"]["stride"] = 1
+    more["attributes"]["note"] = "a user's"
+    for each, is_same in ((fewer, False), (other, False), (more, True)):
+        assert is_equivalent(json.dumps(each).encode(), ours) == is_same
+    assert not is_equivalent(ours, json.dumps(fewer).encode())
+    assert not is_equivalent(None, ours)
 
 
 def test_metadata_of_ten_thousand_chroms_take_a_kilobyte_each():

@@ -405,3 +405,17 @@ def test_lease_that_could_not_be_given_back_in_writing_is_free_for_this_process(
         lease.release()
     assert not current_owner(folder)[1].released
     assert lease_of().acquire().generation == 2
+
+
+def test_lease_that_could_be_given_back_in_writing_the_second_time_says_so(folder, lease_of, monkeypatch):
+    lease, write, faults = lease_of().acquire(), LocalFolder._write_partial, [OSError(28, "full")]
+
+    def failing_once(*arguments):
+        if faults:
+            raise faults.pop()
+        return write(*arguments)
+
+    monkeypatch.setattr(LocalFolder, "_write_partial", failing_once)
+    lease.release()
+    assert not faults
+    assert current_owner(folder)[1].released
