@@ -45,6 +45,19 @@ def test_phred_is_that_of_the_rank_whatever_the_ties(values):
     assert table_of(values).phred(values) == pytest.approx(by_sorting(values, values), abs=1e-9)
 
 
+@settings(deadline=None, max_examples=60)
+@given(arrays(np.float32, st.integers(1, 400), elements=numbers), st.integers(1, 3_000))
+def test_magnitudes_above_the_lowest_are_those_with_so_much_phred(values, hundredths):
+    table, phred = table_of(values), hundredths / 100
+    is_above = np.abs(values) > np.float32(table.lowest_above(phred))
+    assert is_above.tolist() == (table.phred(values) >= phred).tolist()
+
+
+def test_each_step_has_its_own_lowest_magnitude():
+    table = table_of(np.arange(1, 3_001, dtype=np.float32))
+    assert [table.lowest_above(step / 100) for step in table.hundredths.tolist()] == table.edges.tolist()
+
+
 @pytest.mark.parametrize("n", [1, 2, 9, 1_000, 200_000])
 @pytest.mark.parametrize("draw", ["normal", "standard_cauchy"])
 def test_phred_is_exact_for_many_values(n, draw):
