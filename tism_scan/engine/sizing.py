@@ -50,7 +50,7 @@ def fitting_block_bp(model: Model, plan: ScanPlan, sharing: Sharing, *, on_gpus:
     per_window = _forward_flop(model) * (1 + n_backward) * scoring.n_gradients
     per_bp = per_window / (scoring.input_bp if sharing == "trunk" else scoring.stride)
     most = LONGEST_BLOCK_S * (FLOP_PER_S_ON_GPU if on_gpus else FLOP_PER_S_ON_CPU)
-    while block_bp > SMALLEST_BLOCK_BP and block_bp * per_bp > most:
+    while block_bp * per_bp > most:
         block_bp //= 2
     return max(block_bp, SMALLEST_BLOCK_BP)
 
