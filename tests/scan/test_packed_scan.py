@@ -13,6 +13,7 @@ from serial_scans import scan_with
 from small_plans import random_scores
 from stand_in_weights import load_narrow_beluga
 
+import tism_scan as ts
 from tism_scan.engine.trunk_engine import TrunkEngine
 from tism_scan.engine.window_engine import WindowEngine
 from tism_scan.errors import StoreError
@@ -24,6 +25,7 @@ from tism_scan.genome.fasta import Genome
 from tism_scan.plan.packing import PACK
 from tism_scan.plan.scan_plan import ScanPlan
 from tism_scan.plan.scoring import Scoring
+from tism_scan.scan import planning
 from tism_scan.scan.verify import verify_store
 from tism_scan.store.score_store import ScoreStore
 from tism_scan.store.status import store_status
@@ -220,6 +222,22 @@ def test_store_with_an_array_for_each_chrom_is_resumed_as_it_is(tmp_path, genome
     scan_with(genome, WindowEngine(tiny_model, packed.scoring), store)
     assert (store.path / "ctg129").is_dir()
     assert np.isfinite(read(store, "ctg129")).all()
+
+
+def test_blocks_that_are_chosen_give_the_plan_of_their_length(tmp_path, monkeypatch):
+    contigs = {f"ctg{i}": random_sequence(9000, i) for i in range(101)}
+    (tmp_path / "contigs.fa").write_text("".join(f">{name}\n{dna}\n" for name, dna in contigs.items()))
+
+    def planned(block_bp):
+        settings = {"tracks": "0", "stride": 6, "on_gpus": False}
+        return ts.plan_scan(tmp_path / "contigs.fa", smooth_model(), block_bp=block_bp, **settings).plan
+
+    of_store = planned(0)
+    monkeypatch.setattr(planning, "fitting_block_bp", lambda *given, **settings: 2 * of_store.block_bp)
+    longer = planned(0)
+    assert longer == planned(2 * of_store.block_bp)
+    assert longer.is_packed
+    assert not of_store.is_packed
 
 
 def test_store_goes_on_with_its_codec_and_a_new_one_takes_the_default(tmp_path, chroms):

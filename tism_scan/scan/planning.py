@@ -234,7 +234,8 @@ def plan_scan(
             measured = cheapest_precision(loaded, opened, plan, sharing)
             plan = replace(plan, scoring=replace(scoring, precision=measured.precision))
     if not block_bp:
-        plan = replace(plan, block_bp=fitting_block_bp(loaded, plan, least_shared(sharing), on_gpus=on_gpus))
+        fitting_bp = fitting_block_bp(loaded, plan, least_shared(sharing), on_gpus=on_gpus)
+        plan = replace(plan, block_bp=fitting_bp, is_packed=None)  # more chroms are short beside longer ones
     return PlannedScan(
         plan,
         opened.path,
