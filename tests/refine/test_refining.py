@@ -22,6 +22,7 @@ from tism_scan.genome.alphabet import channel_of_base, one_hot
 from tism_scan.genome.fasta import Genome
 from tism_scan.models.beluga import load_beluga
 from tism_scan.models.source import model_source
+from tism_scan.plan.probes import Probes
 from tism_scan.plan.scan_plan import SHARD_BYTES, ScanPlan
 from tism_scan.plan.selection import Selection
 from tism_scan.refine import plan_refinement, refine
@@ -325,11 +326,11 @@ def test_short_chroms_that_share_an_array_are_refined_as_each_alone(tmp_path):
     "settings", [{"strands": "both"}, {"output_space": "probability"}, {"stitch": "mean"}, {"keep_bits": 10}]
 )
 def test_a_refinement_has_the_tracks_windows_strands_and_outputs_of_its_scan(settings):
-    scan = replace(small_plan(**settings), model="other.pth")
+    scan = replace(small_plan(**settings), model="other.pth", probes=Probes(((0.5,) * 3,) * 2))
     ours = refinement_plan(scan, {"c": ((3, 9),)}, Selection(scan.digest(), "bed 0"))
     for name in ("tracks", "input_bp", "stride", "strands", "output_space"):
         assert getattr(ours.scoring, name) == getattr(scan.scoring, name)
-    for name in ("genome_digest", "weights_digest", "chroms", "block_bp", "model", "keep_bits"):
+    for name in ("genome_digest", "weights_digest", "chroms", "block_bp", "model", "keep_bits", "probes"):
         assert getattr(ours, name) == getattr(scan, name)
     assert (ours.scoring.values, ours.scoring.stitch, ours.scoring.precision) == ("tism", "center", "fp32")
 
