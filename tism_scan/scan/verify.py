@@ -212,8 +212,9 @@ def held_for_verifying(store: S, report: VerifyReport, *, break_lock: bool) -> I
 
 def sum_up(store: Any, report: VerifyReport) -> None:
     """Count what is pending, and consolidate a store in which nothing is."""
-    pending = {str(unit) for unit in store.pending(retry_failed=True)}
-    report.n_pending = len(pending | {damage.what for damage in report.damaged})
+    damaged = {damage.what for damage in report.damaged}  # of which all are pending, if it can be written
+    others = (unit for unit in store.pending(retry_failed=True) if str(unit) not in damaged)
+    report.n_pending = len(damaged) + sum(1 for _ in others)
     report.command = resuming_command(store)
     if not report.read_only:
         finish(store)
