@@ -102,7 +102,7 @@ def publish_indexed(packed: Path, out: Path, layout: Columns | str, *, longest_b
     out : Path
     layout : Columns or "vcf"
     longest_bp : int
-        Length of the longest chrom: past 512 Mb, the index is a CSI.
+        Length of the longest chrom: past 512 Mb, the index is a CSI. So it is if a record reaches that far.
 
     Raises
     ------
@@ -120,12 +120,26 @@ def publish_indexed(packed: Path, out: Path, layout: Columns | str, *, longest_b
             "zerobased": layout.is_zero_based,
             "line_skip": layout.n_header,
         }
-    _pysam().tabix_index(str(packed), force=True, csi=needs_csi, **where)
+    needs_csi = needs_csi or not _has_got_tbi(packed, where)
+    if needs_csi:
+        _pysam().tabix_index(str(packed), force=True, csi=True, **where)
     for stale in (".tbi", ".csi"):  # an old index beside a new file would mislead
         Path(f"{out}{stale}").unlink(missing_ok=True)
     suffix = ".csi" if needs_csi else ".tbi"
     os.replace(packed, out)
     os.replace(f"{packed}{suffix}", f"{out}{suffix}")
+
+
+def _has_got_tbi(packed: Path, where: dict[str, Any]) -> bool:
+    """Return whether a file got a TBI index: a record whose END or REF is past 512 Mb cannot be in one."""
+    level = _pysam().set_verbosity(0)
+    try:
+        _pysam().tabix_index(str(packed), force=True, **where)
+    except OSError:
+        return False
+    finally:
+        _pysam().set_verbosity(level)
+    return True
 
 
 def bcf_lines(path: Path) -> Iterator[bytes]:

@@ -468,6 +468,27 @@ def test_full_disk_is_not_blamed_on_the_input(store, tmp_path, monkeypatch):
     assert [found.name for found in tmp_path.iterdir()] == ["in.vcf"]
 
 
+@pytest.mark.parametrize(
+    ("record", "where"),
+    [
+        ("chr1\t50\t.\tN\t<DEL>\t.\t.\tEND=600000000\n", ("chr1", 590_000_000)),
+        ("long\t536870912\t.\tACGT\tA\t.\t.\t.\n", ("long", 536_870_914)),
+    ],
+    ids=["END", "REF"],
+)
+def test_record_that_ends_past_the_common_index_is_found_by_the_other_kind(
+    store, tmp_path, capfd, record, where
+):
+    path = written(tmp_path / "in.vcf", [snv("chr1", 40)])
+    path.write_text(path.read_text() + record)
+    annotate(store, path, tmp_path / "out.vcf.gz")
+    assert not (tmp_path / "out.vcf.gz.tbi").exists()
+    contig, position = where
+    with pysam.TabixFile(str(tmp_path / "out.vcf.gz"), index=str(tmp_path / "out.vcf.gz.csi")) as file:
+        assert len(list(file.fetch(contig, position, position + 1))) == 1
+    assert capfd.readouterr().err == ""
+
+
 def test_positions_past_the_common_index_get_the_other_kind(store, tmp_path):
     rows = [snv("chr1", 40), ("long", 5, "A", "C"), ("long", (1 << 29) + 5, "A", "C")]
     annotate(store, written(tmp_path / "in.vcf", rows), tmp_path / "out.vcf.gz")
