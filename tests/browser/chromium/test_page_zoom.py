@@ -198,3 +198,23 @@ def test_search_for_a_gene_without_genes_says_what_to_give(page, folder, igv_js)
         page.go("TP53")
         assert "TP53 is not found" in page.message()
         assert "--genes GENES.gtf" in page.message()
+
+
+def test_phone_shows_all_of_the_page_without_scrolling_sideways(page, folder, demo_fasta, igv_js):
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        with served(folder, genome=demo_fasta, igv_js_file=igv_js) as address:
+            page.open(f"{address}?locus=chr3:1-100000")
+            page.settle()
+            width, zoom = page.run(
+                """const controls = document.getElementById("igv").shadowRoot.querySelectorAll(
+                     ".igv-search-input, .igv-navbar-right-container svg");
+                   return [document.documentElement.scrollWidth,
+                           [...controls].map((part) => part.getBoundingClientRect().right)];"""
+            )
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert width == phone["width"]
+    assert zoom
+    assert max(zoom) <= width

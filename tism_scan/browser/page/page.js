@@ -4,7 +4,11 @@ const READABLE_BP_PER_PIXEL = 0.25;
 const IS_DARK = matchMedia("(prefers-color-scheme: dark)").matches;
 const COLORS = {A: "#109648", C: "#255c99", G: IS_DARK ? "#7d4b00" : "#f7a21b", T: "#d62839", N: "#888888"};
 const IGV_STYLE = `.igv-viewport .igv-track-label { top: 1px !important; left: 2px; margin: 0; padding: 0 4px; border: none;
-  background: none; font-weight: 600; }`;
+  background: none; font-weight: 600; }
+  @media (max-width: 700px) {
+    .igv-navbar, .igv-navbar-left-container, .igv-navbar-genomic-location { flex-wrap: wrap !important; height: auto !important; }
+    .igv-navbar-left-container > *, .igv-navbar-genomic-location { justify-content: flex-start !important; }
+  }`;
 const GENES_HINT = "To find genes by their names, give them: tism-scan view FOLDER --genes GENES.gtf";
 const byId = (id) => document.getElementById(id);
 const place = byId("igv");
