@@ -92,7 +92,7 @@ def _attribute(planned: "PlannedPeaks", store: "PeakStore", how: "Execution", ra
     if n_pending:
         say(
             f"attributed {count_of(result.n_bp, 'peak')} in {duration(seconds)} "
-            f"({result.n_bp / seconds:,.1f} peaks/s): {count_of(result.n_scored, 'base')} got a score"
+            f"({result.n_bp / seconds:.3g} peaks/s): {count_of(result.n_scored, 'base')} got a score"
         )
     else:
         say(NOTHING_PENDING)

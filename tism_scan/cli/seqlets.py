@@ -185,4 +185,4 @@ def _say_names(called: "list[TrackSeqlets]", naming: "Naming", out: Path) -> Non
     say(f"{n_motifs}: {naming.by_chance:.1%} of random sequences would get a name")
     if len(naming.motifs) < _FEW_MOTIFS:
         say("p-values are rough: they depend on which motifs the file holds, and it holds few")
-    say(f"to see the names    tism-scan view FOLDER --annotation motifs={files.bed}")
+    say(f"to see the names    tism-scan view FOLDER --genome GENOME.fa --annotation motifs={files.bed}")

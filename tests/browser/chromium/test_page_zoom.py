@@ -158,7 +158,7 @@ def test_gene_is_found_by_name_offline_and_an_unknown_one_is_named(
         assert page.run(middle) == ["chr3", 7000]
         page.go("TP53")
         assert page.message().startswith("TP53 is not found")
-        assert "no name of a gene" in page.message()
+        assert "no gene has that name" in page.message()
         names = page.run(
             "return window.tismBrowser.trackViews.map((view) => view.track.name).filter(Boolean)"
         )

@@ -146,7 +146,7 @@ function makeSearch(browser, example, hasGenes) {
     say("");
     const isFound = await search(text, ...rest).catch(() => false);
     if (!isFound) {
-      say(`${text} is not found: it is no chrom of these tracks, no place on one${hasGenes ? ", and no name of a gene" : ""}. `
+      say(`${text} is not found: no chrom of these tracks${hasGenes ? " and no gene" : ""} has that name, and it is no place. `
         + `Expected a place such as ${example}.${hasGenes ? "" : ` ${GENES_HINT}`}`);
     }
     return true;
